@@ -1,0 +1,23 @@
+"""Train, judge and sample conditional image GANs.
+
+>>> import condgan
+>>> model = condgan.load("runs/digits-acgan")
+>>> threes = model.sample("3", per_class=16, seed=0)  # uint8 array, 16 × height × width
+>>> pictures = model.pictures(["3", "7"], per_class=4)  # PIL images
+"""
+
+from condgan.data.sources import Dataset, Split, read
+from condgan.errors import UserError
+from condgan.labels import Field, Labels, LabelSpec
+from condgan.objectives import Objective, Term
+from condgan.recipe import Recipe
+from condgan.recipe import load as load_recipe
+from condgan.run import evaluate, run
+from condgan.run import load_model as load
+from condgan.sample import Model
+from condgan.train import State, train
+
+__all__ = [
+    "Dataset", "Field", "LabelSpec", "Labels", "Model", "Objective", "Recipe", "Split", "State", "Term", "UserError",
+    "evaluate", "load", "load_recipe", "read", "run", "train",
+]  # fmt: skip

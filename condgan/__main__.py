@@ -1,0 +1,3 @@
+from condgan.cli import main
+
+main()

@@ -1,0 +1,149 @@
+"""Checkpoints: directories of safetensors and JSON, whole or absent, each file with its SHA-256.
+
+checkpoints/<images>/ holds generator, discriminator and ema (.safetensors), optimizers.pt (tensors and numbers only,
+read with weights_only) and state.json.
+"""
+
+import hashlib
+import io
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import nn
+
+from condgan.build import build_generator, device
+from condgan.errors import UserError
+from condgan.files import new_directory
+from condgan.labels import Field, LabelSpec
+from condgan.recipe import Recipe, as_tree, from_tree
+from condgan.sample import Model
+from condgan.train import State
+
+FORMAT = 1
+
+
+class NonFinite(RuntimeError):
+    """A loss or a weight is infinite or not a number."""
+
+
+def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSpec, scores: dict[str, float]) -> Path:
+    """Write checkpoints/<images>; `scores` say how good it is. Raises NonFinite rather than keep a broken network."""
+    networks = {"generator": state.generator, "discriminator": state.discriminator, "ema": state.ema.module}
+    tensors = {name: {key: value.cpu().contiguous() for key, value in n.state_dict().items()} for name, n in networks.items()}
+    for name, values in tensors.items():
+        for key, value in values.items():
+            if not value.isfinite().all():
+                raise NonFinite(f"the {name}'s {key}")
+    optimizers = io.BytesIO()
+    torch.save({"g": state.g_optimizer.state_dict(), "d": state.d_optimizer.state_dict()}, optimizers)
+    contents = {f"{name}.safetensors": save(values) for name, values in tensors.items()}
+    contents["optimizers.pt"] = optimizers.getvalue()
+    description = {
+        "format": FORMAT,
+        "images": state.images,
+        "iteration": state.iteration,
+        "scores": scores,
+        "labels": [asdict(field) for field in spec.fields],
+        "recipe": as_tree(recipe),
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
+    }
+    contents["state.json"] = json.dumps(description, indent=1).encode()
+    path = directory / str(state.images)
+    with new_directory(path) as temporary:
+        for name, data in contents.items():
+            (temporary / name).write_bytes(data)
+    return path
+
+
+def restore(path: Path, state: State, recipe: Recipe) -> None:
+    """Bring a freshly built state to where the checkpoint was written."""
+    description = _described(path)
+    _require_same_architecture(path, description, recipe)
+    for name, network in (("generator", state.generator), ("discriminator", state.discriminator), ("ema", state.ema.module)):
+        _load_weights(network, path / f"{name}.safetensors")
+    optimizers = torch.load(path / "optimizers.pt", map_location=device(), weights_only=True)
+    state.g_optimizer.load_state_dict(optimizers["g"])
+    state.d_optimizer.load_state_dict(optimizers["d"])
+    state.images, state.iteration = description["images"], description["iteration"]
+
+
+def load_model(path: Path) -> Model:
+    """The averaged generator of a checkpoint, ready to sample."""
+    if (reason := damage(path)) is not None:
+        raise UserError(f"checkpoint '{path}' is damaged ({reason}): choose another one with --checkpoint")
+    description = _described(path)
+    spec = LabelSpec(tuple(Field(f["name"], tuple(f["values"]), f["exclusive"]) for f in description["labels"]))
+    generator = build_generator(from_tree(description["recipe"]), spec)
+    _load_weights(generator, path / "ema.safetensors")
+    return Model(generator.eval().requires_grad_(False), spec, description["images"])
+
+
+def checkpoints(directory: Path) -> list[Path]:
+    """All checkpoints, oldest first."""
+    return sorted((p for p in directory.glob("*") if p.name.isdecimal()), key=lambda p: int(p.name))
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint's files, or None."""
+    try:
+        description = _described(path)
+        for name, expected in description["sha256"].items():
+            if hashlib.sha256((path / name).read_bytes()).hexdigest() != expected:
+                return f"{name} does not match its checksum"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return None
+
+
+def best(paths: list[Path]) -> Path | None:
+    """The checkpoint with the lowest fd_classifier to the training images, where any was scored."""
+    scored = {path: _score(path) for path in paths}
+    known = {path: score for path, score in scored.items() if score is not None}
+    return min(known, key=lambda path: known[path], default=None)
+
+
+def prune(directory: Path) -> None:
+    """Keep the last two checkpoints and the best one."""
+    paths = checkpoints(directory)
+    for path in paths[:-2]:
+        if path != best(paths):
+            shutil.rmtree(path)
+
+
+def _score(path: Path) -> float | None:
+    try:
+        return _described(path)["scores"].get("fd_classifier")
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+
+
+def _described(path: Path) -> dict[str, Any]:
+    description = json.loads((path / "state.json").read_text())
+    if description["format"] != FORMAT:
+        raise UserError(f"checkpoint '{path}' has format {description['format']}: this condgan reads format {FORMAT}")
+    return description
+
+
+def _require_same_architecture(path: Path, description: dict[str, Any], recipe: Recipe) -> None:
+    now = as_tree(recipe)
+    for section in ("data", "generator", "backbone", "head"):
+        then = description["recipe"][section]
+        for key, value in now[section].items():
+            if key != "source" and then.get(key) != value:
+                raise UserError(
+                    f"checkpoint '{path}' is of another architecture: {section}.{key} was {then.get(key)} there, the run's "
+                    f"recipe.yaml says {value}; restore it there, or start over with --fresh"
+                )
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    try:
+        network.load_state_dict(load(path.read_bytes()))
+    except RuntimeError as error:
+        detail = str(error).splitlines()[1 if len(str(error).splitlines()) > 1 else 0].strip()
+        raise UserError(f"checkpoint file '{path}' is of another architecture: {detail}") from None

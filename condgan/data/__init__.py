@@ -1,0 +1,1 @@
+"""Labelled images: where they come from and in which order they are seen."""

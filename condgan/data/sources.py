@@ -1,0 +1,233 @@
+"""Readers: any labelled images, read once into uint8, training and held-out images apart."""
+
+import hashlib
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import IO
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+from sklearn.datasets import load_digits
+from torch import Tensor
+from tqdm import tqdm
+
+from condgan.errors import UserError
+from condgan.interfaces import ImageShape
+from condgan.labels import Labels, LabelSpec
+
+HELD_OUT = {"test", "testing", "val", "valid", "validation"}
+TRAIN = {"train", "training"}
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images of 0 … 255 and their labels."""
+
+    images: UInt8[Tensor, "n c h w"]
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device | str) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A data set in memory; the held-out images are for evaluation and never trained on."""
+
+    train: Split
+    held_out: Split
+    skipped: tuple[str, ...] = ()
+    """Unreadable files that were left out."""
+
+    @property
+    def spec(self) -> LabelSpec:
+        return self.train.labels.spec
+
+    @property
+    def shape(self) -> ImageShape:
+        return ImageShape(*self.train.images.shape[1:])
+
+    def content_hash(self) -> str:
+        """SHA-256 of the images, labels and class names of both splits."""
+        digest = hashlib.sha256(repr(self.spec).encode())
+        for split in (self.train, self.held_out):
+            digest.update(repr(tuple(split.images.shape)).encode())
+            digest.update(split.images.numpy())
+            digest.update(split.labels.values.numpy())
+        return digest.hexdigest()
+
+
+def read(source: str, size: int, channels: int, skip_bad_images: bool = False) -> Dataset:
+    """Read a data set by name, or from a folder of class folders or a zip of one, at size × size pixels.
+
+    Every image is turned upright, put on white where it is transparent, made gray or RGB, cropped to its central square
+    and resized (bicubic, antialiased).
+    """
+    if source in SOURCES:
+        return SOURCES[source](size, channels)
+    return _read_classes(Path(source).expanduser(), size, channels, skip_bad_images)
+
+
+def digits(size: int, channels: int) -> Dataset:
+    """scikit-learn's 1,797 handwritten digits, 8 × 8 in 17 grays; a fifth of each class is held out."""
+    bunch = load_digits()
+    images = [Image.fromarray((gray * (255 / 16)).round().astype(np.uint8)) for gray in bunch.images]
+    pixels = np.stack([_pixels(image, size, channels) for image in images])
+    spec = LabelSpec.of_classes([str(name) for name in bunch.target_names])
+    train, held_out = _hold_out(bunch.target, fraction=0.2)
+    return Dataset(_split(pixels[train], bunch.target[train], spec), _split(pixels[held_out], bunch.target[held_out], spec))
+
+
+SOURCES: dict[str, Callable[[int, int], Dataset]] = {"digits": digits}
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """The visible files of a folder or zip, how to open each, and all folders."""
+
+    files: dict[PurePosixPath, Callable[[], IO[bytes]]]
+    folders: set[PurePosixPath]
+
+    def inside(self, root: PurePosixPath) -> list[PurePosixPath]:
+        """The folders right in `root`."""
+        return sorted(folder for folder in self.folders if folder.parent == root and folder != root)
+
+
+def _read_classes(path: Path, size: int, channels: int, skip_bad_images: bool) -> Dataset:
+    tree = _tree(path)
+    by_split = {split: _files_by_class(tree, roots, path) for split, roots in _split_roots(tree, path).items()}
+    classes = sorted(by_split["train"], key=_natural)
+    if len(classes) < 2:
+        raise UserError(f"data '{path}' has one class only, '{classes[0]}': a class-conditional model needs two or more")
+    for name in by_split.get("held-out", {}):
+        if name not in classes:
+            raise UserError(f"data '{path}': class '{name}' is in the held-out split only; give both splits the same classes")
+
+    bad: list[str] = []
+    spec = LabelSpec.of_classes(classes)
+    splits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for split, files in by_split.items():
+        todo = [(index, file) for index, name in enumerate(classes) for file in files.get(name, [])]
+        pixels = np.empty((len(todo), channels, size, size), np.uint8)
+        good: list[int] = []
+        for index, file in tqdm(todo, desc=f"reading {split} images", leave=False, disable=None):
+            try:
+                with tree.files[file]() as stream, Image.open(stream) as image:
+                    pixels[len(good)] = _pixels(image, size, channels)
+                good.append(index)
+            except _UNREADABLE as error:
+                bad.append(f"'{file}' of class '{classes[index]}' ({' '.join(str(error).split()) or type(error).__name__})")
+        splits[split] = pixels[: len(good)], np.array(good)
+    if bad and not skip_bad_images:
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise UserError(f"unreadable image {bad[0]}{more} in '{path}': mend it, or go on without with --skip-bad-images")
+
+    if "held-out" not in splits:
+        _require_images(splits["train"][1], classes, 2, f"data '{path}'")
+        pixels, index = splits["train"]
+        train, held_out = _hold_out(index, fraction=0.1)
+        splits = {"train": (pixels[train], index[train]), "held-out": (pixels[held_out], index[held_out])}
+    for split, (_, index) in splits.items():
+        _require_images(index, classes, 1, f"the {split} split of '{path}'")
+    return Dataset(_split(*splits["train"], spec), _split(*splits["held-out"], spec), tuple(bad))
+
+
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, Image.DecompressionBombError, zipfile.BadZipFile, zlib.error)
+
+
+def _tree(path: Path) -> _Tree:
+    expected = "give a folder of class folders (with or without train/ and test/) or a zip of one"
+    if not path.exists():
+        raise UserError(f"data '{path}' does not exist: {expected}")
+    if path.is_dir():
+        files = {p.relative_to(path).as_posix(): partial(open, p, "rb") for p in sorted(path.rglob("*")) if p.is_file()}
+        folders = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_dir()]
+    elif zipfile.is_zipfile(path):
+        archive = zipfile.ZipFile(path)
+        for name in archive.namelist():
+            if PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts:
+                raise UserError(f"zip '{path}' refused: its member '{name}' points outside the archive; zip the folder anew")
+        files = {name: partial(archive.open, name) for name in sorted(archive.namelist()) if not name.endswith("/")}
+        folders = [name for name in archive.namelist() if name.endswith("/")]
+    else:
+        raise UserError(f"data '{path}' is neither a folder nor a complete zip file: {expected}")
+    visible = {PurePosixPath(name): opener for name, opener in files.items() if not _HIDDEN.search(name)}
+    parents = {parent for name in visible for parent in name.parents}
+    tree = _Tree(visible, parents | {PurePosixPath(name) for name in folders if not _HIDDEN.search(name)})
+    if not tree.inside(PurePosixPath()):
+        raise UserError(f"data '{path}' {'is empty' if not visible else 'holds no class folders'}: {expected}")
+    return tree
+
+
+_HIDDEN = re.compile(r"(^|/)(\.|__MACOSX)")
+
+
+def _split_roots(tree: _Tree, path: Path) -> dict[str, PurePosixPath]:
+    """The folders that hold the class folders of each split; folders that only wrap them are seen through."""
+    root = PurePosixPath()
+    while len(inside := tree.inside(root)) == 1 and tree.inside(inside[0]) and not any(f.parent == inside[0] for f in tree.files):
+        root = inside[0]
+    train = [folder for folder in inside if folder.name.lower() in TRAIN]
+    held_out = [folder for folder in inside if folder.name.lower() in HELD_OUT]
+    if not train:
+        return {"train": root}
+    if len(train) > 1 or len(held_out) > 1 or len(inside) > len(train) + len(held_out):
+        names = ", ".join(folder.name for folder in inside)
+        raise UserError(f"data '{path}' holds the folders {names}: expected train/ and one of test/ or val/, or class folders")
+    return {"train": train[0], "held-out": held_out[0]} if held_out else {"train": train[0]}
+
+
+def _files_by_class(tree: _Tree, root: PurePosixPath, path: Path) -> dict[str, list[PurePosixPath]]:
+    classes = {folder.name: [file for file in tree.files if folder in file.parents] for folder in tree.inside(root)}
+    if not classes:
+        raise UserError(f"data '{path}': '{root}' holds no class folders; expected one folder of images per class")
+    for name, files in classes.items():
+        if not files:
+            raise UserError(f"class folder '{root / name}' of '{path}' has no image: add some or remove the folder")
+    return classes
+
+
+def _natural(name: str) -> tuple:
+    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
+
+
+def _require_images(index: np.ndarray, classes: Sequence[str], least: int, where: str) -> None:
+    for number, count in enumerate(np.bincount(index, minlength=len(classes)) if len(index) else [0] * len(classes)):
+        if count < least:
+            raise UserError(f"class '{classes[number]}' has {count} readable image{'s' * (count != 1)} in {where}: at least {least} needed")
+
+
+def _pixels(image: Image.Image, size: int, channels: int) -> UInt8[np.ndarray, "c h w"]:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits of gray
+        image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), (size, size), Image.Resampling.BICUBIC)
+    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
+
+
+def _hold_out(index: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """A fixed split: the positions to train on and those to hold out, at least one of each class on either side."""
+    rng = np.random.default_rng(0)
+    held_out = []
+    for number in np.unique(index):
+        where = rng.permutation(np.flatnonzero(index == number))
+        held_out.append(where[: min(max(1, round(fraction * len(where))), len(where) - 1)])
+    chosen = np.sort(np.concatenate(held_out))
+    return np.setdiff1d(np.arange(len(index)), chosen), chosen
+
+
+def _split(pixels: np.ndarray, index: np.ndarray, spec: LabelSpec) -> Split:
+    return Split(torch.from_numpy(pixels), Labels.from_index(spec, torch.from_numpy(index)))

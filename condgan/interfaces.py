@@ -1,0 +1,101 @@
+"""Where networks and losses meet: the shapes of the parts and the step that a loss looks at.
+
+Axes: b images, c channels, h × w pixels or patches, d features, k label values.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from condgan.labels import Labels
+
+
+class ImageShape(NamedTuple):
+    """Channels, height and width of an image."""
+
+    channels: int
+    height: int
+    width: int
+
+
+class Batch(NamedTuple):
+    """Real images, in [-1, 1], and their labels."""
+
+    images: Float[Tensor, "b c h w"]
+    labels: Labels
+
+    def chunk(self, count: int) -> "list[Batch]":
+        """The batch in `count` equal parts."""
+        return [Batch(*part) for part in zip(self.images.chunk(count), self.labels.chunk(count), strict=True)]
+
+
+class DiscriminatorOutput(NamedTuple):
+    """All that a discriminator says of b images; a loss pays only for what it reads."""
+
+    score: Float[Tensor, "b *patches"]
+    """Higher is more real."""
+    features: Float[Tensor, "b d"] | None = None
+    logits: Float[Tensor, "b k"] | None = None
+    """Of the labels, before softmax or sigmoid."""
+
+
+class Generator(Protocol):
+    """(latent, labels) → images in [-1, 1]."""
+
+    latent_dim: int
+
+    def __call__(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b c h w"]: ...
+
+
+class Backbone(Protocol):
+    """Images in [-1, 1] → pooled features."""
+
+    features: int
+
+    def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]: ...
+
+
+class Head(Protocol):
+    """Pooled features, and the labels that the images claim to have → what losses read."""
+
+    def __call__(self, features: Float[Tensor, "b d"], labels: Labels) -> DiscriminatorOutput: ...
+
+
+class Step:
+    """One micro-batch as the losses see it; the discriminator runs when a loss first asks what it says.
+
+    `joint`: real and fake images go through it as one batch, so that a batch norm in it sees both; else in two passes,
+    of which a loss that reads only one causes only one.
+    """
+
+    def __init__(
+        self,
+        discriminator: Callable[[Tensor, Labels], DiscriminatorOutput],
+        real: Float[Tensor, "b c h w"],
+        real_labels: Labels,
+        fake: Float[Tensor, "b c h w"],
+        fake_labels: Labels,
+        joint: bool = False,
+    ) -> None:
+        self.discriminator = discriminator
+        self.real, self.real_labels = real, real_labels
+        self.fake, self.fake_labels = fake, fake_labels
+        self.joint = joint
+
+    @cached_property
+    def on_real(self) -> DiscriminatorOutput:
+        return self._both[0] if self.joint else self.discriminator(self.real, self.real_labels)
+
+    @cached_property
+    def on_fake(self) -> DiscriminatorOutput:
+        return self._both[1] if self.joint else self.discriminator(self.fake, self.fake_labels)
+
+    @cached_property
+    def _both(self) -> list[DiscriminatorOutput]:
+        both = self.discriminator(torch.cat([self.real, self.fake]), Labels.cat([self.real_labels, self.fake_labels]))
+        halves = [[None, None] if part is None else part.chunk(2) for part in both]
+        return [DiscriminatorOutput(*half) for half in zip(*halves, strict=True)]

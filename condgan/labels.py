@@ -1,0 +1,121 @@
+"""What an image is labelled with: classes, attributes, several label sets, and which of them are known.
+
+Axes: b images, k label values over all fields, f fields.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One question about an image: exclusive values (softmax) or independent ones (sigmoids)."""
+
+    name: str
+    values: tuple[str, ...]
+    exclusive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSpec:
+    """The label vocabulary of a data set."""
+
+    fields: tuple[Field, ...]
+
+    @classmethod
+    def of_classes(cls, names: Sequence[str]) -> "LabelSpec":
+        """The vocabulary of a data set in which every image is of one class."""
+        return cls((Field("class", tuple(names)),))
+
+    @property
+    def width(self) -> int:
+        return sum(len(field.values) for field in self.fields)
+
+    @property
+    def vector_width(self) -> int:
+        """The width of `Labels.vector()`."""
+        return self.width if len(self.fields) == 1 else self.width + len(self.fields)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The values of the first field, which name the columns of sheets and the rows of tables."""
+        return self.fields[0].values
+
+    def slices(self) -> Iterator[tuple[int, Field, slice]]:
+        """Each field's position, itself, and where its values lie among all `width` of them."""
+        start = 0
+        for position, field in enumerate(self.fields):
+            yield position, field, slice(start, start + len(field.values))
+            start += len(field.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The labels of b images: one-hot, multi-hot or mixed values, and which fields are known."""
+
+    spec: LabelSpec
+    values: Float[Tensor, "b k"]
+    known: Bool[Tensor, "b f"]
+
+    @classmethod
+    def from_index(cls, spec: LabelSpec, index: Int[Tensor, " b"]) -> "Labels":
+        """One-hot labels of a vocabulary with a single exclusive field."""
+        values = F.one_hot(index.long(), spec.width).float()
+        return cls(spec, values, torch.ones(len(index), 1, dtype=torch.bool, device=index.device))
+
+    def index(self, field: int = 0) -> Int[Tensor, " b"]:
+        """The class number in an exclusive field."""
+        where = next(where for position, _, where in self.spec.slices() if position == field)
+        return self.values[:, where].argmax(1)
+
+    def vector(self) -> Float[Tensor, "b v"]:
+        """What a network reads: the values and, where there are several fields, the mask of known ones."""
+        return self.values if len(self.spec.fields) == 1 else torch.cat([self.values, self.known.float()], 1)
+
+    def cross_entropy(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
+        """Softmax cross-entropy per exclusive field, else sigmoids' summed over values; 0 where unknown."""
+        loss = logits.new_zeros(len(logits))
+        for position, field, where in self.spec.slices():
+            target = self.values[:, where]
+            if field.exclusive:
+                one = F.cross_entropy(logits[:, where], target, reduction="none")
+            else:
+                one = F.binary_cross_entropy_with_logits(logits[:, where], target, reduction="none").sum(1)
+            loss = loss + torch.where(self.known[:, position], one, 0)
+        return loss
+
+    def accuracy(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
+        """Share of an image's known fields (of their values, where not exclusive) that the logits get right."""
+        right = logits.new_zeros(len(logits))
+        for position, field, where in self.spec.slices():
+            target, guess = self.values[:, where], logits[:, where]
+            if field.exclusive:
+                one = (guess.argmax(1) == target.argmax(1)).float()
+            else:
+                one = ((guess > 0) == (target > 0.5)).float().mean(1)
+            right = right + torch.where(self.known[:, position], one, 0)
+        return right / self.known.sum(1).clamp(min=1)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: slice | Tensor) -> "Labels":
+        return Labels(self.spec, self.values[index], self.known[index])
+
+    def chunk(self, count: int) -> "list[Labels]":
+        """The labels in `count` equal parts."""
+        parts = zip(self.values.chunk(count), self.known.chunk(count), strict=True)
+        return [Labels(self.spec, values, known) for values, known in parts]
+
+    @classmethod
+    def cat(cls, parts: "Sequence[Labels]") -> "Labels":
+        """The labels of several batches of one vocabulary, in turn."""
+        return cls(parts[0].spec, torch.cat([p.values for p in parts]), torch.cat([p.known for p in parts]))
+
+    def to(self, device: torch.device | str) -> "Labels":
+        return Labels(self.spec, self.values.to(device), self.known.to(device))

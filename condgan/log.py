@@ -1,0 +1,71 @@
+"""What a run says while it trains: a progress bar, log.jsonl, TensorBoard."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from condgan.files import write
+
+PLAIN_LINE_SECONDS = 15.0
+
+
+class Log:
+    """Log of a run directory, continued after `images` images; what was logged after them is dropped."""
+
+    def __init__(self, directory: Path, images: int, total: int) -> None:
+        self.path = directory / "log.jsonl"
+        lines = self.path.read_text().splitlines() if self.path.is_file() else []
+        kept = [line for line in lines if _images(line) <= images]
+        write(self.path, "".join(f"{line}\n" for line in kept).encode())
+        self.file = open(self.path, "a")
+        self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=images or None)
+        self.bar = tqdm(total=total, initial=images, unit="img", unit_scale=True, disable=None, dynamic_ncols=True)
+        self.total, self.first, self.last, self.start = total, images, images, time.monotonic()
+        self.seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
+        self.last_line = self.last_time = self.start
+
+    def advance(self, images: int) -> None:
+        """Move the bar."""
+        self.bar.update(images - self.bar.n)
+
+    def scalars(self, images: int, values: Mapping[str, float]) -> None:
+        """One line of log.jsonl, one point per curve, and the bar's figures or, without a terminal, a line now and then."""
+        now = time.monotonic()
+        rate = (images - self.last) / max(now - self.last_time, 1e-9)
+        self.last, self.last_time = images, now
+        record = {"images": images, "seconds": round(self.seconds + now - self.start, 3), "images_per_second": round(rate, 1)}
+        self.file.write(json.dumps(record | {name: float(f"{value:.6g}") for name, value in values.items()}) + "\n")
+        self.file.flush()
+        for name, value in {"images_per_second": rate, **values}.items():
+            self.board.add_scalar(name, value, images)
+        short = " ".join(f"{name}={value:.3g}" for name, value in values.items())
+        if not self.bar.disable:
+            self.bar.set_postfix_str(short, refresh=False)
+        elif now - self.last_line > PLAIN_LINE_SECONDS or images >= self.total:
+            self.last_line = now
+            left = (self.total - images) / max((images - self.first) / max(now - self.start, 1e-9), 1e-9)
+            print(f"{images:,} of {self.total:,} images, {rate:,.0f}/s, {left:,.0f} s left: {short}", file=sys.stderr, flush=True)
+
+    def picture(self, tag: str, images: int, picture: Image.Image) -> None:
+        """A picture for TensorBoard."""
+        self.board.add_image(tag, np.asarray(picture), images, dataformats="HWC")
+
+    def close(self) -> None:
+        self.bar.close()
+        self.file.close()
+        self.board.close()
+
+
+def _images(line: str) -> float:
+    """The position of a log line; beyond everything for one that a kill cut off."""
+    try:
+        return json.loads(line)["images"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

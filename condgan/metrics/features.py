@@ -1,0 +1,101 @@
+"""The judge: a small classifier trained here, once, on real training images, whose features compare images."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, UInt8
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from condgan.files import write
+from condgan.labels import Labels, LabelSpec
+
+TRAINING_IMAGES = 60_000
+BATCH = 128
+
+
+class Judged(NamedTuple):
+    """What the judge sees in n images: features, label logits; and the labels that they claim."""
+
+    features: Float[Tensor, "n d"]
+    logits: Float[Tensor, "n k"]
+    labels: Labels
+
+    def of_class(self, index: int) -> "Judged":
+        """The images that claim to be of one class."""
+        where = self.labels.index() == index
+        return Judged(self.features[where], self.logits[where], self.labels[where])
+
+
+class Judge(nn.Module):
+    """A convolutional classifier with 64 features; takes images in [-1, 1]."""
+
+    def __init__(self, channels: int, labels: LabelSpec) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(
+            *_block(channels, 32, kernel=5), *_block(32, 64), *_block(64, 64),
+            nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(256, 64), nn.ReLU(),
+        )  # fmt: skip
+        self.classifier = nn.Linear(64, labels.width)
+
+    def forward(self, images: Float[Tensor, "b c h w"]) -> tuple[Tensor, Tensor]:
+        features = self.backbone(images)
+        return features, self.classifier(features)
+
+    @torch.inference_mode()
+    def judge(self, images: UInt8[Tensor, "n c h w"], labels: Labels) -> Judged:
+        """Look at images of 0 … 255."""
+        device = self.classifier.weight.device
+        parts = [self(chunk.to(device).float() / 127.5 - 1) for chunk in images.split(512)]
+        return Judged(torch.cat([f for f, _ in parts]).cpu(), torch.cat([p for _, p in parts]).cpu(), labels.to("cpu"))
+
+
+def _block(fewer: int, more: int, kernel: int = 3) -> list[nn.Module]:
+    return [nn.Conv2d(fewer, more, kernel, stride=2, padding=kernel // 2, bias=False), nn.BatchNorm2d(more), nn.ReLU()]
+
+
+def cache_directory() -> Path:
+    """Where judges are kept: $CONDGAN_CACHE, else condgan/ in the user's cache folder."""
+    base = os.environ.get("CONDGAN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "condgan"
+    return Path(base).expanduser()
+
+
+def trained_judge(
+    images: UInt8[Tensor, "n c h w"], labels: Labels, content_hash: str, device: torch.device | str = "cpu"
+) -> Judge:
+    """The judge of a training split, trained if the cache has none for this content, shape and architecture."""
+    judge = Judge(images.shape[1], labels.spec)
+    key = hashlib.sha256(f"{judge} {TRAINING_IMAGES} {BATCH} {tuple(images.shape)} {content_hash}".encode()).hexdigest()
+    path = cache_directory() / "judges" / f"{key[:32]}.safetensors"
+    if path.is_file():
+        judge.load_state_dict(load_file(path))
+    else:
+        with torch.random.fork_rng():
+            judge = _train(images.to(device), labels.to(device))
+        write(path, save({name: value.contiguous().cpu() for name, value in judge.state_dict().items()}))
+    return judge.to(device).eval().requires_grad_(False)
+
+
+def _train(images: Tensor, labels: Labels) -> Judge:
+    """Adam on a one-cycle schedule; each batch is shifted by up to a sixteenth of the image's size."""
+    torch.manual_seed(0)
+    judge = Judge(images.shape[1], labels.spec).to(images.device)
+    steps = TRAINING_IMAGES // BATCH
+    optimizer = torch.optim.AdamW(judge.parameters(), weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
+    reach = images.shape[-1] // 16
+    for _ in tqdm(range(steps), desc="training the judge", leave=False, disable=None):
+        index = torch.randint(len(images), (BATCH,), device=images.device)
+        x = images[index].float() / 127.5 - 1
+        dy, dx = torch.randint(-reach, reach + 1, (2,)).tolist()
+        _, logits = judge(x.roll((dy, dx), (2, 3)))
+        loss = labels[index].cross_entropy(logits).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return judge

@@ -1,0 +1,52 @@
+"""An objective is a paper's two equations as data: named terms for the discriminator and for the generator."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from condgan.interfaces import DiscriminatorOutput, Step
+from condgan.labels import Labels
+
+Loss = Callable[[Step], Float[Tensor, "b *patches"]]
+"""One value per image or patch."""
+
+Judgement = Callable[[DiscriminatorOutput, Labels], Float[Tensor, "b *patches"]]
+"""What a loss says of one kind of images, real or fake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A loss in a sum; with `every` n it is taken in every n-th iteration and weighs n times as much there."""
+
+    loss: Loss
+    weight: float = 1.0
+    every: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """The terms that each player minimizes, and what is only watched in the discriminator's step."""
+
+    discriminator: Mapping[str, Term]
+    generator: Mapping[str, Term]
+    watched: Mapping[str, Loss] = field(default_factory=dict)
+
+
+def weighted_sum(terms: Mapping[str, Term], step: Step, iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """The sum to minimize, and each term's mean, unweighted and detached."""
+    due = {name: term for name, term in terms.items() if iteration % term.every == 0}
+    means = {name: term.loss(step).mean() for name, term in due.items()}
+    total = sum(term.weight * term.every * means[name] for name, term in due.items())
+    return total, {name: mean.detach() for name, mean in means.items()}  # pyright: ignore[reportReturnType]
+
+
+def on_real(judgement: Judgement) -> Loss:
+    """A loss of the real images."""
+    return lambda step: judgement(step.on_real, step.real_labels)
+
+
+def on_fake(judgement: Judgement) -> Loss:
+    """A loss of the fake images."""
+    return lambda step: judgement(step.on_fake, step.fake_labels)

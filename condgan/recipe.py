@@ -1,0 +1,273 @@
+"""Recipes: frozen, validated settings from a YAML file, overridden by key=value.
+
+A part (generator, backbone, head, objective) is a name in its table and options, which are the keyword-only arguments
+of what the table holds: their defaults live there alone.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_type_hints
+
+import yaml
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from condgan.errors import UserError, unknown
+from condgan.nn import BACKBONES, GENERATORS, HEADS
+from condgan.objectives import OBJECTIVES
+
+DEFAULT = "digits-acgan"
+_FORBID = ConfigDict(extra="forbid")
+
+
+def _whole(value: object) -> object:
+    """Counts may be written 2e6."""
+    return int(float(value)) if isinstance(value, str) and _is_float(value) and float(value).is_integer() else value
+
+
+def _is_float(text: str) -> bool:
+    try:
+        return abs(float(text)) < float("inf")
+    except ValueError:
+        return False
+
+
+Count = Annotated[PositiveInt, BeforeValidator(_whole)]
+CountOrZero = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """A name in a table and the options of what it names."""
+
+    name: str
+    options: Mapping[str, Any]
+
+    def build(self, table: Mapping[str, Callable], *wiring: Any) -> Any:
+        """What the table holds under this name, called with what `build` wires to it and the options."""
+        return table[self.name](*wiring, **self.options)
+
+
+def _part(kind: str, table: Mapping[str, Callable]) -> Any:
+    """A part from {name: …, option: …}: checked against the table, every default filled in."""
+
+    def read(given: Any) -> Part:
+        if not isinstance(given, Mapping) or "name" not in given:
+            raise UserError(f"{kind}: {given!r} given, expected a mapping with the key 'name'")
+        if given["name"] not in table:
+            raise unknown(kind, given["name"], table)
+        made = table[given["name"]]
+        known = {
+            name: parameter.default
+            for name, parameter in inspect.signature(made).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+        hints = get_type_hints(made.__init__ if inspect.isclass(made) else made)
+        options = dict(known)
+        for name, value in given.items():
+            if name == "name":
+                continue
+            if name not in known:
+                raise unknown(f"option of the {kind} '{given['name']}'", name, known)
+            try:
+                options[name] = TypeAdapter(hints[name]).validate_python(value)
+            except ValidationError as error:
+                raise _type_error(f"{kind}.{name}", error) from None
+        return Part(given["name"], options)
+
+    return Annotated[Part, BeforeValidator(read)]
+
+
+@dataclass(frozen=True, config=_FORBID)
+class Data:
+    """What to train on: a name (`digits`) or a path, and the size and channels that its images are brought to."""
+
+    size: PositiveInt
+    channels: Literal[1, 3]
+    source: str | None = None
+
+
+@dataclass(frozen=True, config=_FORBID)
+class Adam:
+    """Adam's settings (Kingma & Ba 2015)."""
+
+    lr: PositiveFloat
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+
+
+@dataclass(frozen=True, config=_FORBID)
+class Average:
+    """The generator's moving average: decay per iteration, and the images before which it is a plain copy."""
+
+    decay: Annotated[float, Field(ge=0, lt=1)]
+    start: CountOrZero = 0
+
+
+@dataclass(frozen=True, config=_FORBID)
+class Schedule:
+    """How long and how often, counted in real images seen by the discriminator."""
+
+    images: Count
+    batch: Annotated[int, Field(ge=2)]
+    d_steps: PositiveInt = 1
+    g_steps: PositiveInt = 1
+    accumulate: PositiveInt = 1
+    joint: bool = False
+    """Whether real and fake images go through the discriminator as one batch."""
+    init_classifier: CountOrZero = 0
+    """Images on which backbone and head first learn to classify alone."""
+    log: Count = 2_000
+    sample: Count = 20_000
+    save: Count = 20_000
+
+
+@dataclass(frozen=True, config=_FORBID)
+class Recipe:
+    """All settings of a run."""
+
+    name: str
+    description: str
+    data: Data
+    generator: _part("generator", GENERATORS)
+    backbone: _part("backbone", BACKBONES)
+    head: _part("head", HEADS)
+    objective: _part("objective", OBJECTIVES)
+    g_opt: Adam
+    d_opt: Adam
+    ema: Average
+    schedule: Schedule
+    seed: CountOrZero = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.schedule.batch % self.schedule.accumulate:
+            raise UserError(
+                f"schedule.batch {self.schedule.batch} given with schedule.accumulate {self.schedule.accumulate}: "
+                "the batch must divide into equal parts"
+            )
+        return self
+
+
+def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of that name, or in that YAML file, with overrides such as g_opt.lr=1e-4.
+
+    Raises UserError for an unknown recipe or option (with the closest known one) and for a wrong type.
+    """
+    tree = _tree(name)
+    for override in overrides:
+        _override(tree, override)
+    return from_tree(tree)
+
+
+def catalog() -> dict[str, str]:
+    """The packaged recipes' names and descriptions."""
+    packaged = (path for path in files("condgan.recipes").iterdir() if path.name.endswith(".yaml"))
+    trees = {path.name.removesuffix(".yaml"): yaml.safe_load(path.read_text()) for path in packaged}
+    return {name: trees[name]["description"] for name in sorted(trees)}
+
+
+def text(name: str | Path) -> str:
+    """A recipe's YAML as written."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UserError(f"recipe file '{path}' does not exist: give a YAML file or one of {', '.join(catalog())}")
+        return path.read_text()
+    if str(name) not in catalog():
+        raise unknown("recipe", name, catalog())
+    return files("condgan.recipes").joinpath(f"{name}.yaml").read_text()
+
+
+def dump(recipe: Recipe) -> str:
+    """The whole recipe, every default spelled out, as YAML that `load` reads back to an equal one."""
+    return yaml.safe_dump(as_tree(recipe), sort_keys=False, width=120)
+
+
+def as_tree(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain nested mappings."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Part):
+            return {"name": value.name} | {name: plain(option) for name, option in value.options.items()}
+        if dataclasses.is_dataclass(value):
+            return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return list(value) if isinstance(value, tuple) else value
+
+    return plain(recipe)
+
+
+def from_tree(tree: dict[str, Any]) -> Recipe:
+    """The recipe of plain nested mappings, validated."""
+    _check_names(Recipe, tree, "")
+    try:
+        return TypeAdapter(Recipe).validate_python(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        cause = first.get("ctx", {}).get("error")
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise _type_error(".".join(map(str, first["loc"])), error) from None
+
+
+def differences(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:
+    """The options in which two recipes differ, by their dotted names."""
+    a, b = dict(_leaves(as_tree(before))), dict(_leaves(as_tree(after)))
+    return {key: (a.get(key), b.get(key)) for key in [*a, *(b.keys() - a.keys())] if a.get(key) != b.get(key)}
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _tree(name: str | Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(text(name))
+    except yaml.YAMLError as error:
+        raise UserError(f"recipe '{name}' is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"recipe '{name}' holds no settings: expected a mapping such as `condgan recipes {DEFAULT}` prints")
+    return {"name": Path(name).stem} | tree
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not (key and equals):
+        raise UserError(f"'{override}' given: expected an override such as g_opt.lr=1e-4")
+    *sections, last = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"'{override}' given: '{section}' is an option, not a section")
+    try:
+        tree[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"'{override}' given: '{value}' cannot be read as a value") from None
+
+
+def _check_names(cls: type, tree: Mapping[str, Any], prefix: str) -> None:
+    """Unknown and missing options, before pydantic looks at their types."""
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for key in tree:
+        if key not in fields:
+            raise unknown("option", f"{prefix}{key}", [f"{prefix}{name}" for name in fields])
+    for name, field in fields.items():
+        if name in tree and isinstance(field.type, type) and dataclasses.is_dataclass(field.type) and field.type is not Part:
+            if not isinstance(tree[name], Mapping):
+                raise UserError(f"option {prefix}{name}: {tree[name]!r} given, expected a section with {', '.join(f.name for f in dataclasses.fields(field.type))}")
+            _check_names(field.type, tree[name], f"{prefix}{name}.")
+        elif name not in tree and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise UserError(f"option {prefix}{name} is missing: the recipe must set it")
+
+
+def _type_error(where: str, error: ValidationError) -> UserError:
+    first = error.errors()[0]
+    expected = first["msg"].replace("Input should be", "expected", 1)
+    return UserError(f"option {where}: {first['input']!r} given, {expected}")

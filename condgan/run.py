@@ -1,0 +1,394 @@
+"""The life of a run directory: begin, train, log, save, resume, evaluate, sample.
+
+It holds recipe.yaml, environment.json, log.jsonl, tensorboard/, samples/, checkpoints/ and metrics.json.
+"""
+
+import itertools
+import json
+import math
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from PIL import Image
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from condgan import checkpoint
+from condgan.build import build_objective, build_state, device
+from condgan.checkpoint import NonFinite
+from condgan.data.sources import Dataset, Split, read
+from condgan.data.stream import stream
+from condgan.errors import UserError
+from condgan.files import remove_temporaries, write
+from condgan.labels import Labels
+from condgan.log import Log
+from condgan.metrics.conditional import agreement, compare
+from condgan.metrics.distances import frechet
+from condgan.metrics.features import Judge, Judged, trained_judge
+from condgan.recipe import Recipe, differences, dump, load
+from condgan.sample import Model, draw_latents, generate, png, progress_sheet, sheet
+from condgan.objectives import Objective
+from condgan.train import State, pretrain_classifier, train
+
+EVALUATION_SEED = 0
+SCORED_IMAGES = 1_000
+"""Fakes on which a checkpoint is scored during training."""
+FREE = {"name", "description", "schedule.images", "schedule.log", "schedule.sample", "schedule.save"}
+"""Options that may change when a run is resumed."""
+
+
+class Interrupted(Exception):
+    """Training was told to stop by a signal and has saved."""
+
+    def __init__(self, signum: int, directory: Path) -> None:
+        super().__init__(f"stopped and saved in {directory}; to go on: {resume_command(directory)}")
+        self.exit_code = 128 + signum
+
+
+class Diverged(Exception):
+    """Training met a loss or weight that is infinite or not a number."""
+
+
+def resume_command(directory: Path) -> str:
+    recipe = load(directory / "recipe.yaml")
+    return f"condgan train {shlex.quote(recipe.name)} --out {shlex.quote(str(directory))}"
+
+
+def choose_directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
+    """Where a run lives: `out`, else runs/<recipe>, or the newest of the fresh starts numbered after it.
+
+    `fresh`: the first number after those that exist.
+    """
+    base = out or Path("runs") / recipe.name
+    numbered = itertools.chain([base], (base.with_name(f"{base.name}-{n}") for n in itertools.count(2)))
+    existing = list(itertools.takewhile(lambda path: path.exists(), numbered))
+    if fresh:
+        return base.with_name(f"{base.name}-{len(existing) + 1}") if existing else base
+    return base if out or not existing else existing[-1]
+
+
+def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
+    """The recipe's data set. Raises UserError if it names none or it cannot be read."""
+    if recipe.data.source is None:
+        raise UserError(
+            f"recipe '{recipe.name}' has no data of its own: give --data PATH, a folder of class folders or a zip of one"
+        )
+    return read(recipe.data.source, recipe.data.size, recipe.data.channels, skip_bad_images)
+
+
+def run(recipe: Recipe, directory: Path, skip_bad_images: bool = False) -> dict[str, Any]:
+    """Train in a run directory, from its newest whole checkpoint if it has one, and evaluate; returns the metrics.
+
+    Raises UserError for bad input, Interrupted after SIGINT or SIGTERM, Diverged for a loss that is not finite.
+    """
+    with ExitStack() as stack:
+        if directory.exists():
+            _require_own(directory, recipe)
+            stack.enter_context(_locked(directory))
+        data = read_data(recipe, skip_bad_images)
+        if data.skipped:
+            _say(f"left out {len(data.skipped)} unreadable images: {'; '.join(data.skipped[:5])}{' …' * (len(data.skipped) > 5)}")
+        state = build_state(recipe, data.spec)
+        objective = build_objective(recipe)
+        content_hash = data.content_hash()
+        if not directory.exists():
+            directory.mkdir(parents=True)
+            stack.enter_context(_locked(directory))
+        _begin(directory, recipe, data, content_hash)
+        _resume(directory, state, recipe)
+        if state.images < recipe.schedule.images:
+            _train(directory, recipe, data, state, objective, content_hash)
+            (directory / "metrics.json").unlink(missing_ok=True)
+    return finished_metrics(directory) or evaluate(directory, data=data)
+
+
+def finished_metrics(directory: Path) -> dict[str, Any] | None:
+    """The metrics written by the last evaluation, if any."""
+    path = directory / "metrics.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def load_model(directory: str | Path, which: str = "best") -> Model:
+    """The averaged generator of a run: of its best checkpoint, its latest, or the one after `which` images."""
+    return checkpoint.load_model(find_checkpoint(Path(directory), which))
+
+
+def find_checkpoint(directory: Path, which: str = "best") -> Path:
+    """A whole checkpoint of a run: best, latest, or by its number of images."""
+    if not (directory / "recipe.yaml").is_file():
+        raise UserError(f"'{directory}' is no run directory (it has no recipe.yaml): give one that `condgan train` wrote, such as runs/digits-acgan")
+    paths = checkpoint.checkpoints(directory / "checkpoints")
+    if not paths:
+        raise UserError(f"run '{directory}' has no checkpoint yet: train it on with {resume_command(directory)}")
+    if which.isdecimal():
+        chosen = [path for path in paths if path.name == which]
+        if not chosen:
+            raise UserError(f"run '{directory}' has no checkpoint {which}: it has {', '.join(path.name for path in paths)}, best or latest")
+        return chosen[0]
+    if which not in ("best", "latest"):
+        raise UserError(f"checkpoint '{which}' given: expected best, latest or one of {', '.join(path.name for path in paths)}")
+    whole = [path for path in paths if checkpoint.damage(path) is None]
+    if not whole:
+        raise UserError(f"all checkpoints of '{directory}' are damaged ({checkpoint.damage(paths[-1])}): start over with --fresh")
+    return (checkpoint.best(whole) if which == "best" else None) or whole[-1]
+
+
+def evaluate(directory: Path, which: str = "best", seed: int = EVALUATION_SEED, data: Dataset | None = None) -> dict[str, Any]:
+    """Judge as many fakes as there are held-out images, of the same classes, and write metrics.json."""
+    path = find_checkpoint(directory, which)
+    model = checkpoint.load_model(path)
+    recipe = load(directory / "recipe.yaml")
+    data = data or read_data(recipe, skip_bad_images=True)
+    if data.spec != model.spec:
+        raise UserError(f"the data of '{directory}' has the classes {', '.join(data.spec.classes)}, the model {', '.join(model.classes)}: give back the data it was trained on")
+    judge = _judge(data, data.content_hash())
+    held_out = judge.judge(data.held_out.images, data.held_out.labels)
+    fakes = _fakes(model.generator, data.held_out.labels, seed)
+    training = _like(data.held_out.labels, data.train)
+    metrics = compare(judge.judge(fakes, data.held_out.labels), held_out, judge.judge(training.images, training.labels))
+    metrics["about"] = {
+        "checkpoint": path.name,
+        "fakes": len(fakes),
+        "real": len(data.held_out),
+        "reference": "held-out images; ceilings of fd_classifier, density and coverage: as many training images",
+        "extractor": "classifier trained on the training images",
+        "extractor_accuracy": agreement(held_out),
+        "batch_norm": "running statistics",
+        "seed": seed,
+    }
+    write(directory / "metrics.json", json.dumps(metrics, indent=1).encode())
+    return metrics
+
+
+def _require_own(directory: Path, recipe: Recipe) -> None:
+    """That an existing directory is empty or a run with these settings."""
+    if not (directory / "recipe.yaml").is_file():
+        if directory.is_dir() and all(path.name == "lock" for path in directory.iterdir()):
+            return
+        raise UserError(f"'{directory}' exists and is no run directory: give a new one with --out")
+    changed = {k: v for k, v in differences(load(directory / "recipe.yaml"), recipe).items() if k not in FREE}
+    for key, (there, here) in changed.items():
+        raise UserError(
+            f"run '{directory}' has other settings, {key} {there} there and {here} here: repeat its settings to go on, "
+            "or start over with --fresh or another --out"
+        )
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    lock = FileLock(directory / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"run '{directory}' is in use by another process: wait for it, or give another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _begin(directory: Path, recipe: Recipe, data: Dataset, content_hash: str) -> None:
+    """Write what the run is; refuse other data than it began with."""
+    environment = directory / "environment.json"
+    if environment.is_file():
+        then = json.loads(environment.read_text())["data"]
+        if then["sha256"] != content_hash:
+            raise UserError(
+                f"the data of run '{directory}' has changed ({then['train']} + {then['held_out']} images then, "
+                f"{len(data.train)} + {len(data.held_out)} now): give back the old data, or start over with --fresh"
+            )
+    else:
+        write(environment, json.dumps(_environment(data, content_hash), indent=1).encode())
+    for place in (directory, directory / "checkpoints", directory / "samples"):
+        place.mkdir(exist_ok=True)
+        remove_temporaries(place)
+    write(directory / "recipe.yaml", dump(recipe).encode())
+
+
+def _resume(directory: Path, state: State, recipe: Recipe) -> None:
+    for path in reversed(checkpoint.checkpoints(directory / "checkpoints")):
+        if (reason := checkpoint.damage(path)) is None:
+            checkpoint.restore(path, state, recipe)
+            _say(f"resuming {directory} at {state.images:,} images")
+            return
+        _say(f"checkpoint '{path}' is damaged ({reason}): trying the one before")
+
+
+def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, objective: Objective, content_hash: str) -> None:
+    judge = _judge(data, content_hash)
+    reference = _like(data.train.labels[torch.arange(len(data.train))[:: max(1, len(data.train) // SCORED_IMAGES)]], data.train)
+    judged = judge.judge(reference.images, reference.labels)
+    split = data.train.to(device())
+    schedule = recipe.schedule
+    if state.images == 0 and schedule.init_classifier:
+        pretrain_classifier(state, stream(split, schedule.batch, state.seed), schedule.init_classifier)
+    batches = stream(split, schedule.batch, state.seed, position=state.images)
+    steps = train(
+        state, objective, batches, split.labels,
+        until=schedule.images, d_steps=schedule.d_steps, g_steps=schedule.g_steps, accumulate=schedule.accumulate, joint=schedule.joint,
+    )  # fmt: skip
+    log = Log(directory, state.images, schedule.images)
+    if state.images == 0:
+        real = _real_sheet(data)
+        write(directory / "samples" / "real.png", png(real))
+        log.picture("real", 0, real)
+    _say(f"training in {directory}; curves: tensorboard --logdir {directory / 'tensorboard'}")
+
+    window: dict[int, dict[str, Tensor]] = {}
+    before = state.images
+    with _signals() as received:
+        try:
+            for losses in steps:
+                window[state.images] = losses
+                log.advance(state.images)
+                done, stop = state.images >= schedule.images, bool(received)
+
+                def due(every: int) -> bool:
+                    return done or state.images // every > before // every  # noqa: B023
+
+                scores = {}
+                if due(schedule.log) or due(schedule.save) or stop:
+                    log.scalars(state.images, _means(window))
+                    window.clear()
+                if due(schedule.sample):
+                    picture = progress_sheet(state.ema.module, data.spec, state.seed)
+                    write(directory / "samples" / f"{state.images}.png", png(picture))
+                    log.picture("samples", state.images, picture)
+                if due(schedule.save):
+                    scores = _score(state, reference, judged, judge)
+                    log.scalars(state.images, scores)
+                if due(schedule.save) or stop:
+                    checkpoint.save_checkpoint(directory / "checkpoints", state, recipe, data.spec, scores)
+                    checkpoint.prune(directory / "checkpoints")
+                if stop and not done:
+                    raise Interrupted(received[0], directory)
+                before = state.images
+        except NonFinite as error:
+            kept = checkpoint.checkpoints(directory / "checkpoints")
+            raise Diverged(
+                f"training diverged: {error} is not finite; last good checkpoint: {kept[-1] if kept else 'none'}; "
+                "start over with smaller learning rates, such as --fresh g_opt.lr=… d_opt.lr=…"
+            ) from None
+        finally:
+            log.close()
+
+
+def _means(window: dict[int, dict[str, Tensor]]) -> dict[str, float]:
+    """The mean of each loss over some iterations, read from the device at once. Raises NonFinite."""
+    names = list(dict.fromkeys(name for losses in window.values() for name in losses))
+    of_name = {name: [losses[name] for losses in window.values() if name in losses] for name in names}
+    means = torch.stack([torch.stack(values).mean() for values in of_name.values()]).tolist()
+    if not all(map(math.isfinite, means)):
+        for images, losses in window.items():
+            for name, loss in losses.items():
+                if not loss.isfinite():
+                    raise NonFinite(f"{name} at {images:,} images")
+    return dict(zip(names, means, strict=True))
+
+
+def _score(state: State, reference: Split, judged: Judged, judge: Judge) -> dict[str, float]:
+    """What decides the best checkpoint: the averaged generator against training images."""
+    fakes = judge.judge(_fakes(state.ema.module, reference.labels, EVALUATION_SEED), reference.labels)
+    return {"fd_classifier": frechet(fakes.features, judged.features), "label_agreement": agreement(fakes)}
+
+
+def _fakes(generator: nn.Module, labels: Labels, seed: int) -> Tensor:
+    return generate(generator, draw_latents(seed, 0, len(labels), generator.latent_dim), labels)
+
+
+def _like(labels: Labels, split: Split) -> Split:
+    """Images of a split with the class counts of some labels, as far as there are enough; always the same."""
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+    wanted, have = labels.index(), split.labels.index()[order]
+    chosen = [order[have == number][:count] for number, count in enumerate(wanted.bincount().tolist())]
+    index = torch.cat(chosen)
+    return Split(split.images[index], split.labels[index])
+
+
+def _judge(data: Dataset, content_hash: str) -> Judge:
+    return trained_judge(data.train.images, data.train.labels, content_hash, device())
+
+
+def _real_sheet(data: Dataset, rows: int = 10) -> Image.Image:
+    index = data.train.labels.index()
+    columns = [torch.nonzero(index == number).flatten() for number in range(len(data.spec.classes))]
+    chosen = torch.stack([column[torch.arange(rows) % len(column)] for column in columns], 1).flatten()
+    return sheet(data.train.images[chosen], data.spec.classes)
+
+
+def _environment(data: Dataset, content_hash: str) -> dict[str, Any]:
+    cuda = torch.cuda.is_available()
+    return {
+        "command": shlex.join(sys.argv),
+        "condgan": condgan_version(),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "scikit-learn")},
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if cuda else None,
+        "data": {
+            "sha256": content_hash,
+            "train": len(data.train),
+            "held_out": len(data.held_out),
+            "classes": list(data.spec.classes),
+            "skipped": list(data.skipped),
+        },
+    }
+
+
+def condgan_version() -> str:
+    return version("condgan")
+
+
+def _commit() -> str | None:
+    """The commit of a source checkout, with a + where files were changed."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--abbrev=12"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    return names[0] if names else platform.processor()
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The SIGINT and SIGTERM received meanwhile; a second one stops at once."""
+    received: list[int] = []
+
+    def note(signum: int, _frame: object) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(signum)
+        _say("stopping after this iteration")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    previous = {signum: signal.signal(signum, note) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
+
+def _say(text: str) -> None:
+    tqdm.write(text, file=sys.stderr)

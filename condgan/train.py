@@ -1,0 +1,109 @@
+"""One flat loop for every method."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from condgan.ema import EMA
+from condgan.interfaces import Batch, Step
+from condgan.labels import Labels
+from condgan.objectives import Objective, weighted_sum
+from condgan.seeds import derive_seed
+
+
+@dataclass(slots=True)
+class State:
+    """All that training changes; with the recipe and the data, all that a resumed run needs."""
+
+    generator: nn.Module
+    discriminator: nn.Module
+    ema: EMA
+    g_optimizer: Optimizer
+    d_optimizer: Optimizer
+    seed: int
+    images: int = 0
+    """Real images seen by the discriminator."""
+    iteration: int = 0
+
+
+def train(
+    state: State,
+    objective: Objective,
+    batches: Iterator[Batch],
+    prior: Labels,
+    *,
+    until: int,
+    d_steps: int = 1,
+    g_steps: int = 1,
+    accumulate: int = 1,
+    joint: bool = False,
+) -> Iterator[dict[str, Tensor]]:
+    """Train until `until` real images were seen, yielding each iteration's losses as tensors on the device.
+
+    An iteration is `d_steps` discriminator steps, each on a batch of its own, and `g_steps` generator steps. A step
+    sums the gradients of `accumulate` equal parts of its batch. The labels of fakes are drawn from `prior`, the labels
+    of the training images. Names: D/… and G/… for the two players' terms, plain for what is watched.
+    """
+    generator, discriminator = state.generator, state.discriminator
+    while state.images < until:
+        torch.manual_seed(derive_seed(state.seed, "iteration", 0, state.iteration))
+        losses: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=prior.values.device))
+
+        discriminator.requires_grad_(True)
+        for _ in range(d_steps):
+            batch = next(batches)
+            inputs = _draw(generator, prior, len(batch.images), accumulate)
+            for real, (latent, labels) in zip(batch.chunk(accumulate), inputs, strict=True):
+                with torch.no_grad():
+                    fake = generator(latent, labels)
+                step = Step(discriminator, *real, fake, labels, joint)
+                total, means = weighted_sum(objective.discriminator, step, state.iteration)
+                (total / accumulate).backward()
+                with torch.no_grad():
+                    watched = {name: loss(step).mean() for name, loss in objective.watched.items()}
+                for name, mean in ({f"D/{name}": mean for name, mean in means.items()} | watched).items():
+                    losses[name] += mean / (d_steps * accumulate)
+            state.d_optimizer.step()
+            state.d_optimizer.zero_grad()
+            state.images += len(batch.images)
+
+        discriminator.requires_grad_(False)
+        for _ in range(g_steps):
+            inputs = _draw(generator, prior, len(batch.images), accumulate)
+            for real, (latent, labels) in zip(batch.chunk(accumulate), inputs, strict=True):
+                step = Step(discriminator, *real, generator(latent, labels), labels, joint)
+                total, means = weighted_sum(objective.generator, step, state.iteration)
+                (total / accumulate).backward()
+                for name, mean in means.items():
+                    losses[f"G/{name}"] += mean / (g_steps * accumulate)
+            state.g_optimizer.step()
+            state.g_optimizer.zero_grad()
+
+        state.ema.update(generator, state.images)
+        state.iteration += 1
+        yield dict(losses)
+
+
+def pretrain_classifier(state: State, batches: Iterator[Batch], images: int) -> None:
+    """Let the discriminator's backbone and label classifier learn on `images` real images, before the game starts."""
+    seen = 0
+    for number, batch in enumerate(batches):
+        if seen >= images:
+            break
+        torch.manual_seed(derive_seed(state.seed, "pretraining", number))
+        batch.labels.cross_entropy(state.discriminator(*batch).logits).mean().backward()
+        state.d_optimizer.step()
+        state.d_optimizer.zero_grad()
+        seen += len(batch.images)
+    state.d_optimizer.state.clear()
+
+
+def _draw(generator: nn.Module, prior: Labels, count: int, parts: int) -> list[tuple[Tensor, Labels]]:
+    device = prior.values.device
+    latents = torch.randn(count, generator.latent_dim, device=device)
+    labels = prior[torch.randint(len(prior), (count,), device=device)]
+    return list(zip(latents.chunk(parts), labels.chunk(parts), strict=True))
