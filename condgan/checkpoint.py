@@ -32,16 +32,13 @@ class NonFinite(RuntimeError):
 
 
 def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSpec, scores: dict[str, float]) -> Path:
-    """Write checkpoints/<images>; `scores` say how good it is. Raises NonFinite rather than keep a broken network."""
-    networks = {"generator": state.generator, "discriminator": state.discriminator, "ema": state.ema.module}
-    tensors = {name: {key: value.cpu().contiguous() for key, value in n.state_dict().items()} for name, n in networks.items()}
-    for name, values in tensors.items():
-        for key, value in values.items():
-            if not value.isfinite().all():
-                raise NonFinite(f"the {name}'s {key}")
+    """Write checkpoints/<images>, where `scores` say how good it is."""
     optimizers = io.BytesIO()
     torch.save({"g": state.g_optimizer.state_dict(), "d": state.d_optimizer.state_dict()}, optimizers)
-    contents = {f"{name}.safetensors": save(values) for name, values in tensors.items()}
+    contents = {
+        f"{name}.safetensors": save({key: value.cpu().contiguous() for key, value in network.state_dict().items()})
+        for name, network in _networks(state).items()
+    }
     contents["optimizers.pt"] = optimizers.getvalue()
     description = {
         "format": FORMAT,
@@ -60,11 +57,19 @@ def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSp
     return path
 
 
+def require_finite(state: State) -> None:
+    """Raises NonFinite if a network holds a value that is none, which is not worth keeping."""
+    for name, network in _networks(state).items():
+        for key, value in network.state_dict().items():
+            if not value.isfinite().all():
+                raise NonFinite(f"the {name}'s {key} at {state.images:,} images")
+
+
 def restore(path: Path, state: State, recipe: Recipe) -> None:
     """Bring a freshly built state to where the checkpoint was written."""
     description = _described(path)
     _require_same_architecture(path, description, recipe)
-    for name, network in (("generator", state.generator), ("discriminator", state.discriminator), ("ema", state.ema.module)):
+    for name, network in _networks(state).items():
         _load_weights(network, path / f"{name}.safetensors")
     optimizers = torch.load(path / "optimizers.pt", map_location=device(), weights_only=True)
     state.g_optimizer.load_state_dict(optimizers["g"])
@@ -113,6 +118,10 @@ def prune(directory: Path) -> None:
     for path in paths[:-2]:
         if path != best(paths):
             shutil.rmtree(path)
+
+
+def _networks(state: State) -> dict[str, nn.Module]:
+    return {"generator": state.generator, "discriminator": state.discriminator, "ema": state.ema.module}
 
 
 def _score(path: Path) -> float | None:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from condgan.run import Diverged, Interrupted, choose_directory, evaluate, find_
 from condgan.sample import class_sheet, png
 
 app = typer.Typer(
-    help="Train, judge and sample conditional image GANs.", no_args_is_help=True, add_completion=False,
+    help="Train, judge and sample conditional image GANs.", add_completion=False,
     rich_markup_mode=None, pretty_exceptions_enable=False,
 )  # fmt: skip
 INIT_CLASSIFIER = 50_000
@@ -105,10 +106,11 @@ def recipes_command(name: Annotated[str | None, typer.Argument(help="Print this 
 
 def main() -> None:
     """Run the command line; bad input is one line on stderr and exit code 2."""
+    arguments = sys.argv[1:] or ["--help"]
     try:
-        code = app(standalone_mode=False)
+        code = app(arguments, standalone_mode=False)
     except typer.TyperException as error:
-        code = _fail(f"{error.format_message()} (see condgan --help)", 2)
+        code = _fail(f"{error.format_message()}, given '{shlex.join(['condgan', *arguments])}'; see --help", 2)
     except UserError as error:
         code = _fail(str(error), 2)
     except Interrupted as error:

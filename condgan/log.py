@@ -22,7 +22,7 @@ class Log:
     def __init__(self, directory: Path, images: int, total: int) -> None:
         self.path = directory / "log.jsonl"
         lines = self.path.read_text().splitlines() if self.path.is_file() else []
-        kept = [line for line in lines if _images(line) <= images]
+        kept = [line for line in lines if _is_up_to(line, images)]
         write(self.path, "".join(f"{line}\n" for line in kept).encode())
         self.file = open(self.path, "a")
         self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=images or None)
@@ -50,7 +50,7 @@ class Log:
             self.bar.set_postfix_str(short, refresh=False)
         elif now - self.last_line > PLAIN_LINE_SECONDS or images >= self.total:
             self.last_line = now
-            left = (self.total - images) / max((images - self.first) / max(now - self.start, 1e-9), 1e-9)
+            left = max(0, self.total - images) / max((images - self.first) / max(now - self.start, 1e-9), 1e-9)
             print(f"{images:,} of {self.total:,} images, {rate:,.0f}/s, {left:,.0f} s left: {short}", file=sys.stderr, flush=True)
 
     def picture(self, tag: str, images: int, picture: Image.Image) -> None:
@@ -63,9 +63,9 @@ class Log:
         self.board.close()
 
 
-def _images(line: str) -> float:
-    """The position of a log line; beyond everything for one that a kill cut off."""
+def _is_up_to(line: str, images: int) -> bool:
+    """Whether a log line is whole and not after `images` images."""
     try:
-        return json.loads(line)["images"]
+        return json.loads(line)["images"] <= images
     except (ValueError, KeyError, TypeError):
-        return float("inf")
+        return False

@@ -9,10 +9,10 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
-from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from condgan.errors import UserError, unknown
@@ -142,14 +142,12 @@ class Recipe:
     schedule: Schedule
     seed: CountOrZero = 0
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def __post_init__(self) -> None:
         if self.schedule.batch % self.schedule.accumulate:
             raise UserError(
                 f"schedule.batch {self.schedule.batch} given with schedule.accumulate {self.schedule.accumulate}: "
                 "the batch must divide into equal parts"
             )
-        return self
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -150,9 +150,9 @@ def evaluate(directory: Path, which: str = "best", seed: int = EVALUATION_SEED, 
     model = checkpoint.load_model(path)
     recipe = load(directory / "recipe.yaml")
     data = data or read_data(recipe, skip_bad_images=True)
-    if data.spec != model.spec:
-        raise UserError(f"the data of '{directory}' has the classes {', '.join(data.spec.classes)}, the model {', '.join(model.classes)}: give back the data it was trained on")
-    judge = _judge(data, data.content_hash())
+    content_hash = data.content_hash()
+    _require_same_data(directory, data, content_hash)
+    judge = _judge(data, content_hash)
     held_out = judge.judge(data.held_out.images, data.held_out.labels)
     fakes = _fakes(model.generator, data.held_out.labels, seed)
     training = _like(data.held_out.labels, data.train)
@@ -200,20 +200,23 @@ def _locked(directory: Path) -> Iterator[None]:
 
 def _begin(directory: Path, recipe: Recipe, data: Dataset, content_hash: str) -> None:
     """Write what the run is; refuse other data than it began with."""
-    environment = directory / "environment.json"
-    if environment.is_file():
-        then = json.loads(environment.read_text())["data"]
-        if then["sha256"] != content_hash:
-            raise UserError(
-                f"the data of run '{directory}' has changed ({then['train']} + {then['held_out']} images then, "
-                f"{len(data.train)} + {len(data.held_out)} now): give back the old data, or start over with --fresh"
-            )
+    if (directory / "environment.json").is_file():
+        _require_same_data(directory, data, content_hash)
     else:
-        write(environment, json.dumps(_environment(data, content_hash), indent=1).encode())
+        write(directory / "environment.json", json.dumps(_environment(data, content_hash), indent=1).encode())
     for place in (directory, directory / "checkpoints", directory / "samples"):
         place.mkdir(exist_ok=True)
         remove_temporaries(place)
     write(directory / "recipe.yaml", dump(recipe).encode())
+
+
+def _require_same_data(directory: Path, data: Dataset, content_hash: str) -> None:
+    then = json.loads((directory / "environment.json").read_text())["data"]
+    if then["sha256"] != content_hash:
+        raise UserError(
+            f"the data of run '{directory}' has changed ({then['train']} + {then['held_out']} images then, "
+            f"{len(data.train)} + {len(data.held_out)} now): give back the old data, or start over with --fresh"
+        )
 
 
 def _resume(directory: Path, state: State, recipe: Recipe) -> None:
@@ -257,18 +260,19 @@ def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, objecti
                 def due(every: int) -> bool:
                     return done or state.images // every > before // every  # noqa: B023
 
-                scores = {}
-                if due(schedule.log) or due(schedule.save) or stop:
-                    log.scalars(state.images, _means(window))
+                save = due(schedule.save) or stop
+                if save or due(schedule.log):
+                    means = _means(window)
                     window.clear()
+                    if save:
+                        checkpoint.require_finite(state)
+                    scores = _score(state, reference, judged, judge) if due(schedule.save) else {}
+                    log.scalars(state.images, means | scores)
                 if due(schedule.sample):
                     picture = progress_sheet(state.ema.module, data.spec, state.seed)
                     write(directory / "samples" / f"{state.images}.png", png(picture))
                     log.picture("samples", state.images, picture)
-                if due(schedule.save):
-                    scores = _score(state, reference, judged, judge)
-                    log.scalars(state.images, scores)
-                if due(schedule.save) or stop:
+                if save:
                     checkpoint.save_checkpoint(directory / "checkpoints", state, recipe, data.spec, scores)
                     checkpoint.prune(directory / "checkpoints")
                 if stop and not done:

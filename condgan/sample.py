@@ -21,8 +21,8 @@ CHUNK = 256
 
 def draw_latents(seed: int, position: int, count: int, latent_dim: int) -> Float[Tensor, "b z"]:
     """The first `count` latents of a seed at a position (a class's number, for samples of that class)."""
-    generator = torch.Generator().manual_seed(derive_seed(seed, "latents", position))
-    return torch.randn(count, latent_dim, generator=generator)
+    rng = np.random.default_rng(derive_seed(seed, "latents", position))
+    return torch.from_numpy(rng.standard_normal((count, latent_dim), np.float32))
 
 
 @torch.inference_mode()

@@ -127,7 +127,7 @@ def _read_classes(path: Path, size: int, channels: int, skip_bad_images: bool) -
                 good.append(index)
             except _UNREADABLE as error:
                 bad.append(f"'{file}' of class '{classes[index]}' ({' '.join(str(error).split()) or type(error).__name__})")
-        splits[split] = pixels[: len(good)], np.array(good)
+        splits[split] = pixels[: len(good)], np.array(good, dtype=np.int64)
     if bad and not skip_bad_images:
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         raise UserError(f"unreadable image {bad[0]}{more} in '{path}': mend it, or go on without with --skip-bad-images")
@@ -174,8 +174,9 @@ _HIDDEN = re.compile(r"(^|/)(\.|__MACOSX)")
 
 def _split_roots(tree: _Tree, path: Path) -> dict[str, PurePosixPath]:
     """The folders that hold the class folders of each split; folders that only wrap them are seen through."""
+    images = {file.parent for file in tree.files if file.suffix.lower() in Image.registered_extensions()}
     root = PurePosixPath()
-    while len(inside := tree.inside(root)) == 1 and tree.inside(inside[0]) and not any(f.parent == inside[0] for f in tree.files):
+    while len(inside := tree.inside(root)) == 1 and tree.inside(inside[0]) and inside[0] not in images:
         root = inside[0]
     train = [folder for folder in inside if folder.name.lower() in TRAIN]
     held_out = [folder for folder in inside if folder.name.lower() in HELD_OUT]
@@ -202,7 +203,7 @@ def _natural(name: str) -> tuple:
 
 
 def _require_images(index: np.ndarray, classes: Sequence[str], least: int, where: str) -> None:
-    for number, count in enumerate(np.bincount(index, minlength=len(classes)) if len(index) else [0] * len(classes)):
+    for number, count in enumerate(np.bincount(index, minlength=len(classes)).tolist()):
         if count < least:
             raise UserError(f"class '{classes[number]}' has {count} readable image{'s' * (count != 1)} in {where}: at least {least} needed")
 

@@ -3,6 +3,8 @@
 Where the tutorial passes 0.8 as batch norm's eps, Keras' momentum 0.8 was meant: torch's momentum 0.2, the default here.
 """
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -10,14 +12,15 @@ from torch import Tensor, nn
 from condgan.errors import UserError
 from condgan.interfaces import ImageShape
 from condgan.labels import Labels, LabelSpec
-from condgan.nn.layers import LabelEmbedding, init_normal
+from condgan.nn.layers import CONDITIONING, init_normal
 
 
 class ACGANGenerator(nn.Module):
-    """The class embedding times the latent, a linear layer to s/4 × s/4, then twice ×2 and a 3×3 convolution.
+    """Latent and label to s/4 × s/4 by a linear layer, then twice ×2 and a 3×3 convolution.
 
-    `width` channels at s/4 and s/2, half of them at s. 1,050,985 parameters at 32 × 32 × 1 and 10 classes.
-    `norm_eps` 0.8 and `norm_momentum` 0.1 are the tutorial's.
+    `width` channels at s/4 and s/2, half of them at s. `conditioning`: `multiply` the latent by the label's embedding as
+    the tutorial does, 1,050,985 parameters at 32 × 32 × 1 and 10 classes; or `concatenate` the label to the latent as
+    the paper does (Odena et al. 2017, §4). `norm_eps` 0.8 and `norm_momentum` 0.1 are the tutorial's.
     """
 
     def __init__(
@@ -27,6 +30,7 @@ class ACGANGenerator(nn.Module):
         *,
         latent_dim: int = 100,
         width: int = 128,
+        conditioning: Literal["multiply", "concatenate"] = "multiply",
         norm_eps: float = 1e-5,
         norm_momentum: float = 0.2,
     ) -> None:
@@ -34,8 +38,8 @@ class ACGANGenerator(nn.Module):
         _check(shape)
         self.latent_dim = latent_dim
         self.start = (width, shape.height // 4, shape.width // 4)
-        self.embedding = LabelEmbedding(labels, latent_dim)
-        self.linear = nn.Linear(latent_dim, width * self.start[1] * self.start[2])
+        self.condition = CONDITIONING[conditioning](labels, latent_dim)
+        self.linear = nn.Linear(self.condition.features, width * self.start[1] * self.start[2])
         self.convolutions = nn.Sequential(
             nn.BatchNorm2d(width, momentum=norm_momentum),
             nn.Upsample(scale_factor=2),
@@ -51,7 +55,7 @@ class ACGANGenerator(nn.Module):
         init_normal(self)
 
     def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b c h w"]:
-        x = self.linear(latent * self.embedding(labels))
+        x = self.linear(self.condition(latent, labels))
         return torch.tanh(self.convolutions(x.unflatten(1, self.start)))
 
 

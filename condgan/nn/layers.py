@@ -21,6 +21,32 @@ class LabelEmbedding(nn.Module):
         return labels.vector() @ self.weight
 
 
+class Multiply(nn.Module):
+    """The latent, element by element, times the label's embedding."""
+
+    def __init__(self, labels: LabelSpec, latent_dim: int) -> None:
+        super().__init__()
+        self.embedding = LabelEmbedding(labels, latent_dim)
+        self.features = latent_dim
+
+    def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b z"]:
+        return latent * self.embedding(labels)
+
+
+class Concatenate(nn.Module):
+    """The latent followed by the label's vector."""
+
+    def __init__(self, labels: LabelSpec, latent_dim: int) -> None:
+        super().__init__()
+        self.features = latent_dim + labels.vector_width
+
+    def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b d"]:
+        return torch.cat([latent, labels.vector()], 1)
+
+
+CONDITIONING = {"multiply": Multiply, "concatenate": Concatenate}
+
+
 def init_normal(module: nn.Module) -> None:
     """Convolutions ~ N(0, 0.02) and batch-norm gains ~ N(1, 0.02) with biases 0 (Radford et al. 2016, §3)."""
     for layer in module.modules():

@@ -1,0 +1,59 @@
+"""Shape checks on every annotated function, a private cache, and small data sets that the tests make."""
+
+import os
+import tempfile
+
+from jaxtyping import install_import_hook
+
+hook = install_import_hook("condgan", "beartype.beartype")
+hook.__enter__()
+os.environ["CONDGAN_CACHE"] = tempfile.mkdtemp(prefix="condgan-tests-")
+
+from pathlib import Path  # noqa: E402
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+
+import condgan.metrics.features  # noqa: E402
+
+TINY = [
+    "generator.width=8", "generator.latent_dim=8", "backbone.width=4", "schedule.batch=16", "schedule.images=320",
+    "schedule.log=64", "schedule.sample=160", "schedule.save=64",
+]  # fmt: skip
+"""Overrides that make any AC-GAN recipe train in a second."""
+
+
+@pytest.fixture(autouse=True)
+def _small_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge trained on few images; what it says is not what most tests look at."""
+    monkeypatch.setattr(condgan.metrics.features, "TRAINING_IMAGES", 2_560)
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def write_image(path: Path, value: int = 128, size: tuple[int, int] = (20, 20), mode: str = "L") -> None:
+    """A noisy image around a gray value."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(value + size[0])
+    noise = rng.integers(-20, 20, (size[1], size[0], 3)) + value
+    Image.fromarray(noise.clip(0, 255).astype(np.uint8)).convert(mode).save(path)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three classes with eight images each, of several sizes and modes."""
+    root = tmp_path / "photos"
+    for i, name in enumerate(("apple", "banana", "cherry")):
+        for j in range(8):
+            write_image(root / name / f"{j}.png", 60 * i + 40 + j, (16 + j, 24 - j), ("L", "RGB", "RGBA", "P")[j % 4])
+    return root

@@ -1,0 +1,50 @@
+"""Who may import whom: every module imports only from layers below its own, or beside it in its own room."""
+
+import ast
+from pathlib import Path
+
+import condgan
+
+LAYERS = [
+    {"errors", "files", "seeds", "labels"},
+    {"ema", "interfaces"},
+    {"nn", "objectives", "data", "metrics"},
+    {"recipe", "recipes"},
+    {"train", "sample", "log", "build"},
+    {"checkpoint"},
+    {"run"},
+    {"cli"},
+    {"__init__", "__main__"},
+]
+WITHIN = {("build", "train")}
+"""Neighbors in a layer that may meet: build constructs what train changes."""
+ROOT = Path(condgan.__file__).parent
+
+
+def room(parts: tuple[str, ...]) -> str:
+    return parts[0].removesuffix(".py") if parts else "__init__"
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "condgan":
+            below = node.module.split(".")[1:]
+            found |= {below[0]} if below else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {room(tuple(alias.name.split(".")[1:])) for alias in node.names if alias.name.split(".")[0] == "condgan"}
+    return found
+
+
+def test_imports_point_from_used_to_user() -> None:
+    rank = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+    modules = sorted(ROOT.rglob("*.py"))
+    assert len(modules) > 20
+    wrong = []
+    for path in modules:
+        own = room(path.relative_to(ROOT).parts)
+        for used in imports(path):
+            assert used in rank, f"{path} imports {used}, which has no layer"
+            if used != own and rank[used] >= rank[own] and (own, used) not in WITHIN:
+                wrong.append(f"{own} imports {used}")
+    assert not wrong

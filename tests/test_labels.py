@@ -1,0 +1,51 @@
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from condgan.labels import Field, Labels, LabelSpec
+
+CLASSES = LabelSpec.of_classes(["a", "b", "c"])
+MIXED = LabelSpec((Field("hair", ("red", "black", "gray")), Field("extras", ("hat", "glasses"), exclusive=False)))
+
+
+def test_one_hot_labels_keep_the_class() -> None:
+    labels = Labels.from_index(CLASSES, torch.tensor([2, 0, 1]))
+    assert labels.index().tolist() == [2, 0, 1]
+    assert torch.equal(labels.vector(), torch.eye(3)[[2, 0, 1]])
+
+
+@given(st.integers(0, 10_000))
+def test_cross_entropy_is_the_numpy_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(4, 5)) * 3
+    hair, extras, known = rng.integers(0, 3, 4), rng.integers(0, 2, (4, 2)), rng.integers(0, 2, (4, 2)).astype(bool)
+    values = np.concatenate([np.eye(3)[hair], extras], 1)
+    softmax = np.exp(logits[:, :3]) / np.exp(logits[:, :3]).sum(1, keepdims=True)
+    sigmoid = 1 / (1 + np.exp(-logits[:, 3:]))
+    expected = -np.log(softmax[np.arange(4), hair]) * known[:, 0]
+    expected += -(extras * np.log(sigmoid) + (1 - extras) * np.log(1 - sigmoid)).sum(1) * known[:, 1]
+    labels = Labels(MIXED, torch.tensor(values).float(), torch.tensor(known))
+    assert np.allclose(labels.cross_entropy(torch.tensor(logits)).numpy(), expected, atol=1e-5)
+
+
+def test_unknown_fields_give_no_gradient_and_no_accuracy() -> None:
+    labels = Labels(MIXED, torch.tensor([[1.0, 0, 0, 1, 0]]), torch.tensor([[True, False]]))
+    logits = torch.tensor([[2.0, 0, 0, -5, 5]], requires_grad=True)
+    labels.cross_entropy(logits).sum().backward()
+    assert logits.grad is not None
+    assert logits.grad[0, 3:].tolist() == [0, 0]
+    assert labels.accuracy(logits.detach()).item() == 1
+
+
+def test_several_fields_tell_networks_what_is_known() -> None:
+    labels = Labels(MIXED, torch.zeros(2, 5), torch.tensor([[True, False], [False, True]]))
+    assert labels.vector().shape == (2, MIXED.vector_width)
+    assert labels.vector()[:, 5:].tolist() == [[1, 0], [0, 1]]
+
+
+def test_parts_put_together_are_the_whole() -> None:
+    labels = Labels.from_index(CLASSES, torch.arange(3).repeat(4))
+    again = Labels.cat(labels.chunk(4))
+    assert torch.equal(again.values, labels.values)
+    assert torch.equal(labels[torch.tensor([5])].values, labels.values[5:6])

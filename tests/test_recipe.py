@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+
+from condgan.errors import UserError
+from condgan.recipe import catalog, differences, dump, load, text
+
+NAMES = list(catalog())
+
+
+def test_the_recipes_are_there() -> None:
+    assert {"digits-acgan", "mnist-acgan", "mnist-acgan-legacy"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resolved_recipe_loads_again(name: str, tmp_path: Path) -> None:
+    recipe = load(name, ["seed=7"])
+    (tmp_path / "again.yaml").write_text(dump(recipe))
+    assert load(tmp_path / "again.yaml") == recipe
+    assert catalog()[name] in text(name)
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "value"),
+    [
+        ("g_opt.lr=1e-4", "g_opt", "lr", 1e-4),
+        ("schedule.images=5e4", "schedule", "images", 50_000),
+        ("schedule.images=50_000", "schedule", "images", 50_000),
+        ("g_opt.betas=[0, 0.9]", "g_opt", "betas", (0.0, 0.9)),
+        ("schedule.joint=false", "schedule", "joint", False),
+        ("ema.decay=0", "ema", "decay", 0.0),
+    ],
+)
+def test_overrides_are_read_by_type(override: str, section: str, key: str, value: object) -> None:
+    assert getattr(getattr(load("digits-acgan", [override]), section), key) == value
+
+
+def test_parts_take_their_constructors_options() -> None:
+    recipe = load("digits-acgan", ["generator.width=8", "objective.weight=3"])
+    assert recipe.generator.options["width"] == 8
+    assert recipe.generator.options["norm_eps"] == 1e-5
+    assert recipe.objective.options["weight"] == 3.0
+
+
+def test_differences_name_what_changed() -> None:
+    changed = differences(load("digits-acgan"), load("digits-acgan", ["g_opt.lr=7e-3", "generator.width=8"]))
+    assert changed["g_opt.lr"][1] == 7e-3
+    assert set(changed) == {"g_opt.lr", "generator.width"}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("g_opt.lrr=1", "unknown option 'g_opt.lrr': did you mean 'g_opt.lr'?"),
+        ("shedule.images=1", "unknown option 'shedule': did you mean 'schedule'?"),
+        ("generator.widht=3", "unknown option of the generator 'acgan' 'widht': did you mean 'width'?"),
+        ("generator.name=agan", "unknown generator 'agan': did you mean 'acgan'?"),
+        ("objective.adversarial=hing", "option objective.adversarial: 'hing' given, expected"),
+        ("g_opt.lr=fast", "option g_opt.lr: 'fast' given, expected a valid number"),
+        ("g_opt.lr=-1", "option g_opt.lr: -1 given, expected greater than 0"),
+        ("schedule.batch=1", "option schedule.batch: 1 given, expected greater than or equal to 2"),
+        ("schedule.accumulate=3", "must divide into equal parts"),
+        ("schedule=3", "option schedule: 3 given, expected a section"),
+        ("data.channels=2", "option data.channels: 2 given, expected 1 or 3"),
+        ("seed.x=3", "'seed.x=3' given: 'seed' is an option, not a section"),
+        ("=3", "expected an override such as g_opt.lr=1e-4"),
+        ("seed=[", "cannot be read as a value"),
+        ("generator=acgan", "expected a mapping with the key 'name'"),
+    ],
+)
+def test_wrong_overrides_are_one_clear_line(override: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        load("digits-acgan", ["seed=0", override])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_wrong_recipes_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown recipe 'digit-acgan': did you mean 'digits-acgan'?"):
+        load("digit-acgan")
+    with pytest.raises(UserError, match="does not exist"):
+        load(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [")
+    with pytest.raises(UserError, match="is no YAML"):
+        load(tmp_path / "bad.yaml")
+    (tmp_path / "less.yaml").write_text(text("digits-acgan").replace("ema:", "# ema:"))
+    with pytest.raises(UserError, match="option ema is missing"):
+        load(tmp_path / "less.yaml")

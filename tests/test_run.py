@@ -1,0 +1,243 @@
+"""A run directory's life: what it holds, resuming, damage, signals, kills, divergence."""
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from filelock import FileLock
+from helpers import condgan, refused, weights
+
+import condgan as package
+from condgan import checkpoint, recipe
+from condgan.interfaces import Step
+from condgan.labels import LabelSpec
+from condgan.objectives import Objective, Term
+
+CLI = [sys.executable, "-m", "condgan"]
+
+
+def test_a_run_directory_holds_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    done = condgan(capsys, "train", *TINY)
+    assert done.code == 0
+    run = Path("runs/digits-acgan")
+    assert recipe.load(run / "recipe.yaml") == recipe.load("digits-acgan", TINY)
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__.partition("+")[0]
+    assert environment["data"]["train"] == 1438
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in lines] == [64, 128, 192, 256, 320]
+    assert {"D/adv", "D/class/real", "G/adv", "accuracy/real", "accuracy/fake", "fd_classifier"} <= set(lines[-1])
+    assert {path.name for path in (run / "samples").iterdir()} == {"real.png", "160.png", "320.png"}
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert {"label_agreement", "fd_classifier", "density", "coverage", "intra_class_diversity", "per_class"} <= set(metrics)
+    kept = [int(path.name) for path in (run / "checkpoints").iterdir()]
+    scores = {line["images"]: line["fd_classifier"] for line in lines}
+    assert set(kept) == {256, 320, min(scores, key=lambda images: scores[images])}
+    assert any((run / "tensorboard").iterdir())
+    assert "label_agreement" in done.out
+    assert str(run / "samples" / "320.png") in done.out
+
+
+def test_the_best_checkpoint_outlives_later_ones(tmp_path: Path) -> None:
+    for images, score in ((10, 5.0), (20, 3.0), (30, 4.0), (40, None), (50, 9.0)):
+        directory = tmp_path / str(images)
+        directory.mkdir()
+        scores = {} if score is None else {"fd_classifier": score}
+        (directory / "state.json").write_text(json.dumps({"format": 1, "scores": scores, "sha256": {}}))
+        checkpoint.prune(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["20", "40", "50"]
+    assert checkpoint.best(checkpoint.checkpoints(tmp_path)) == tmp_path / "20"
+
+
+def test_resumed_is_uninterrupted_and_seeds_decide(capsys: pytest.CaptureFixture[str]) -> None:
+    for out, *more in (("whole",), ("parts", "schedule.images=112"), ("parts", "schedule.images=208"), ("parts",), ("again",), ("other", "seed=1")):
+        assert condgan(capsys, "train", *TINY, *more, "--out", out).code == 0
+    assert weights(Path("parts")) == weights(Path("whole")) == weights(Path("again"))
+    assert weights(Path("other")) != weights(Path("whole"))
+    images = [json.loads(line)["images"] for line in (Path("parts") / "log.jsonl").read_text().splitlines()]
+    assert images == sorted(set(images))
+    for out in ("whole", "again"):
+        assert condgan(capsys, "sample", out, "--classes", "3,7", "--per-class", 4, "--seed", 5, "--out", f"{out}-images").code == 0
+    for path in Path("whole-images").rglob("*.png"):
+        assert path.read_bytes() == (Path("again-images") / path.relative_to("whole-images")).read_bytes()
+
+
+def test_a_finished_run_is_not_trained_again(capsys: pytest.CaptureFixture[str]) -> None:
+    condgan(capsys, "train", *TINY)
+    before = weights(Path("runs/digits-acgan"))
+    again = condgan(capsys, "train", *TINY)
+    assert again.code == 0
+    assert weights(Path("runs/digits-acgan")) == before
+    assert condgan(capsys, "train", *TINY, "--fresh").code == 0
+    assert Path("runs/digits-acgan-2/metrics.json").is_file()
+    refused(condgan(capsys, "train", *TINY, "g_opt.lr=5e-3"), "other settings, g_opt.lr 0.001 there and 0.005 here", "--fresh")
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(capsys: pytest.CaptureFixture[str]) -> None:
+    condgan(capsys, "train", *TINY, "--out", "whole")
+    condgan(capsys, "train", *TINY, "--out", "hurt")
+    last = Path("hurt/checkpoints/320/ema.safetensors")
+    last.write_bytes(last.read_bytes()[:-9] + b"tampering")
+    refused(condgan(capsys, "sample", "hurt", "--checkpoint", 320, "--out", "x"), "320' is damaged (ema.safetensors does not match")
+    assert condgan(capsys, "sample", "hurt", "--checkpoint", "latest", "--out", "x").code == 0
+    resumed = condgan(capsys, "train", *TINY, "--out", "hurt")
+    assert resumed.code == 0
+    assert "hurt/checkpoints/320' is damaged" in resumed.err
+    assert "resuming hurt at 256 images" in resumed.err
+    assert weights(Path("hurt")) == weights(Path("whole"))
+
+
+def test_what_a_kill_left_half_written_is_removed(capsys: pytest.CaptureFixture[str]) -> None:
+    condgan(capsys, "train", *TINY, "schedule.images=192")
+    run = Path("runs/digits-acgan")
+    shutil.copytree(run / "checkpoints/192", run / "checkpoints/.tmp-1-256")
+    with open(run / "log.jsonl", "a") as log:
+        log.write('{"images": 208, "seconds": 1}\n{"images": 2')
+    assert condgan(capsys, "train", *TINY).code == 0
+    assert not list(run.rglob(".tmp-*"))
+    images = [json.loads(line)["images"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert images == [64, 128, 192, 256, 320]
+
+
+def test_a_run_in_use_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    condgan(capsys, "train", *TINY, "schedule.images=64")
+    with FileLock("runs/digits-acgan/lock"):
+        refused(condgan(capsys, "train", *TINY), "in use by another process")
+    assert condgan(capsys, "train", *TINY).code == 0
+
+
+def test_other_data_than_the_run_began_with_is_refused(capsys: pytest.CaptureFixture[str], photos: Path) -> None:
+    assert condgan(capsys, "train", *TINY, "--data", photos).code == 0
+    (photos / "apple" / "3.png").unlink()
+    refused(condgan(capsys, "train", *TINY, "--data", photos, "schedule.images=640"), "has changed (21 + 3 images then, 20 + 3 now)")
+    refused(condgan(capsys, "evaluate", "runs/digits-acgan"), "has changed")
+
+
+def test_no_space_left_keeps_the_last_checkpoint(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    condgan(capsys, "train", *TINY, "--out", "whole")
+    real, saved = checkpoint.save, []
+
+    def full(tensors: dict) -> bytes:
+        saved.append(1)
+        if len(saved) > 7:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "checkpoints")
+        return real(tensors)
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    stopped = condgan(capsys, "train", *TINY, "--out", "full")
+    assert stopped.code == 2
+    assert stopped.err.strip().splitlines()[-1].startswith("condgan: no space left on the device")
+    assert sorted(path.name for path in Path("full/checkpoints").iterdir()) == ["128", "64"]
+    monkeypatch.setattr(checkpoint, "save", real)
+    assert condgan(capsys, "train", *TINY, "--out", "full").code == 0
+    assert weights(Path("full")) == weights(Path("whole"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    condgan(capsys, "train", *TINY, "schedule.images=128", "--out", "bad")
+    iterations = []
+
+    def explodes(step: Step) -> torch.Tensor:
+        iterations.append(step)
+        return step.on_fake.score / (len(iterations) < 3)
+
+    broken = Objective({"adv": Term(explodes)}, {"adv": Term(lambda step: -step.on_fake.score)})
+    monkeypatch.setattr("condgan.run.build_objective", lambda _: broken)
+    stopped = condgan(capsys, "train", *TINY, "--out", "bad")
+    assert stopped.code == 1
+    last = stopped.err.strip().splitlines()[-1]
+    assert "training diverged: D/adv at 176 images is not finite; last good checkpoint: bad/checkpoints/128" in last
+    assert sorted(path.name for path in Path("bad/checkpoints").iterdir()) == ["128", "64"]
+
+
+def test_weights_that_are_not_finite_are_not_kept() -> None:
+    from condgan.build import build_state
+
+    state = build_state(recipe.load("digits-acgan", TINY), LabelSpec.of_classes(["a", "b"]))
+    checkpoint.require_finite(state)
+    with torch.no_grad():
+        next(iter(state.discriminator.parameters())).view(-1)[0] = float("inf")
+    with pytest.raises(checkpoint.NonFinite, match=r"the discriminator's backbone\.layers\.0\.weight at 0 images"):
+        checkpoint.require_finite(state)
+
+
+def test_the_classifier_may_learn_first(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("condgan.cli.INIT_CLASSIFIER", 6_400)
+    condgan(capsys, "train", *TINY, "backbone.width=16", "schedule.images=64", "--out", "without")
+    condgan(capsys, "train", *TINY, "backbone.width=16", "schedule.images=64", "--init-classifier", "--out", "with")
+    accuracy = {
+        out: json.loads((Path(out) / "log.jsonl").read_text().splitlines()[0])["accuracy/real"] for out in ("without", "with")
+    }
+    assert accuracy["with"] > 0.6 > 0.4 > accuracy["without"]
+
+
+def test_plain_python_is_as_short(capsys: pytest.CaptureFixture[str]) -> None:
+    condgan(capsys, "train", *TINY)
+    model = package.load("runs/digits-acgan")
+    images = model.sample("3", per_class=5, seed=1)
+    assert images.shape == (5, 16, 16)
+    assert images.dtype == np.uint8
+    assert model.sample(["3", 7], per_class=2).shape == (4, 16, 16)
+    assert np.allclose(np.asarray(model.pictures("3", 1, seed=1)[0], float), images[0], atol=1)
+    assert np.array_equal(model.sample("3", per_class=5, seed=1), images)
+    assert not np.array_equal(model.sample("3", per_class=5, seed=2), images)
+    with pytest.raises(package.UserError, match="unknown class 'x'"):
+        model.sample("x")
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([*CLI, "train", *TINY, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(signum: int, code: int) -> None:
+    process = start("schedule.images=1_000_000", "--out", "stopped")
+    wait_for(Path("stopped/checkpoints/64"), process)
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    last = err.strip().splitlines()[-1]
+    assert "stopped and saved in stopped; to go on: condgan train digits-acgan" in last
+    assert "--out stopped" in last
+    newest = checkpoint.checkpoints(Path("stopped/checkpoints"))[-1]
+    assert checkpoint.damage(newest) is None
+    assert int(newest.name) > 64
+
+
+def kills(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Kill a run at random moments, then let it end; it must end like one that was never killed."""
+    more = ["schedule.images=1600"]
+    assert condgan(capsys, "train", *TINY, *more, "--out", "whole").code == 0
+    rng = random.Random(0)
+    for _ in range(count):
+        process = start(*more, "--out", "killed")
+        time.sleep(rng.uniform(3, 9))
+        process.kill()
+        process.wait()
+    assert condgan(capsys, "train", *TINY, *more, "--out", "killed").code == 0
+    assert weights(Path("killed")) == weights(Path("whole"))
+
+
+def test_a_killed_run_ends_like_an_uninterrupted_one(capsys: pytest.CaptureFixture[str]) -> None:
+    kills(1, capsys)
+
+
+@pytest.mark.slow
+def test_ten_kills_change_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    kills(10, capsys)

@@ -1,0 +1,168 @@
+"""The loop: golden losses of every recipe, accumulation, steps per iteration, resuming."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from condgan import build
+from condgan.data.sources import read
+from condgan.data.stream import stream
+from condgan.ema import EMA
+from condgan.interfaces import Batch, DiscriminatorOutput
+from condgan.labels import Labels, LabelSpec
+from condgan.objectives import OBJECTIVES
+from condgan.recipe import catalog, load
+from condgan.train import State, train
+
+GOLDEN = Path(__file__).parent / "golden.json"
+SPEC = LabelSpec.of_classes(["a", "b"])
+
+
+def first_losses(name: str) -> list[dict[str, float]]:
+    """Three iterations of a recipe on digits, at its own size, with a small batch."""
+    recipe = load(name, ["data.source=digits", "schedule.batch=8"])
+    data = read("digits", recipe.data.size, recipe.data.channels)
+    state = build.build_state(recipe, data.spec)
+    schedule = recipe.schedule
+    batches = stream(data.train, schedule.batch, recipe.seed)
+    steps = train(
+        state, build.build_objective(recipe), batches, data.train.labels, until=10**9,
+        d_steps=schedule.d_steps, g_steps=schedule.g_steps, accumulate=schedule.accumulate, joint=schedule.joint,
+    )  # fmt: skip
+    return [{name: float(loss) for name, loss in losses.items()} for losses in itertools.islice(steps, 3)]
+
+
+@pytest.mark.parametrize("name", list(catalog()))
+def test_golden_losses(name: str) -> None:
+    for got, expected in zip(first_losses(name), json.loads(GOLDEN.read_text())[name], strict=True):
+        assert got == pytest.approx(expected, rel=1e-3, abs=1e-4)
+
+
+class PlainGenerator(nn.Module):
+    """No batch norm and no dropout, so that parts of a batch do not see each other."""
+
+    latent_dim = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 9), nn.Tanh())
+
+    def forward(self, latent: torch.Tensor, labels: Labels) -> torch.Tensor:
+        return self.layers(torch.cat([latent, labels.vector()], 1)).reshape(-1, 1, 3, 3)
+
+
+class PlainDiscriminator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(9, 8), nn.Tanh(), nn.Linear(8, 3))
+
+    def forward(self, images: torch.Tensor, labels: Labels) -> DiscriminatorOutput:
+        out = self.layers(images)
+        return DiscriminatorOutput(out[:, 0], None, out[:, 1:])
+
+
+def plain_state() -> State:
+    torch.manual_seed(0)
+    generator, discriminator = PlainGenerator().double(), PlainDiscriminator().double()
+    optimizers = [torch.optim.Adam(network.parameters(), 1e-2) for network in (generator, discriminator)]
+    return State(generator, discriminator, EMA(generator, 0.9, 0), *optimizers, seed=5)
+
+
+def plain_batches(size: int) -> Iterator[Batch]:
+    generator = torch.Generator().manual_seed(1)
+    while True:
+        labels = Labels.from_index(SPEC, torch.randint(2, (size,), generator=generator))
+        yield Batch(torch.randn(size, 1, 3, 3, generator=generator).double(), labels)
+
+
+PRIOR = Labels.from_index(SPEC, torch.tensor([0, 1, 1]))
+
+
+def plain_run(iterations: int = 4, **settings: object) -> tuple[list[dict[str, float]], State]:
+    state = plain_state()
+    torch.set_default_dtype(torch.float64)
+    try:
+        steps = train(state, OBJECTIVES["acgan"](), plain_batches(8), PRIOR, until=10**9, **settings)
+        losses = [{name: float(loss) for name, loss in one.items()} for one in itertools.islice(steps, iterations)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return losses, state
+
+
+@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulated_parts_are_the_whole_batch(parts: int, joint: bool) -> None:
+    whole, state = plain_run(joint=joint)
+    split, other = plain_run(accumulate=parts, joint=joint)
+    for a, b in zip(whole, split, strict=True):
+        assert a == pytest.approx(b, rel=1e-9)
+    for a, b in zip(state.generator.parameters(), other.generator.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-7, atol=1e-9)
+
+
+def test_one_pass_or_two_are_the_same_without_batch_norm() -> None:
+    for a, b in zip(plain_run(joint=False)[0], plain_run(joint=True)[0], strict=True):
+        assert a == pytest.approx(b, rel=1e-9)
+
+
+def test_steps_per_iteration_are_counted() -> None:
+    _, state = plain_run(iterations=3, d_steps=5, g_steps=2)
+    assert (state.images, state.iteration) == (3 * 5 * 8, 3)
+    assert next(iter(state.d_optimizer.state.values()))["step"] == 15
+    assert next(iter(state.g_optimizer.state.values()))["step"] == 6
+
+
+def test_each_player_changes_only_itself() -> None:
+    state = plain_state()
+    before = [p.clone() for p in state.generator.parameters()]
+    torch.set_default_dtype(torch.float64)
+    try:
+        next(train(state, OBJECTIVES["acgan"](), plain_batches(8), PRIOR, until=8, g_steps=0))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(before, state.generator.parameters(), strict=True))
+    assert all(p.grad is None for p in state.generator.parameters())
+    assert all(p.grad is None for p in state.discriminator.parameters())
+
+
+def test_fakes_are_labelled_like_the_data() -> None:
+    seen = []
+
+    class Watching(PlainGenerator):
+        def forward(self, latent: torch.Tensor, labels: Labels) -> torch.Tensor:
+            seen.append(labels.index())
+            return super().forward(latent, labels)
+
+    torch.manual_seed(0)
+    generator, discriminator = Watching(), PlainDiscriminator()
+    optimizers = [torch.optim.SGD(network.parameters(), 0.0) for network in (generator, discriminator)]
+    state = State(generator, discriminator, EMA(generator, 0.0, 0), *optimizers, seed=0)
+    batches = (Batch(batch.images.float(), batch.labels) for batch in plain_batches(500))
+    list(train(state, OBJECTIVES["acgan"](), batches, PRIOR, until=5000))
+    assert torch.cat(seen).float().mean().item() == pytest.approx(2 / 3, abs=0.03)
+
+
+def test_ema_is_the_formula() -> None:
+    network = nn.BatchNorm1d(2)
+    average = EMA(network, decay=0.75, start=10)
+    network.weight.data.fill_(3.0)
+    network.running_mean.fill_(8.0)
+    network.num_batches_tracked.fill_(5)
+    average.update(network, images=9)
+    assert average.module.weight.tolist() == [3, 3]
+    network.weight.data.fill_(7.0)
+    network.running_mean.fill_(0.0)
+    average.update(network, images=10)
+    assert average.module.weight.tolist() == [4, 4]
+    assert average.module.running_mean.tolist() == [6, 6]
+    assert average.module.num_batches_tracked == 5
+    assert not average.module.training
+
+
+if __name__ == "__main__":  # python -m tests.test_train: writes the golden file anew
+    GOLDEN.write_text(json.dumps({name: first_losses(name) for name in catalog()}, indent=1) + "\n")
