@@ -12,12 +12,12 @@ from condgan.labels import Field, Labels, LabelSpec
 from condgan.objectives import Objective, Term
 from condgan.recipe import Recipe
 from condgan.recipe import load as load_recipe
-from condgan.run import evaluate, run
+from condgan.run import evaluate, train_run
 from condgan.run import load_model as load
 from condgan.sample import Model
-from condgan.train import State, train
+from condgan.train import State
 
 __all__ = [
     "Dataset", "Field", "LabelSpec", "Labels", "Model", "Objective", "Recipe", "Split", "State", "Term", "UserError",
-    "evaluate", "load", "load_recipe", "read", "run", "train",
+    "evaluate", "load", "load_recipe", "read", "train_run",
 ]  # fmt: skip

@@ -1,10 +1,12 @@
 """Recipe → objects: the only place that constructs them."""
 
+from typing import TypeVar
+
 import torch
 from torch import nn
 
 from condgan.ema import EMA
-from condgan.interfaces import ImageShape
+from condgan.interfaces import Generator, ImageShape
 from condgan.labels import LabelSpec
 from condgan.nn import BACKBONES, GENERATORS, HEADS, Discriminator
 from condgan.objectives import OBJECTIVES, Objective
@@ -18,7 +20,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def build_networks(recipe: Recipe, labels: LabelSpec) -> tuple[nn.Module, nn.Module]:
+def build_networks(recipe: Recipe, labels: LabelSpec) -> tuple[Generator, Discriminator]:
     """The generator and the discriminator, freshly initialized from the recipe's seed."""
     shape = ImageShape(recipe.data.channels, recipe.data.size, recipe.data.size)
     torch.manual_seed(derive_seed(recipe.seed, "weights"))
@@ -28,7 +30,7 @@ def build_networks(recipe: Recipe, labels: LabelSpec) -> tuple[nn.Module, nn.Mod
     return generator, discriminator
 
 
-def build_generator(recipe: Recipe, labels: LabelSpec) -> nn.Module:
+def build_generator(recipe: Recipe, labels: LabelSpec) -> Generator:
     """A generator to load weights into."""
     return _placed(build_networks(recipe, labels)[0])
 
@@ -39,7 +41,8 @@ def build_objective(recipe: Recipe) -> Objective:
 
 def build_state(recipe: Recipe, labels: LabelSpec) -> State:
     """Everything that training changes, before the first iteration."""
-    generator, discriminator = map(_placed, build_networks(recipe, labels))
+    generator, discriminator = build_networks(recipe, labels)
+    generator, discriminator = _placed(generator), _placed(discriminator)
     return State(
         generator,
         discriminator,
@@ -58,7 +61,10 @@ def count_parameters(recipe: Recipe, labels: LabelSpec) -> tuple[int, int]:
     return generator, discriminator
 
 
-def _placed(network: nn.Module) -> nn.Module:
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def _placed(network: Network) -> Network:
     return network.to(device(), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 

@@ -32,7 +32,8 @@ class NonFinite(RuntimeError):
 
 
 def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSpec, scores: dict[str, float]) -> Path:
-    """Write checkpoints/<images>, where `scores` say how good it is."""
+    """Write checkpoints/<images>, where `scores` say how good it is. Raises NonFinite for broken weights."""
+    require_finite(state)
     optimizers = io.BytesIO()
     torch.save({"g": state.g_optimizer.state_dict(), "d": state.d_optimizer.state_dict()}, optimizers)
     contents = {
@@ -145,8 +146,8 @@ def _require_same_architecture(path: Path, description: dict[str, Any], recipe: 
         for key, value in now[section].items():
             if key != "source" and then.get(key) != value:
                 raise UserError(
-                    f"checkpoint '{path}' is of another architecture: {section}.{key} was {then.get(key)} there, the run's "
-                    f"recipe.yaml says {value}; restore it there, or start over with --fresh"
+                    f"checkpoint '{path}' is of another architecture: {section}.{key} was {then.get(key)} there, "
+                    f"the run's recipe.yaml says {value}; restore it there, or start over with --fresh"
                 )
 
 

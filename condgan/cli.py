@@ -15,7 +15,15 @@ from condgan.build import count_parameters
 from condgan.data.sources import SOURCES
 from condgan.errors import UserError
 from condgan.files import write
-from condgan.run import Diverged, Interrupted, choose_directory, evaluate, find_checkpoint, load_model, read_data, run
+from condgan.run import (
+    Diverged,
+    Interrupted,
+    choose_directory,
+    evaluate,
+    load_model,
+    read_data,
+    train_run,
+)
 from condgan.sample import class_sheet, png
 
 app = typer.Typer(
@@ -32,15 +40,23 @@ CheckpointOption = Annotated[str, typer.Option(help="best, latest, or a number o
 def train_command(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A recipe's name or YAML file, and options to override."),
+        typer.Argument(
+            metavar="[RECIPE] [KEY=VALUE]...", help="A recipe's name or YAML file, and options to override."
+        ),
     ] = None,
     data: Annotated[str | None, typer.Option(help="Folder of class folders, zip of one, or a known name.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; runs/RECIPE by default.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over in a new directory.")] = False,
     init_classifier: Annotated[
-        bool, typer.Option("--init-classifier", help=f"Let the auxiliary classifier learn alone first, on {INIT_CLASSIFIER:,} real images.")
+        bool,
+        typer.Option(
+            "--init-classifier",
+            help=f"Let the auxiliary classifier learn alone first, on {INIT_CLASSIFIER:,} real images.",
+        ),
     ] = False,
-    skip_bad_images: Annotated[bool, typer.Option("--skip-bad-images", help="Go on without unreadable images.")] = False,
+    skip_bad_images: Annotated[
+        bool, typer.Option("--skip-bad-images", help="Go on without unreadable images.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained, and write nothing.")] = False,
 ) -> None:
     """Train a recipe, or go on where the same command was stopped."""
@@ -55,10 +71,11 @@ def train_command(
     if dry_run:
         _dry_run(recipe, directory, skip_bad_images)
         return
-    metrics = run(recipe, directory, skip_bad_images)
+    metrics = train_run(recipe, directory, skip_bad_images)
     typer.echo(_table(metrics))
-    typer.echo(f"\npictures   {directory / 'samples'}\nlatest     {_latest_sheet(directory)}")
-    typer.echo(f"sample it  condgan sample {directory} --out DIR\nlonger     condgan train {recipe.name} --out {directory} schedule.images={2 * recipe.schedule.images}")
+    longer = f"condgan train {recipe.name} --out {directory} schedule.images={2 * recipe.schedule.images}"
+    typer.echo(f"\nsample it      condgan sample {directory} --out DIR\ntrain longer   {longer}")
+    typer.echo(f"look at        {_latest_sheet(directory)}")
 
 
 @app.command("sample")
@@ -77,7 +94,9 @@ def sample_command(
     for position, image in enumerate(images):
         write(out / chosen[position // per_class] / f"{position % per_class}.png", png(Image.fromarray(image)))
     write(out / "sheet.png", png(class_sheet(images, chosen)))
-    typer.echo(f"wrote {len(chosen) * per_class} images and {out / 'sheet.png'}, from {model.images:,} images of training")
+    typer.echo(
+        f"wrote {len(chosen) * per_class} images and {out / 'sheet.png'}, from {model.images:,} images of training"
+    )
 
 
 @app.command("evaluate")
@@ -132,7 +151,9 @@ def _fail(message: str, code: int) -> int:
 def _system_error(error: OSError) -> str:
     where = f" '{error.filename}'" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space left on the device{where}: free some and repeat the command, it goes on from the last checkpoint"
+        return (
+            f"no space left on the device{where}: free some and repeat the command, it goes on from the last checkpoint"
+        )
     return f"{error.strerror or error}{where}: check the path and its permissions"
 
 
@@ -140,7 +161,8 @@ def _dry_run(recipe: recipes.Recipe, directory: Path, skip_bad_images: bool) -> 
     data = read_data(recipe, skip_bad_images)
     generator, discriminator = count_parameters(recipe, data.spec)
     typer.echo(recipes.dump(recipe))
-    typer.echo(f"data           {len(data.train):,} training and {len(data.held_out):,} held-out images of {len(data.spec.classes)} classes")
+    counts = f"{len(data.train):,} training and {len(data.held_out):,} held-out images"
+    typer.echo(f"data           {counts} of {len(data.spec.classes)} classes")
     typer.echo(f"generator      {generator:,} parameters\ndiscriminator  {discriminator:,} parameters")
     typer.echo(f"run directory  {directory}")
 
@@ -152,14 +174,24 @@ def _latest_sheet(directory: Path) -> Path:
 def _table(metrics: dict[str, Any]) -> str:
     about = metrics["about"]
     names = [name for name in metrics if name not in ("about", "per_class")]
+
     def row(name: str, values: dict[str, Any]) -> str:
         cells = [f"{_number(values[m]['fake'])} ({_number(values[m]['real'])})" for m in names]
         return f"{name:12.12}" + "".join(f"{cell:>24}" for cell in cells)
 
     lines = [f"{'':12}" + "".join(f"{name:>24}" for name in names), row("all", metrics)]
     lines += [row(name, values) for name, values in metrics["per_class"].items()]
-    note = f"fakes (real images' ceiling); {about['fakes']:,} fakes of checkpoint {about['checkpoint']} against {about['real']:,} held-out images,"
-    return "\n".join([*lines, note, f"seen by a classifier that is right on {about['extractor_accuracy']:.1%} of the held-out images"])
+    note = (
+        f"fakes (real images' ceiling); {about['fakes']:,} fakes of checkpoint {about['checkpoint']} "
+        f"against {about['real']:,} held-out images,"
+    )
+    return "\n".join(
+        [
+            *lines,
+            note,
+            f"seen by a classifier that is right on {about['extractor_accuracy']:.1%} of the held-out images",
+        ]
+    )
 
 
 def _number(value: float | None) -> str:

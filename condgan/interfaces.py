@@ -5,11 +5,11 @@ Axes: b images, c channels, h × w pixels or patches, d features, k label values
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from condgan.labels import Labels
 
@@ -43,26 +43,20 @@ class DiscriminatorOutput(NamedTuple):
     """Of the labels, before softmax or sigmoid."""
 
 
-class Generator(Protocol):
-    """(latent, labels) → images in [-1, 1]."""
+class Generator(nn.Module):
+    """(latent b × z, labels) → images in [−1, 1]."""
 
     latent_dim: int
 
-    def __call__(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b c h w"]: ...
 
-
-class Backbone(Protocol):
-    """Images in [-1, 1] → pooled features."""
+class Backbone(nn.Module):
+    """Images in [−1, 1] → pooled features b × `features`."""
 
     features: int
 
-    def __call__(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]: ...
 
-
-class Head(Protocol):
-    """Pooled features, and the labels that the images claim to have → what losses read."""
-
-    def __call__(self, features: Float[Tensor, "b d"], labels: Labels) -> DiscriminatorOutput: ...
+class Head(nn.Module):
+    """(Pooled features, the labels that the images claim to have) → `DiscriminatorOutput`."""
 
 
 class Step:

@@ -24,7 +24,7 @@ class Log:
         lines = self.path.read_text().splitlines() if self.path.is_file() else []
         kept = [line for line in lines if _is_up_to(line, images)]
         write(self.path, "".join(f"{line}\n" for line in kept).encode())
-        self.file = open(self.path, "a")
+        self.file = self.path.open("a")
         self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=images or None)
         self.bar = tqdm(total=total, initial=images, unit="img", unit_scale=True, disable=None, dynamic_ncols=True)
         self.total, self.first, self.last, self.start = total, images, images, time.monotonic()
@@ -36,11 +36,15 @@ class Log:
         self.bar.update(images - self.bar.n)
 
     def scalars(self, images: int, values: Mapping[str, float]) -> None:
-        """One line of log.jsonl, one point per curve, and the bar's figures or, without a terminal, a line now and then."""
+        """A line of log.jsonl, a point per curve, and the bar's figures or, without a terminal, a line now and then."""
         now = time.monotonic()
         rate = (images - self.last) / max(now - self.last_time, 1e-9)
         self.last, self.last_time = images, now
-        record = {"images": images, "seconds": round(self.seconds + now - self.start, 3), "images_per_second": round(rate, 1)}
+        record = {
+            "images": images,
+            "seconds": round(self.seconds + now - self.start, 3),
+            "images_per_second": round(rate, 1),
+        }
         self.file.write(json.dumps(record | {name: float(f"{value:.6g}") for name, value in values.items()}) + "\n")
         self.file.flush()
         for name, value in {"images_per_second": rate, **values}.items():
@@ -51,7 +55,11 @@ class Log:
         elif now - self.last_line > PLAIN_LINE_SECONDS or images >= self.total:
             self.last_line = now
             left = max(0, self.total - images) / max((images - self.first) / max(now - self.start, 1e-9), 1e-9)
-            print(f"{images:,} of {self.total:,} images, {rate:,.0f}/s, {left:,.0f} s left: {short}", file=sys.stderr, flush=True)
+            print(
+                f"{images:,} of {self.total:,} images, {rate:,.0f}/s, {left:,.0f} s left: {short}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def picture(self, tag: str, images: int, picture: Image.Image) -> None:
         """A picture for TensorBoard."""

@@ -51,8 +51,8 @@ class Part:
         return table[self.name](*wiring, **self.options)
 
 
-def _part(kind: str, table: Mapping[str, Callable]) -> Any:
-    """A part from {name: …, option: …}: checked against the table, every default filled in."""
+def _part(kind: str, table: Mapping[str, Callable]) -> Callable[[Any], Part]:
+    """How to read a part from {name: …, option: …}: checked against the table, every default filled in."""
 
     def read(given: Any) -> Part:
         if not isinstance(given, Mapping) or "name" not in given:
@@ -78,7 +78,7 @@ def _part(kind: str, table: Mapping[str, Callable]) -> Any:
                 raise _type_error(f"{kind}.{name}", error) from None
         return Part(given["name"], options)
 
-    return Annotated[Part, BeforeValidator(read)]
+    return read
 
 
 @dataclass(frozen=True, config=_FORBID)
@@ -132,10 +132,10 @@ class Recipe:
     name: str
     description: str
     data: Data
-    generator: _part("generator", GENERATORS)
-    backbone: _part("backbone", BACKBONES)
-    head: _part("head", HEADS)
-    objective: _part("objective", OBJECTIVES)
+    generator: Annotated[Part, BeforeValidator(_part("generator", GENERATORS))]
+    backbone: Annotated[Part, BeforeValidator(_part("backbone", BACKBONES))]
+    head: Annotated[Part, BeforeValidator(_part("head", HEADS))]
+    objective: Annotated[Part, BeforeValidator(_part("objective", OBJECTIVES))]
     g_opt: Adam
     d_opt: Adam
     ema: Average
@@ -231,7 +231,9 @@ def _tree(name: str | Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise UserError(f"recipe '{name}' is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
-        raise UserError(f"recipe '{name}' holds no settings: expected a mapping such as `condgan recipes {DEFAULT}` prints")
+        raise UserError(
+            f"recipe '{name}' holds no settings: expected a mapping such as `condgan recipes {DEFAULT}` prints"
+        )
     return {"name": Path(name).stem} | tree
 
 
@@ -257,9 +259,17 @@ def _check_names(cls: type, tree: Mapping[str, Any], prefix: str) -> None:
         if key not in fields:
             raise unknown("option", f"{prefix}{key}", [f"{prefix}{name}" for name in fields])
     for name, field in fields.items():
-        if name in tree and isinstance(field.type, type) and dataclasses.is_dataclass(field.type) and field.type is not Part:
+        if (
+            name in tree
+            and isinstance(field.type, type)
+            and dataclasses.is_dataclass(field.type)
+            and field.type is not Part
+        ):
             if not isinstance(tree[name], Mapping):
-                raise UserError(f"option {prefix}{name}: {tree[name]!r} given, expected a section with {', '.join(f.name for f in dataclasses.fields(field.type))}")
+                raise UserError(
+                    f"option {prefix}{name}: {tree[name]!r} given, expected a section with "
+                    + ", ".join(inner.name for inner in dataclasses.fields(field.type))
+                )
             _check_names(field.type, tree[name], f"{prefix}{name}.")
         elif name not in tree and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise UserError(f"option {prefix}{name} is missing: the recipe must set it")

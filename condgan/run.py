@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from condgan import checkpoint
@@ -31,14 +31,15 @@ from condgan.data.sources import Dataset, Split, read
 from condgan.data.stream import stream
 from condgan.errors import UserError
 from condgan.files import remove_temporaries, write
+from condgan.interfaces import Generator
 from condgan.labels import Labels
 from condgan.log import Log
 from condgan.metrics.conditional import agreement, compare
 from condgan.metrics.distances import frechet
 from condgan.metrics.features import Judge, Judged, trained_judge
+from condgan.objectives import Objective
 from condgan.recipe import Recipe, differences, dump, load
 from condgan.sample import Model, draw_latents, generate, png, progress_sheet, sheet
-from condgan.objectives import Objective
 from condgan.train import State, pretrain_classifier, train
 
 EVALUATION_SEED = 0
@@ -82,12 +83,13 @@ def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
     """The recipe's data set. Raises UserError if it names none or it cannot be read."""
     if recipe.data.source is None:
         raise UserError(
-            f"recipe '{recipe.name}' has no data of its own: give --data PATH, a folder of class folders or a zip of one"
+            f"recipe '{recipe.name}' has no data of its own: "
+            "give --data PATH, a folder of class folders or a zip of one"
         )
     return read(recipe.data.source, recipe.data.size, recipe.data.channels, skip_bad_images)
 
 
-def run(recipe: Recipe, directory: Path, skip_bad_images: bool = False) -> dict[str, Any]:
+def train_run(recipe: Recipe, directory: Path, skip_bad_images: bool = False) -> dict[str, Any]:
     """Train in a run directory, from its newest whole checkpoint if it has one, and evaluate; returns the metrics.
 
     Raises UserError for bad input, Interrupted after SIGINT or SIGTERM, Diverged for a loss that is not finite.
@@ -98,7 +100,8 @@ def run(recipe: Recipe, directory: Path, skip_bad_images: bool = False) -> dict[
             stack.enter_context(_locked(directory))
         data = read_data(recipe, skip_bad_images)
         if data.skipped:
-            _say(f"left out {len(data.skipped)} unreadable images: {'; '.join(data.skipped[:5])}{' …' * (len(data.skipped) > 5)}")
+            listed = "; ".join(data.skipped[:5]) + " …" * (len(data.skipped) > 5)
+            _say(f"left out {len(data.skipped)} unreadable image{'s' * (len(data.skipped) > 1)}: {listed}")
         state = build_state(recipe, data.spec)
         objective = build_objective(recipe)
         content_hash = data.content_hash()
@@ -127,24 +130,36 @@ def load_model(directory: str | Path, which: str = "best") -> Model:
 def find_checkpoint(directory: Path, which: str = "best") -> Path:
     """A whole checkpoint of a run: best, latest, or by its number of images."""
     if not (directory / "recipe.yaml").is_file():
-        raise UserError(f"'{directory}' is no run directory (it has no recipe.yaml): give one that `condgan train` wrote, such as runs/digits-acgan")
+        raise UserError(
+            f"'{directory}' is no run directory (it has no recipe.yaml): "
+            "give one that `condgan train` wrote, such as runs/digits-acgan"
+        )
     paths = checkpoint.checkpoints(directory / "checkpoints")
     if not paths:
         raise UserError(f"run '{directory}' has no checkpoint yet: train it on with {resume_command(directory)}")
     if which.isdecimal():
         chosen = [path for path in paths if path.name == which]
         if not chosen:
-            raise UserError(f"run '{directory}' has no checkpoint {which}: it has {', '.join(path.name for path in paths)}, best or latest")
+            raise UserError(
+                f"run '{directory}' has no checkpoint {which}: "
+                f"it has {', '.join(path.name for path in paths)}, best or latest"
+            )
         return chosen[0]
     if which not in ("best", "latest"):
-        raise UserError(f"checkpoint '{which}' given: expected best, latest or one of {', '.join(path.name for path in paths)}")
+        raise UserError(
+            f"checkpoint '{which}' given: expected best, latest or one of {', '.join(path.name for path in paths)}"
+        )
     whole = [path for path in paths if checkpoint.damage(path) is None]
     if not whole:
-        raise UserError(f"all checkpoints of '{directory}' are damaged ({checkpoint.damage(paths[-1])}): start over with --fresh")
+        raise UserError(
+            f"all checkpoints of '{directory}' are damaged ({checkpoint.damage(paths[-1])}): start over with --fresh"
+        )
     return (checkpoint.best(whole) if which == "best" else None) or whole[-1]
 
 
-def evaluate(directory: Path, which: str = "best", seed: int = EVALUATION_SEED, data: Dataset | None = None) -> dict[str, Any]:
+def evaluate(
+    directory: Path, which: str = "best", seed: int = EVALUATION_SEED, data: Dataset | None = None
+) -> dict[str, Any]:
     """Judge as many fakes as there are held-out images, of the same classes, and write metrics.json."""
     path = find_checkpoint(directory, which)
     model = checkpoint.load_model(path)
@@ -228,9 +243,13 @@ def _resume(directory: Path, state: State, recipe: Recipe) -> None:
         _say(f"checkpoint '{path}' is damaged ({reason}): trying the one before")
 
 
-def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, objective: Objective, content_hash: str) -> None:
+def _train(
+    directory: Path, recipe: Recipe, data: Dataset, state: State, objective: Objective, content_hash: str
+) -> None:
     judge = _judge(data, content_hash)
-    reference = _like(data.train.labels[torch.arange(len(data.train))[:: max(1, len(data.train) // SCORED_IMAGES)]], data.train)
+    reference = _like(
+        data.train.labels[torch.arange(len(data.train))[:: max(1, len(data.train) // SCORED_IMAGES)]], data.train
+    )
     judged = judge.judge(reference.images, reference.labels)
     split = data.train.to(device())
     schedule = recipe.schedule
@@ -239,7 +258,8 @@ def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, objecti
     batches = stream(split, schedule.batch, state.seed, position=state.images)
     steps = train(
         state, objective, batches, split.labels,
-        until=schedule.images, d_steps=schedule.d_steps, g_steps=schedule.g_steps, accumulate=schedule.accumulate, joint=schedule.joint,
+        until=schedule.images, d_steps=schedule.d_steps, g_steps=schedule.g_steps,
+        accumulate=schedule.accumulate, joint=schedule.joint,
     )  # fmt: skip
     log = Log(directory, state.images, schedule.images)
     if state.images == 0:
@@ -256,28 +276,25 @@ def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, objecti
                 window[state.images] = losses
                 log.advance(state.images)
                 done, stop = state.images >= schedule.images, bool(received)
-
-                def due(every: int) -> bool:
-                    return done or state.images // every > before // every  # noqa: B023
-
-                save = due(schedule.save) or stop
-                if save or due(schedule.log):
-                    means = _means(window)
+                log_now, sample_now, score_now = (
+                    done or state.images // every > before // every
+                    for every in (schedule.log, schedule.sample, schedule.save)
+                )
+                before = state.images
+                if log_now or score_now or stop:
+                    values = _means(window)
                     window.clear()
-                    if save:
-                        checkpoint.require_finite(state)
-                    scores = _score(state, reference, judged, judge) if due(schedule.save) else {}
-                    log.scalars(state.images, means | scores)
-                if due(schedule.sample):
+                    scores = _score(state, reference, judged, judge) if score_now else {}
+                    log.scalars(state.images, values | scores)
+                    if score_now or stop:
+                        checkpoint.save_checkpoint(directory / "checkpoints", state, recipe, data.spec, scores)
+                        checkpoint.prune(directory / "checkpoints")
+                if sample_now:
                     picture = progress_sheet(state.ema.module, data.spec, state.seed)
                     write(directory / "samples" / f"{state.images}.png", png(picture))
                     log.picture("samples", state.images, picture)
-                if save:
-                    checkpoint.save_checkpoint(directory / "checkpoints", state, recipe, data.spec, scores)
-                    checkpoint.prune(directory / "checkpoints")
                 if stop and not done:
                     raise Interrupted(received[0], directory)
-                before = state.images
         except NonFinite as error:
             kept = checkpoint.checkpoints(directory / "checkpoints")
             raise Diverged(
@@ -302,12 +319,13 @@ def _means(window: dict[int, dict[str, Tensor]]) -> dict[str, float]:
 
 
 def _score(state: State, reference: Split, judged: Judged, judge: Judge) -> dict[str, float]:
-    """What decides the best checkpoint: the averaged generator against training images."""
+    """What decides the best checkpoint: the averaged generator against training images. Raises NonFinite."""
+    checkpoint.require_finite(state)
     fakes = judge.judge(_fakes(state.ema.module, reference.labels, EVALUATION_SEED), reference.labels)
     return {"fd_classifier": frechet(fakes.features, judged.features), "label_agreement": agreement(fakes)}
 
 
-def _fakes(generator: nn.Module, labels: Labels, seed: int) -> Tensor:
+def _fakes(generator: Generator, labels: Labels, seed: int) -> Tensor:
     return generate(generator, draw_latents(seed, 0, len(labels), generator.latent_dim), labels)
 
 
@@ -368,7 +386,11 @@ def _commit() -> str | None:
 
 def _cpu() -> str:
     info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.is_file() else []
+    names = (
+        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.is_file()
+        else []
+    )
     return names[0] if names else platform.processor()
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.utils import make_grid
 
 from condgan.data.stream import to_uint8
 from condgan.errors import UserError, unknown
+from condgan.interfaces import Generator
 from condgan.labels import Labels, LabelSpec
 from condgan.seeds import derive_seed
 
@@ -26,7 +27,7 @@ def draw_latents(seed: int, position: int, count: int, latent_dim: int) -> Float
 
 
 @torch.inference_mode()
-def generate(generator: nn.Module, latents: Float[Tensor, "b z"], labels: Labels) -> UInt8[Tensor, "b c h w"]:
+def generate(generator: Generator, latents: Float[Tensor, "b z"], labels: Labels) -> UInt8[Tensor, "b c h w"]:
     """Images of 0 … 255, on the CPU, from a generator in evaluation mode."""
     device = next(generator.parameters()).device
     chunks = range(0, len(latents), CHUNK)
@@ -34,7 +35,7 @@ def generate(generator: nn.Module, latents: Float[Tensor, "b z"], labels: Labels
     return torch.cat([to_uint8(part).cpu() for part in parts])
 
 
-def progress_sheet(generator: nn.Module, spec: LabelSpec, seed: int, rows: int = 10) -> Image.Image:
+def progress_sheet(generator: Generator, spec: LabelSpec, seed: int, rows: int = 10) -> Image.Image:
     """A column per class; a row shares its latent, and all sheets of a seed share all latents."""
     latents = draw_latents(seed, 0, rows, generator.latent_dim)
     classes = len(spec.classes)
@@ -75,7 +76,7 @@ def png(picture: Image.Image) -> bytes:
 class Model:
     """A trained generator to sample from."""
 
-    generator: nn.Module
+    generator: Generator
     spec: LabelSpec
     images: int
     """Real images seen in training."""

@@ -1,4 +1,4 @@
-"""Seeds: every random draw is a function of the run's seed, its purpose and its place, so checkpoints hold no state of generators."""
+"""Every random draw is a function of the run's seed, its purpose and its place: checkpoints hold no generator state."""
 
 import zlib
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from condgan.ema import EMA
-from condgan.interfaces import Batch, Step
+from condgan.interfaces import Batch, Generator, Step
 from condgan.labels import Labels
 from condgan.objectives import Objective, weighted_sum
 from condgan.seeds import derive_seed
@@ -19,9 +19,9 @@ from condgan.seeds import derive_seed
 class State:
     """All that training changes; with the recipe and the data, all that a resumed run needs."""
 
-    generator: nn.Module
+    generator: Generator
     discriminator: nn.Module
-    ema: EMA
+    ema: EMA[Generator]
     g_optimizer: Optimizer
     d_optimizer: Optimizer
     seed: int
@@ -54,8 +54,8 @@ def train(
         losses: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=prior.values.device))
 
         discriminator.requires_grad_(True)
-        for _ in range(d_steps):
-            batch = next(batches)
+        real_batches = [next(batches) for _ in range(d_steps)]
+        for batch in real_batches:
             inputs = _draw(generator, prior, len(batch.images), accumulate)
             for real, (latent, labels) in zip(batch.chunk(accumulate), inputs, strict=True):
                 with torch.no_grad():
@@ -72,6 +72,7 @@ def train(
             state.images += len(batch.images)
 
         discriminator.requires_grad_(False)
+        batch = real_batches[-1]
         for _ in range(g_steps):
             inputs = _draw(generator, prior, len(batch.images), accumulate)
             for real, (latent, labels) in zip(batch.chunk(accumulate), inputs, strict=True):
@@ -102,7 +103,7 @@ def pretrain_classifier(state: State, batches: Iterator[Batch], images: int) -> 
     state.d_optimizer.state.clear()
 
 
-def _draw(generator: nn.Module, prior: Labels, count: int, parts: int) -> list[tuple[Tensor, Labels]]:
+def _draw(generator: Generator, prior: Labels, count: int, parts: int) -> list[tuple[Tensor, Labels]]:
     device = prior.values.device
     latents = torch.randn(count, generator.latent_dim, device=device)
     labels = prior[torch.randint(len(prior), (count,), device=device)]

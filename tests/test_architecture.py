@@ -32,7 +32,9 @@ def imports(path: Path) -> set[str]:
             below = node.module.split(".")[1:]
             found |= {below[0]} if below else {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
-            found |= {room(tuple(alias.name.split(".")[1:])) for alias in node.names if alias.name.split(".")[0] == "condgan"}
+            found |= {
+                room(tuple(alias.name.split(".")[1:])) for alias in node.names if alias.name.split(".")[0] == "condgan"
+            }
     return found
 
 

@@ -51,7 +51,9 @@ def test_evaluation_is_one_line_of_json_on_request(capsys: pytest.CaptureFixture
 
 
 def test_colored_folders_train_and_sample(capsys: pytest.CaptureFixture[str], photos: Path) -> None:
-    assert condgan(capsys, "train", *TINY, "--data", photos, "data.channels=3", "data.size=32", "--out", "fruit").code == 0
+    assert (
+        condgan(capsys, "train", *TINY, "--data", photos, "data.channels=3", "data.size=32", "--out", "fruit").code == 0
+    )
     assert condgan(capsys, "sample", "fruit", "--per-class", 2, "--out", "images").code == 0
     assert Image.open("images/banana/1.png").mode == "RGB"
     assert condgan(capsys, "evaluate", "fruit").code == 0
@@ -113,7 +115,9 @@ def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], arguments: li
         (["--checkpoint", "newest"], ["checkpoint 'newest' given: expected best, latest or"]),
     ],
 )
-def test_bad_sampling_is_one_line(capsys: pytest.CaptureFixture[str], run: Path, arguments: list[str], parts: list[str]) -> None:
+def test_bad_sampling_is_one_line(
+    capsys: pytest.CaptureFixture[str], run: Path, arguments: list[str], parts: list[str]
+) -> None:
     refused(condgan(capsys, "sample", run, *arguments, "--out", "x"), *parts)
     assert not Path("x").exists()
 

@@ -38,7 +38,9 @@ def test_an_epoch_is_a_permutation(count: int, seed: int, epoch: int) -> None:
 
 @given(st.integers(2, 60), st.integers(1, 70), st.integers(0, 100), st.integers(0, 200))
 def test_the_stream_goes_on_at_any_position(count: int, batch: int, seed: int, position: int) -> None:
-    endless = list(itertools.chain.from_iterable(epoch_order(count, seed, e).tolist() for e in range(position + 4 * batch)))
+    endless = list(
+        itertools.chain.from_iterable(epoch_order(count, seed, e).tolist() for e in range(position + 4 * batch))
+    )
     assert seen(numbered(count), batch, seed, position, 3) == endless[position : position + 3 * batch]
 
 
@@ -118,7 +120,9 @@ def test_images_are_converted_by_the_stated_rule(tmp_path: Path) -> None:
             (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
             image.save(tmp_path / "data" / name / f"{i}.{'tiff' if image.mode == 'CMYK' else 'png'}")
     data = read(str(tmp_path / "data"), 12, 1)
-    found = {int(image.float().mean().round()) for image in data.train.images} | {int(data.held_out.images[0].float().mean())}
+    found = {int(image.float().mean().round()) for image in data.train.images} | {
+        int(data.held_out.images[0].float().mean())
+    }
     assert {value for _, value in cases} <= found
 
 
@@ -171,7 +175,9 @@ def test_bad_data_is_one_clear_line(photos: Path, tmp_path: Path) -> None:
     refused(tmp_path / "split", r"the folders more, train: expected train/")
 
 
-@pytest.mark.parametrize("member", ["../evil/0.png", "/evil/0.png", "a/../../evil.png", "..\\evil\\0.png", "C:\\evil\\0.png"])
+@pytest.mark.parametrize(
+    "member", ["../evil/0.png", "/evil/0.png", "a/../../evil.png", "..\\evil\\0.png", "C:\\evil\\0.png"]
+)
 def test_a_zip_that_points_outside_is_refused(tmp_path: Path, member: str) -> None:
     with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
         archive.writestr("a/0.png", b"")

@@ -19,7 +19,9 @@ def test_parameter_counts_are_the_published_ones(name: str) -> None:
 
 @pytest.mark.parametrize(("size", "channels"), [(16, 1), (32, 3), (48, 1), (64, 3)])
 def test_networks_fit_together_at_any_size(size: int, channels: int) -> None:
-    recipe = load("digits-acgan", [f"data.size={size}", f"data.channels={channels}", "generator.width=4", "backbone.width=2"])
+    recipe = load(
+        "digits-acgan", [f"data.size={size}", f"data.channels={channels}", "generator.width=4", "backbone.width=2"]
+    )
     generator, discriminator = build_networks(recipe, DIGITS)
     labels = Labels.from_index(DIGITS, torch.arange(10))
     images = generator(torch.randn(10, generator.latent_dim), labels)
@@ -31,7 +33,10 @@ def test_networks_fit_together_at_any_size(size: int, channels: int) -> None:
 
 
 def test_a_size_that_does_not_fit_is_refused() -> None:
-    for part in (lambda: GENERATORS["acgan"](ImageShape(1, 20, 20), DIGITS), lambda: BACKBONES["acgan"](ImageShape(1, 20, 20))):
+    for part in (
+        lambda: GENERATORS["acgan"](ImageShape(1, 20, 20), DIGITS),
+        lambda: BACKBONES["acgan"](ImageShape(1, 20, 20)),
+    ):
         with pytest.raises(UserError, match="multiples of 16"):
             part()
 

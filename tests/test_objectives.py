@@ -23,7 +23,9 @@ def a_step(joint: bool = False, scale: float = 1.0) -> tuple[Step, dict[str, np.
     labels = {kind: Labels.from_index(SPEC, torch.tensor(values)) for kind, values in index.items()}
     step = Step(discriminator, images["real"], labels["real"], images["fake"], labels["fake"], joint)
     numbers = {f"{kind}_score": values[:, 0] for kind, values in pixels.items()}
-    numbers |= {f"{kind}_logits": values[:, 1:] for kind, values in pixels.items()} | {f"{k}_index": v for k, v in index.items()}
+    numbers |= {f"{kind}_logits": values[:, 1:] for kind, values in pixels.items()} | {
+        f"{k}_index": v for k, v in index.items()
+    }
     return step, numbers
 
 
@@ -61,7 +63,9 @@ def test_softmax_before_cross_entropy_is_confined(scale: float) -> None:
     objective = OBJECTIVES["acgan"](softmax_before_cross_entropy=True)
     got = means(objective, "discriminator", step)["class/real"]
     stable = np.exp(n["real_logits"] - n["real_logits"].max(1, keepdims=True))
-    assert got == pytest.approx(cross_entropy(softmax(stable / stable.sum(1, keepdims=True)), n["real_index"]), abs=1e-6)
+    assert got == pytest.approx(
+        cross_entropy(softmax(stable / stable.sum(1, keepdims=True)), n["real_index"]), abs=1e-6
+    )
     assert 1.461 <= got <= 2.4613
 
 

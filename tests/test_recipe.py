@@ -76,7 +76,7 @@ def test_wrong_overrides_are_one_clear_line(override: str, message: str) -> None
 
 
 def test_wrong_recipes_are_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown recipe 'digit-acgan': did you mean 'digits-acgan'?"):
+    with pytest.raises(UserError, match=r"unknown recipe 'digit-acgan': did you mean 'digits-acgan'\?"):
         load("digit-acgan")
     with pytest.raises(UserError, match="does not exist"):
         load(tmp_path / "none.yaml")

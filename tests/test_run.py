@@ -40,7 +40,9 @@ def test_a_run_directory_holds_everything(capsys: pytest.CaptureFixture[str]) ->
     assert {"D/adv", "D/class/real", "G/adv", "accuracy/real", "accuracy/fake", "fd_classifier"} <= set(lines[-1])
     assert {path.name for path in (run / "samples").iterdir()} == {"real.png", "160.png", "320.png"}
     metrics = json.loads((run / "metrics.json").read_text())
-    assert {"label_agreement", "fd_classifier", "density", "coverage", "intra_class_diversity", "per_class"} <= set(metrics)
+    assert {"label_agreement", "fd_classifier", "density", "coverage", "intra_class_diversity", "per_class"} <= set(
+        metrics
+    )
     kept = [int(path.name) for path in (run / "checkpoints").iterdir()]
     scores = {line["images"]: line["fd_classifier"] for line in lines}
     assert set(kept) == {256, 320, min(scores, key=lambda images: scores[images])}
@@ -61,14 +63,26 @@ def test_the_best_checkpoint_outlives_later_ones(tmp_path: Path) -> None:
 
 
 def test_resumed_is_uninterrupted_and_seeds_decide(capsys: pytest.CaptureFixture[str]) -> None:
-    for out, *more in (("whole",), ("parts", "schedule.images=112"), ("parts", "schedule.images=208"), ("parts",), ("again",), ("other", "seed=1")):
+    for out, *more in (
+        ("whole",),
+        ("parts", "schedule.images=112"),
+        ("parts", "schedule.images=208"),
+        ("parts",),
+        ("again",),
+        ("other", "seed=1"),
+    ):
         assert condgan(capsys, "train", *TINY, *more, "--out", out).code == 0
     assert weights(Path("parts")) == weights(Path("whole")) == weights(Path("again"))
     assert weights(Path("other")) != weights(Path("whole"))
     images = [json.loads(line)["images"] for line in (Path("parts") / "log.jsonl").read_text().splitlines()]
     assert images == sorted(set(images))
     for out in ("whole", "again"):
-        assert condgan(capsys, "sample", out, "--classes", "3,7", "--per-class", 4, "--seed", 5, "--out", f"{out}-images").code == 0
+        assert (
+            condgan(
+                capsys, "sample", out, "--classes", "3,7", "--per-class", 4, "--seed", 5, "--out", f"{out}-images"
+            ).code
+            == 0
+        )
     for path in Path("whole-images").rglob("*.png"):
         assert path.read_bytes() == (Path("again-images") / path.relative_to("whole-images")).read_bytes()
 
@@ -81,7 +95,11 @@ def test_a_finished_run_is_not_trained_again(capsys: pytest.CaptureFixture[str])
     assert weights(Path("runs/digits-acgan")) == before
     assert condgan(capsys, "train", *TINY, "--fresh").code == 0
     assert Path("runs/digits-acgan-2/metrics.json").is_file()
-    refused(condgan(capsys, "train", *TINY, "g_opt.lr=5e-3"), "other settings, g_opt.lr 0.001 there and 0.005 here", "--fresh")
+    refused(
+        condgan(capsys, "train", *TINY, "g_opt.lr=5e-3"),
+        "other settings, g_opt.lr 0.001 there and 0.005 here",
+        "--fresh",
+    )
 
 
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +107,10 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(capsys: pytest
     condgan(capsys, "train", *TINY, "--out", "hurt")
     last = Path("hurt/checkpoints/320/ema.safetensors")
     last.write_bytes(last.read_bytes()[:-9] + b"tampering")
-    refused(condgan(capsys, "sample", "hurt", "--checkpoint", 320, "--out", "x"), "320' is damaged (ema.safetensors does not match")
+    refused(
+        condgan(capsys, "sample", "hurt", "--checkpoint", 320, "--out", "x"),
+        "320' is damaged (ema.safetensors does not match",
+    )
     assert condgan(capsys, "sample", "hurt", "--checkpoint", "latest", "--out", "x").code == 0
     resumed = condgan(capsys, "train", *TINY, "--out", "hurt")
     assert resumed.code == 0
@@ -120,11 +141,16 @@ def test_a_run_in_use_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 def test_other_data_than_the_run_began_with_is_refused(capsys: pytest.CaptureFixture[str], photos: Path) -> None:
     assert condgan(capsys, "train", *TINY, "--data", photos).code == 0
     (photos / "apple" / "3.png").unlink()
-    refused(condgan(capsys, "train", *TINY, "--data", photos, "schedule.images=640"), "has changed (21 + 3 images then, 20 + 3 now)")
+    refused(
+        condgan(capsys, "train", *TINY, "--data", photos, "schedule.images=640"),
+        "has changed (21 + 3 images then, 20 + 3 now)",
+    )
     refused(condgan(capsys, "evaluate", "runs/digits-acgan"), "has changed")
 
 
-def test_no_space_left_keeps_the_last_checkpoint(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_space_left_keeps_the_last_checkpoint(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     condgan(capsys, "train", *TINY, "--out", "whole")
     real, saved = checkpoint.save, []
 
@@ -144,7 +170,9 @@ def test_no_space_left_keeps_the_last_checkpoint(capsys: pytest.CaptureFixture[s
     assert weights(Path("full")) == weights(Path("whole"))
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     condgan(capsys, "train", *TINY, "schedule.images=128", "--out", "bad")
     iterations = []
 
@@ -177,7 +205,8 @@ def test_the_classifier_may_learn_first(capsys: pytest.CaptureFixture[str], monk
     condgan(capsys, "train", *TINY, "backbone.width=16", "schedule.images=64", "--out", "without")
     condgan(capsys, "train", *TINY, "backbone.width=16", "schedule.images=64", "--init-classifier", "--out", "with")
     accuracy = {
-        out: json.loads((Path(out) / "log.jsonl").read_text().splitlines()[0])["accuracy/real"] for out in ("without", "with")
+        out: json.loads((Path(out) / "log.jsonl").read_text().splitlines()[0])["accuracy/real"]
+        for out in ("without", "with")
     }
     assert accuracy["with"] > 0.6 > 0.4 > accuracy["without"]
 
@@ -197,7 +226,9 @@ def test_plain_python_is_as_short(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([*CLI, "train", *TINY, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(
+        [*CLI, "train", *TINY, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:

@@ -13,7 +13,7 @@ from condgan import build
 from condgan.data.sources import read
 from condgan.data.stream import stream
 from condgan.ema import EMA
-from condgan.interfaces import Batch, DiscriminatorOutput
+from condgan.interfaces import Batch, DiscriminatorOutput, Generator
 from condgan.labels import Labels, LabelSpec
 from condgan.objectives import OBJECTIVES
 from condgan.recipe import catalog, load
@@ -43,7 +43,7 @@ def test_golden_losses(name: str) -> None:
         assert got == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-class PlainGenerator(nn.Module):
+class PlainGenerator(Generator):
     """No batch norm and no dropout, so that parts of a batch do not see each other."""
 
     latent_dim = 4

@@ -4,16 +4,16 @@ import hashlib
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from sklearn.datasets import load_digits
 from torch import Tensor
 from tqdm import tqdm
@@ -62,8 +62,8 @@ class Dataset:
         digest = hashlib.sha256(repr(self.spec).encode())
         for split in (self.train, self.held_out):
             digest.update(repr(tuple(split.images.shape)).encode())
-            digest.update(split.images.numpy())
-            digest.update(split.labels.values.numpy())
+            digest.update(split.images.numpy().data)
+            digest.update(split.labels.values.numpy().data)
         return digest.hexdigest()
 
 
@@ -80,12 +80,12 @@ def read(source: str, size: int, channels: int, skip_bad_images: bool = False) -
 
 def digits(size: int, channels: int) -> Dataset:
     """scikit-learn's 1,797 handwritten digits, 8 × 8 in 17 grays; a fifth of each class is held out."""
-    bunch = load_digits()
-    images = [Image.fromarray((gray * (255 / 16)).round().astype(np.uint8)) for gray in bunch.images]
+    grays, index = load_digits(return_X_y=True)
+    images = [Image.fromarray((gray * (255 / 16)).round().astype(np.uint8).reshape(8, 8)) for gray in grays]
     pixels = np.stack([_pixels(image, size, channels) for image in images])
-    spec = LabelSpec.of_classes([str(name) for name in bunch.target_names])
-    train, held_out = _hold_out(bunch.target, fraction=0.2)
-    return Dataset(_split(pixels[train], bunch.target[train], spec), _split(pixels[held_out], bunch.target[held_out], spec))
+    spec = LabelSpec.of_classes([str(digit) for digit in range(10)])
+    train, held_out = _hold_out(index, fraction=0.2)
+    return Dataset(_split(pixels[train], index[train], spec), _split(pixels[held_out], index[held_out], spec))
 
 
 SOURCES: dict[str, Callable[[int, int], Dataset]] = {"digits": digits}
@@ -95,7 +95,7 @@ SOURCES: dict[str, Callable[[int, int], Dataset]] = {"digits": digits}
 class _Tree:
     """The visible files of a folder or zip, how to open each, and all folders."""
 
-    files: dict[PurePosixPath, Callable[[], IO[bytes]]]
+    files: Mapping[PurePosixPath, Callable[[], IO]]
     folders: set[PurePosixPath]
 
     def inside(self, root: PurePosixPath) -> list[PurePosixPath]:
@@ -108,10 +108,14 @@ def _read_classes(path: Path, size: int, channels: int, skip_bad_images: bool) -
     by_split = {split: _files_by_class(tree, roots, path) for split, roots in _split_roots(tree, path).items()}
     classes = sorted(by_split["train"], key=_natural)
     if len(classes) < 2:
-        raise UserError(f"data '{path}' has one class only, '{classes[0]}': a class-conditional model needs two or more")
+        raise UserError(
+            f"data '{path}' has one class only, '{classes[0]}': a class-conditional model needs two or more"
+        )
     for name in by_split.get("held-out", {}):
         if name not in classes:
-            raise UserError(f"data '{path}': class '{name}' is in the held-out split only; give both splits the same classes")
+            raise UserError(
+                f"data '{path}': class '{name}' is in the held-out split only; give both splits the same classes"
+            )
 
     bad: list[str] = []
     spec = LabelSpec.of_classes(classes)
@@ -126,11 +130,15 @@ def _read_classes(path: Path, size: int, channels: int, skip_bad_images: bool) -
                     pixels[len(good)] = _pixels(image, size, channels)
                 good.append(index)
             except _UNREADABLE as error:
-                bad.append(f"'{file}' of class '{classes[index]}' ({' '.join(str(error).split()) or type(error).__name__})")
+                bad.append(
+                    f"'{file}' of class '{classes[index]}' ({' '.join(str(error).split()) or type(error).__name__})"
+                )
         splits[split] = pixels[: len(good)], np.array(good, dtype=np.int64)
     if bad and not skip_bad_images:
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        raise UserError(f"unreadable image {bad[0]}{more} in '{path}': mend it, or go on without with --skip-bad-images")
+        raise UserError(
+            f"unreadable image {bad[0]}{more} in '{path}': mend it, or go on without with --skip-bad-images"
+        )
 
     if "held-out" not in splits:
         _require_images(splits["train"][1], classes, 2, f"data '{path}'")
@@ -142,7 +150,16 @@ def _read_classes(path: Path, size: int, channels: int, skip_bad_images: bool) -
     return Dataset(_split(*splits["train"], spec), _split(*splits["held-out"], spec), tuple(bad))
 
 
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, RuntimeError, Image.DecompressionBombError, zipfile.BadZipFile, zlib.error)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    RuntimeError,
+    Image.DecompressionBombError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def _tree(path: Path) -> _Tree:
@@ -155,14 +172,16 @@ def _tree(path: Path) -> _Tree:
     elif zipfile.is_zipfile(path):
         archive = zipfile.ZipFile(path)
         for name in archive.namelist():
-            if PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts:
-                raise UserError(f"zip '{path}' refused: its member '{name}' points outside the archive; zip the folder anew")
+            if _OUTSIDE.search(name):
+                raise UserError(
+                    f"zip '{path}' refused: its member '{name}' points outside the archive; zip the folder anew"
+                )
         files = {name: partial(archive.open, name) for name in sorted(archive.namelist()) if not name.endswith("/")}
         folders = [name for name in archive.namelist() if name.endswith("/")]
     else:
         raise UserError(f"data '{path}' is neither a folder nor a complete zip file: {expected}")
     visible = {PurePosixPath(name): opener for name, opener in files.items() if not _HIDDEN.search(name)}
-    parents = {parent for name in visible for parent in name.parents}
+    parents = {ancestor for parent in {name.parent for name in visible} for ancestor in (parent, *parent.parents)}
     tree = _Tree(visible, parents | {PurePosixPath(name) for name in folders if not _HIDDEN.search(name)})
     if not tree.inside(PurePosixPath()):
         raise UserError(f"data '{path}' {'is empty' if not visible else 'holds no class folders'}: {expected}")
@@ -170,6 +189,7 @@ def _tree(path: Path) -> _Tree:
 
 
 _HIDDEN = re.compile(r"(^|/)(\.|__MACOSX)")
+_OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
 
 
 def _split_roots(tree: _Tree, path: Path) -> dict[str, PurePosixPath]:
@@ -184,12 +204,18 @@ def _split_roots(tree: _Tree, path: Path) -> dict[str, PurePosixPath]:
         return {"train": root}
     if len(train) > 1 or len(held_out) > 1 or len(inside) > len(train) + len(held_out):
         names = ", ".join(folder.name for folder in inside)
-        raise UserError(f"data '{path}' holds the folders {names}: expected train/ and one of test/ or val/, or class folders")
+        raise UserError(
+            f"data '{path}' holds the folders {names}: expected train/ and one of test/ or val/, or class folders"
+        )
     return {"train": train[0], "held-out": held_out[0]} if held_out else {"train": train[0]}
 
 
 def _files_by_class(tree: _Tree, root: PurePosixPath, path: Path) -> dict[str, list[PurePosixPath]]:
-    classes = {folder.name: [file for file in tree.files if folder in file.parents] for folder in tree.inside(root)}
+    classes: dict[str, list[PurePosixPath]] = {folder.name: [] for folder in tree.inside(root)}
+    depth = len(root.parts)
+    for file in tree.files:
+        if len(file.parts) > depth + 1 and file.parts[:depth] == root.parts:
+            classes[file.parts[depth]].append(file)
     if not classes:
         raise UserError(f"data '{path}': '{root}' holds no class folders; expected one folder of images per class")
     for name, files in classes.items():
@@ -205,11 +231,15 @@ def _natural(name: str) -> tuple:
 def _require_images(index: np.ndarray, classes: Sequence[str], least: int, where: str) -> None:
     for number, count in enumerate(np.bincount(index, minlength=len(classes)).tolist()):
         if count < least:
-            raise UserError(f"class '{classes[number]}' has {count} readable image{'s' * (count != 1)} in {where}: at least {least} needed")
+            raise UserError(
+                f"class '{classes[number]}' has {count} readable image{'s' * (count != 1)} in {where}: "
+                f"at least {least} needed"
+            )
 
 
 def _pixels(image: Image.Image, size: int, channels: int) -> UInt8[np.ndarray, "c h w"]:
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits of gray
         image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:

@@ -23,7 +23,11 @@ def compare(fake: Judged, held_out: Judged, train: Judged) -> dict[str, Any]:
         one = [judged.of_class(i) for judged in (fake, held_out, train)]
         per_class[name] = _set_metrics(*one) | {"intra_class_diversity": _pair(_spread(one[0]), _spread(one[1]))}
     diversity = {
-        kind: [one["intra_class_diversity"][kind] for one in per_class.values() if one["intra_class_diversity"][kind] is not None]
+        kind: [
+            one["intra_class_diversity"][kind]
+            for one in per_class.values()
+            if one["intra_class_diversity"][kind] is not None
+        ]
         for kind in ("fake", "real")
     }
     mean = _pair(*(fmean(values) if values else None for values in diversity.values()))

@@ -1,8 +1,9 @@
 """Networks shaped like DCGAN: AC-GAN's of the well-known MNIST tutorial (Odena et al. 2017 in the small).
 
-Where the tutorial passes 0.8 as batch norm's eps, Keras' momentum 0.8 was meant: torch's momentum 0.2, the default here.
+Where the tutorial passes 0.8 as batch norm's eps, Keras' momentum 0.8 was meant: torch's 0.2, the default here.
 """
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -10,17 +11,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from condgan.errors import UserError
-from condgan.interfaces import ImageShape
+from condgan.interfaces import Backbone, Generator, ImageShape
 from condgan.labels import Labels, LabelSpec
 from condgan.nn.layers import CONDITIONING, init_normal
 
 
-class ACGANGenerator(nn.Module):
+class ACGANGenerator(Generator):
     """Latent and label to s/4 × s/4 by a linear layer, then twice ×2 and a 3×3 convolution.
 
-    `width` channels at s/4 and s/2, half of them at s. `conditioning`: `multiply` the latent by the label's embedding as
-    the tutorial does, 1,050,985 parameters at 32 × 32 × 1 and 10 classes; or `concatenate` the label to the latent as
-    the paper does (Odena et al. 2017, §4). `norm_eps` 0.8 and `norm_momentum` 0.1 are the tutorial's.
+    `width` channels at s/4 and s/2, half of them at s. `conditioning`: `multiply` the latent by the label's embedding
+    as the tutorial does, 1,050,985 parameters at 32 × 32 × 1 and 10 classes; or `concatenate` the label to the latent
+    as the paper does (Odena et al. 2017, §4). `norm_eps` 0.8 and `norm_momentum` 0.1 are the tutorial's.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class ACGANGenerator(nn.Module):
         return torch.tanh(self.convolutions(x.unflatten(1, self.start)))
 
 
-class ACGANBackbone(nn.Module):
+class ACGANBackbone(Backbone):
     """Four 3×3 convolutions of stride 2 with leaky ReLU, channel dropout and, but for the first, batch norm.
 
     `width`, 2·, 4· and 8·`width` channels, flattened. With the classifier head 103,243 parameters at 32 × 32 × 1
@@ -79,8 +80,12 @@ class ACGANBackbone(nn.Module):
         _check(shape)
         layers: list[nn.Module] = []
         channels = [shape.channels, width, 2 * width, 4 * width, 8 * width]
-        for i, (fewer, more) in enumerate(zip(channels, channels[1:], strict=False)):
-            layers += [nn.Conv2d(fewer, more, 3, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True), nn.Dropout2d(dropout)]
+        for i, (fewer, more) in enumerate(pairwise(channels)):
+            layers += [
+                nn.Conv2d(fewer, more, 3, stride=2, padding=1),
+                nn.LeakyReLU(0.2, inplace=True),
+                nn.Dropout2d(dropout),
+            ]
             layers += [nn.BatchNorm2d(more, norm_eps, norm_momentum)] if i else []
         self.layers = nn.Sequential(*layers)
         self.features = 8 * width * (shape.height // 16) * (shape.width // 16)
@@ -92,4 +97,7 @@ class ACGANBackbone(nn.Module):
 
 def _check(shape: ImageShape) -> None:
     if shape.height % 16 or shape.width % 16:
-        raise UserError(f"image size {shape.height} × {shape.width} given: AC-GAN's networks need multiples of 16, such as 16, 32 or 64; set data.size")
+        raise UserError(
+            f"image size {shape.height} × {shape.width} given: AC-GAN's networks need multiples of 16; "
+            "set data.size to such as 16, 32 or 64"
+        )

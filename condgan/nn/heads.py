@@ -3,11 +3,11 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from condgan.interfaces import DiscriminatorOutput
+from condgan.interfaces import Backbone, DiscriminatorOutput, Head
 from condgan.labels import Labels, LabelSpec
 
 
-class ClassifierHead(nn.Module):
+class ClassifierHead(Head):
     """Real or fake, and an auxiliary classifier of the labels (Odena et al. 2017, §3)."""
 
     def __init__(self, features: int, labels: LabelSpec) -> None:
@@ -22,7 +22,7 @@ class ClassifierHead(nn.Module):
 class Discriminator(nn.Module):
     """A backbone and a head."""
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, backbone: Backbone, head: Head) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
 

@@ -14,7 +14,7 @@ def acgan(
     class_on_fake: bool = True,
     softmax_before_cross_entropy: bool = False,
 ) -> Objective:
-    """AC-GAN: both players want the label recognized, the discriminator on real and fake images (Odena et al. 2017, eq. 2–3).
+    """AC-GAN: both players want labels recognized, the discriminator on real and fake images (Odena et al. 2017, §3).
 
     `softmax_before_cross_entropy` and the adversarial loss `non-saturating-sigmoid` are the MNIST tutorial's faults.
     """
