@@ -158,9 +158,10 @@ def find_checkpoint(directory: Path, which: str = "best") -> Path:
 
 
 def evaluate(
-    directory: Path, which: str = "best", seed: int = EVALUATION_SEED, data: Dataset | None = None
+    directory: str | Path, which: str = "best", seed: int = EVALUATION_SEED, data: Dataset | None = None
 ) -> dict[str, Any]:
     """Judge as many fakes as there are held-out images, of the same classes, and write metrics.json."""
+    directory = Path(directory)
     path = find_checkpoint(directory, which)
     model = checkpoint.load_model(path)
     recipe = load(directory / "recipe.yaml")

@@ -16,19 +16,11 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
 
-import condgan.metrics.features  # noqa: E402
-
 TINY = [
     "generator.width=8", "generator.latent_dim=8", "backbone.width=4", "schedule.batch=16", "schedule.images=320",
     "schedule.log=64", "schedule.sample=160", "schedule.save=64",
 ]  # fmt: skip
 """Overrides that make any AC-GAN recipe train in a second."""
-
-
-@pytest.fixture(autouse=True)
-def _small_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A judge trained on few images; what it says is not what most tests look at."""
-    monkeypatch.setattr(condgan.metrics.features, "TRAINING_IMAGES", 2_560)
 
 
 @pytest.fixture(autouse=True)

@@ -90,7 +90,6 @@ def test_a_class_of_one_image_has_no_distances() -> None:
 
 
 def test_the_judge_knows_digits_and_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "TRAINING_IMAGES", 25_600)
     data = read("digits", 16, 1)
     judge = trained_judge(data.train.images, data.train.labels, data.content_hash())
     seen = judge.judge(data.held_out.images, data.held_out.labels)

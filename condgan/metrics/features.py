@@ -14,8 +14,9 @@ from tqdm import tqdm
 from condgan.files import write
 from condgan.labels import Labels, LabelSpec
 
-TRAINING_IMAGES = 60_000
 BATCH = 128
+RECIPE = f"AdamW one-cycle 3e-3, batch {BATCH}, 3 epochs or more"
+"""Part of the cache's key: change it with the training below."""
 
 
 class Judged(NamedTuple):
@@ -69,7 +70,7 @@ def trained_judge(
 ) -> Judge:
     """The judge of a training split, trained if the cache has none for this content, shape and architecture."""
     judge = Judge(images.shape[1], labels.spec)
-    key = hashlib.sha256(f"{judge} {TRAINING_IMAGES} {BATCH} {tuple(images.shape)} {content_hash}".encode()).hexdigest()
+    key = hashlib.sha256(f"{judge} {RECIPE} {tuple(images.shape)} {content_hash}".encode()).hexdigest()
     path = cache_directory() / "judges" / f"{key[:32]}.safetensors"
     if path.is_file():
         judge.load_state_dict(load_file(path))
@@ -81,10 +82,10 @@ def trained_judge(
 
 
 def _train(images: Tensor, labels: Labels) -> Judge:
-    """Adam on a one-cycle schedule; each batch is shifted by up to a sixteenth of the image's size."""
+    """Three epochs, more for few images; each batch is shifted by up to a sixteenth of the image's size."""
     torch.manual_seed(0)
     judge = Judge(images.shape[1], labels.spec).to(images.device)
-    steps = TRAINING_IMAGES // BATCH
+    steps = max(3 * len(images), min(60 * len(images), 50_000), 50 * BATCH) // BATCH
     optimizer = torch.optim.AdamW(judge.parameters(), weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
     reach = images.shape[-1] // 16

@@ -19,9 +19,10 @@ from condgan.nn.layers import CONDITIONING, init_normal
 class ACGANGenerator(Generator):
     """Latent and label to s/4 × s/4 by a linear layer, then twice ×2 and a 3×3 convolution.
 
-    `width` channels at s/4 and s/2, half of them at s. `conditioning`: `multiply` the latent by the label's embedding
-    as the tutorial does, 1,050,985 parameters at 32 × 32 × 1 and 10 classes; or `concatenate` the label to the latent
-    as the paper does (Odena et al. 2017, §4). `norm_eps` 0.8 and `norm_momentum` 0.1 are the tutorial's.
+    `width` channels at s/4 and s/2, half of them at s; 1,050,985 parameters at 32 × 32 × 1 and 10 classes. The label's
+    embedding is added to the latent, which before a linear layer is what the paper's concatenation is (Odena et al.
+    2017, §4). `conditioning: multiply`, where the sign and scale of the latent drown the label, `norm_eps` 0.8 and
+    `norm_momentum` 0.1 are the tutorial's.
     """
 
     def __init__(
@@ -31,7 +32,7 @@ class ACGANGenerator(Generator):
         *,
         latent_dim: int = 100,
         width: int = 128,
-        conditioning: Literal["multiply", "concatenate"] = "multiply",
+        conditioning: Literal["add", "multiply"] = "add",
         norm_eps: float = 1e-5,
         norm_momentum: float = 0.2,
     ) -> None:
@@ -40,7 +41,7 @@ class ACGANGenerator(Generator):
         self.latent_dim = latent_dim
         self.start = (width, shape.height // 4, shape.width // 4)
         self.condition = CONDITIONING[conditioning](labels, latent_dim)
-        self.linear = nn.Linear(self.condition.features, width * self.start[1] * self.start[2])
+        self.linear = nn.Linear(latent_dim, width * self.start[1] * self.start[2])
         self.convolutions = nn.Sequential(
             nn.BatchNorm2d(width, momentum=norm_momentum),
             nn.Upsample(scale_factor=2),

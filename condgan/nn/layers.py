@@ -17,34 +17,25 @@ class LabelEmbedding(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(labels.vector_width, features))
 
-    def forward(self, labels: Labels) -> Float[Tensor, "b d"]:
+    def embed(self, labels: Labels) -> Float[Tensor, "b d"]:
         return labels.vector() @ self.weight
 
 
-class Multiply(nn.Module):
+class Multiply(LabelEmbedding):
     """The latent, element by element, times the label's embedding."""
 
-    def __init__(self, labels: LabelSpec, latent_dim: int) -> None:
-        super().__init__()
-        self.embedding = LabelEmbedding(labels, latent_dim)
-        self.features = latent_dim
+    def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b z"]:
+        return latent * self.embed(labels)
+
+
+class Add(LabelEmbedding):
+    """The latent plus the label's embedding: before a linear layer the same as the two side by side."""
 
     def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b z"]:
-        return latent * self.embedding(labels)
+        return latent + self.embed(labels)
 
 
-class Concatenate(nn.Module):
-    """The latent followed by the label's vector."""
-
-    def __init__(self, labels: LabelSpec, latent_dim: int) -> None:
-        super().__init__()
-        self.features = latent_dim + labels.vector_width
-
-    def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b d"]:
-        return torch.cat([latent, labels.vector()], 1)
-
-
-CONDITIONING = {"multiply": Multiply, "concatenate": Concatenate}
+CONDITIONING = {"multiply": Multiply, "add": Add}
 
 
 def init_normal(module: nn.Module) -> None:

@@ -1,0 +1,39 @@
+"""Keep what a run showed: `python -m benchmarks.record RUN OUT` writes OUT/record.json and OUT/sheet.png.
+
+The record holds the run's command, commit, hardware, recipe and metrics, and its curve from log.jsonl.
+"""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from condgan.recipe import as_tree, load
+
+
+def main() -> None:
+    run, out = Path(sys.argv[1]), Path(sys.argv[2])
+    environment = json.loads((run / "environment.json").read_text())
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    metrics = json.loads((run / "metrics.json").read_text())
+    sheets = sorted((run / "samples").glob("[0-9]*.png"), key=lambda path: int(path.stem))
+    command = environment["command"].split()
+    record = {
+        "command": " ".join(["condgan", *(f"…/{Path(word).name}" if "/" in word else word for word in command[1:])]),
+        **{key: environment[key] for key in ("commit", "python", "packages", "platform", "cpu", "threads", "gpu")},
+        "load": round(os.getloadavg()[0], 2),
+        "seed": load(run / "recipe.yaml").seed,
+        "seconds": log[-1]["seconds"],
+        "recipe": as_tree(load(run / "recipe.yaml")),
+        "metrics": metrics,
+        "curve": [line for line in log if "fd_classifier" in line],
+    }
+    record["recipe"]["data"]["source"] = Path(record["recipe"]["data"]["source"]).name
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "record.json").write_text(json.dumps(record, indent=1) + "\n")
+    shutil.copy(sheets[-1], out / "sheet.png")
+
+
+if __name__ == "__main__":
+    main()

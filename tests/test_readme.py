@@ -1,0 +1,42 @@
+"""What the README tells to type works, in the order told."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+from helpers import condgan
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str], photos: Path) -> None:
+    assert photos == Path.cwd() / "photos"
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("condgan ")]
+    assert {command[0] for command in commands} == {"train", "sample", "evaluate", "recipes"}
+    for command in commands:
+        done = condgan(capsys, *command, *(TINY if command[0] == "train" else []))
+        assert done.code == 0, (command, done.err)
+    assert len(list(Path("images").rglob("*.png"))) == 33
+    for block in blocks("python"):
+        names: dict[str, object] = {}
+        exec(block, names)
+        assert getattr(names["threes"], "shape", None) == (16, 16, 16)
+
+
+def test_make_and_ci_have_what_the_readme_names() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)", README)) <= targets
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_files_and_recipes_named_exist() -> None:
+    for name in re.findall(r"\]\(([^)#:]+)\)|`((?:docs|benchmarks)/[\w./-]*)`", README):
+        assert (ROOT / (name[0] or name[1])).exists(), name
