@@ -4,7 +4,6 @@ The record holds the run's command, commit, hardware, recipe and metrics, and it
 """
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
@@ -17,12 +16,10 @@ def main() -> None:
     environment = json.loads((run / "environment.json").read_text())
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     metrics = json.loads((run / "metrics.json").read_text())
-    sheets = sorted((run / "samples").glob("[0-9]*.png"), key=lambda path: int(path.stem))
     command = environment["command"].split()
     record = {
         "command": " ".join(["condgan", *(f"…/{Path(word).name}" if "/" in word else word for word in command[1:])]),
         **{key: environment[key] for key in ("commit", "python", "packages", "platform", "cpu", "threads", "gpu")},
-        "load": round(os.getloadavg()[0], 2),
         "seed": load(run / "recipe.yaml").seed,
         "seconds": log[-1]["seconds"],
         "recipe": as_tree(load(run / "recipe.yaml")),
@@ -32,7 +29,7 @@ def main() -> None:
     record["recipe"]["data"]["source"] = Path(record["recipe"]["data"]["source"]).name
     out.mkdir(parents=True, exist_ok=True)
     (out / "record.json").write_text(json.dumps(record, indent=1) + "\n")
-    shutil.copy(sheets[-1], out / "sheet.png")
+    shutil.copy(run / "sheet.png", out / "sheet.png")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Recipe → objects: the only place that constructs them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -20,19 +22,16 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def build_networks(recipe: Recipe, labels: LabelSpec) -> tuple[Generator, Discriminator]:
-    """The generator and the discriminator, freshly initialized from the recipe's seed."""
-    shape = ImageShape(recipe.data.channels, recipe.data.size, recipe.data.size)
-    torch.manual_seed(derive_seed(recipe.seed, "weights"))
-    generator = recipe.generator.build(GENERATORS, shape, labels)
-    backbone = recipe.backbone.build(BACKBONES, shape)
-    discriminator = Discriminator(backbone, recipe.head.build(HEADS, backbone.features, labels))
-    return generator, discriminator
-
-
 def build_generator(recipe: Recipe, labels: LabelSpec) -> Generator:
-    """A generator to load weights into."""
-    return _placed(build_networks(recipe, labels)[0])
+    """The generator on the device, freshly initialized from the recipe's seed."""
+    with _seeded(recipe, 0):
+        return _placed(_generator(recipe, labels))
+
+
+def build_discriminator(recipe: Recipe, labels: LabelSpec) -> Discriminator:
+    """The discriminator on the device, freshly initialized from the recipe's seed."""
+    with _seeded(recipe, 1):
+        return _placed(_discriminator(recipe, labels))
 
 
 def build_objective(recipe: Recipe) -> Objective:
@@ -41,8 +40,7 @@ def build_objective(recipe: Recipe) -> Objective:
 
 def build_state(recipe: Recipe, labels: LabelSpec) -> State:
     """Everything that training changes, before the first iteration."""
-    generator, discriminator = build_networks(recipe, labels)
-    generator, discriminator = _placed(generator), _placed(discriminator)
+    generator, discriminator = build_generator(recipe, labels), build_discriminator(recipe, labels)
     return State(
         generator,
         discriminator,
@@ -56,9 +54,29 @@ def build_state(recipe: Recipe, labels: LabelSpec) -> State:
 def count_parameters(recipe: Recipe, labels: LabelSpec) -> tuple[int, int]:
     """Trainable parameters of generator and discriminator, without allocating them."""
     with torch.device("meta"):
-        networks = build_networks(recipe, labels)
+        networks = _generator(recipe, labels), _discriminator(recipe, labels)
     generator, discriminator = (sum(p.numel() for p in network.parameters()) for network in networks)
     return generator, discriminator
+
+
+def _generator(recipe: Recipe, labels: LabelSpec) -> Generator:
+    return recipe.generator.build(GENERATORS, _shape(recipe), labels)
+
+
+def _discriminator(recipe: Recipe, labels: LabelSpec) -> Discriminator:
+    backbone = recipe.backbone.build(BACKBONES, _shape(recipe))
+    return Discriminator(backbone, recipe.head.build(HEADS, backbone.features, labels))
+
+
+def _shape(recipe: Recipe) -> ImageShape:
+    return ImageShape(recipe.data.channels, recipe.data.size, recipe.data.size)
+
+
+@contextmanager
+def _seeded(recipe: Recipe, network: int) -> Iterator[None]:
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(recipe.seed, "weights", network))
+        yield
 
 
 Network = TypeVar("Network", bound=nn.Module)

@@ -101,6 +101,8 @@ def damage(path: Path) -> str | None:
         for name, expected in description["sha256"].items():
             if hashlib.sha256((path / name).read_bytes()).hexdigest() != expected:
                 return f"{name} does not match its checksum"
+    except UserError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return None
@@ -111,6 +113,13 @@ def best(paths: list[Path]) -> Path | None:
     scored = {path: _score(path) for path in paths}
     known = {path: score for path, score in scored.items() if score is not None}
     return min(known, key=lambda path: known[path], default=None)
+
+
+def remove_after(directory: Path, images: int) -> None:
+    """Remove the checkpoints after `images` images."""
+    for path in checkpoints(directory):
+        if int(path.name) > images:
+            shutil.rmtree(path)
 
 
 def prune(directory: Path) -> None:
@@ -128,7 +137,7 @@ def _networks(state: State) -> dict[str, nn.Module]:
 def _score(path: Path) -> float | None:
     try:
         return _described(path)["scores"].get("fd_classifier")
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -140,9 +149,9 @@ def _described(path: Path) -> dict[str, Any]:
 
 
 def _require_same_architecture(path: Path, description: dict[str, Any], recipe: Recipe) -> None:
-    now = as_tree(recipe)
+    before, now = as_tree(from_tree(description["recipe"])), as_tree(recipe)
     for section in ("data", "generator", "backbone", "head"):
-        then = description["recipe"][section]
+        then = before[section]
         for key, value in now[section].items():
             if key != "source" and then.get(key) != value:
                 raise UserError(

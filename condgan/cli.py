@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from PIL import Image
 
@@ -15,6 +16,7 @@ from condgan.build import count_parameters
 from condgan.data.sources import SOURCES
 from condgan.errors import UserError
 from condgan.files import write
+from condgan.labels import LabelSpec
 from condgan.run import (
     Diverged,
     Interrupted,
@@ -22,6 +24,7 @@ from condgan.run import (
     evaluate,
     load_model,
     read_data,
+    resume_command,
     train_run,
 )
 from condgan.sample import class_sheet, png
@@ -73,9 +76,9 @@ def train_command(
         return
     metrics = train_run(recipe, directory, skip_bad_images)
     typer.echo(_table(metrics))
-    longer = f"condgan train {recipe.name} --out {directory} schedule.images={2 * recipe.schedule.images}"
+    longer = f"{resume_command(directory)} schedule.images={2 * recipe.schedule.images}"
     typer.echo(f"\nsample it      condgan sample {directory} --out DIR\ntrain longer   {longer}")
-    typer.echo(f"look at        {_latest_sheet(directory)}")
+    typer.echo(f"look at        {directory / 'sheet.png'}")
 
 
 @app.command("sample")
@@ -138,6 +141,8 @@ def main() -> None:
         code = _fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted", 130)
+    except (MemoryError, torch.OutOfMemoryError):
+        code = _fail("not enough memory: lower data.size, schedule.batch or the number of images asked for", 2)
     except OSError as error:
         code = _fail(_system_error(error), 2)
     sys.exit(code or 0)
@@ -158,6 +163,7 @@ def _system_error(error: OSError) -> str:
 
 
 def _dry_run(recipe: recipes.Recipe, directory: Path, skip_bad_images: bool) -> None:
+    count_parameters(recipe, LabelSpec.of_classes(["a", "b"]))
     data = read_data(recipe, skip_bad_images)
     generator, discriminator = count_parameters(recipe, data.spec)
     typer.echo(recipes.dump(recipe))
@@ -165,10 +171,6 @@ def _dry_run(recipe: recipes.Recipe, directory: Path, skip_bad_images: bool) -> 
     typer.echo(f"data           {counts} of {len(data.spec.classes)} classes")
     typer.echo(f"generator      {generator:,} parameters\ndiscriminator  {discriminator:,} parameters")
     typer.echo(f"run directory  {directory}")
-
-
-def _latest_sheet(directory: Path) -> Path:
-    return max((directory / "samples").glob("[0-9]*.png"), key=lambda path: int(path.stem))
 
 
 def _table(metrics: dict[str, Any]) -> str:

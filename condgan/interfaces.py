@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from condgan.labels import Labels
@@ -93,3 +93,13 @@ class Step:
         both = self.discriminator(torch.cat([self.real, self.fake]), Labels.cat([self.real_labels, self.fake_labels]))
         halves = [[None, None] if part is None else part.chunk(2) for part in both]
         return [DiscriminatorOutput(*half) for half in zip(*halves, strict=True)]
+
+
+def to_float(images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """0 … 255 → [−1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def to_uint8(images: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b c h w"]:
+    """[−1, 1] → 0 … 255, rounded."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

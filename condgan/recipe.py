@@ -6,6 +6,8 @@ of what the table holds: their defaults live there alone.
 
 import dataclasses
 import inspect
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -20,23 +22,29 @@ from condgan.nn import BACKBONES, GENERATORS, HEADS
 from condgan.objectives import OBJECTIVES
 
 DEFAULT = "digits-acgan"
-_FORBID = ConfigDict(extra="forbid")
+_STRICT_VALUE = ConfigDict(strict=True, allow_inf_nan=False)
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+CountOrZero = Annotated[int, Field(ge=0)]
 
 
-def _whole(value: object) -> object:
-    """Counts may be written 2e6."""
-    return int(float(value)) if isinstance(value, str) and _is_float(value) and float(value).is_integer() else value
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number, as in YAML 1.2, and 2e6 a whole one."""
 
 
-def _is_float(text: str) -> bool:
-    try:
-        return abs(float(text)) < float("inf")
-    except ValueError:
-        return False
+def _construct_number(_: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float:
+    number = float(node.value)
+    return int(number) if number.is_integer() and "." not in node.value and "-" not in node.value[1:] else number
 
 
-Count = Annotated[PositiveInt, BeforeValidator(_whole)]
-CountOrZero = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
+_Loader.add_implicit_resolver(
+    "!exponent", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+_Loader.add_constructor("!exponent", _construct_number)
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, _Loader)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,7 +65,7 @@ def _part(kind: str, table: Mapping[str, Callable]) -> Callable[[Any], Part]:
     def read(given: Any) -> Part:
         if not isinstance(given, Mapping) or "name" not in given:
             raise UserError(f"{kind}: {given!r} given, expected a mapping with the key 'name'")
-        if given["name"] not in table:
+        if not isinstance(given["name"], str) or given["name"] not in table:
             raise unknown(kind, given["name"], table)
         made = table[given["name"]]
         known = {
@@ -65,7 +73,7 @@ def _part(kind: str, table: Mapping[str, Callable]) -> Callable[[Any], Part]:
             for name, parameter in inspect.signature(made).parameters.items()
             if parameter.kind is inspect.Parameter.KEYWORD_ONLY
         }
-        hints = get_type_hints(made.__init__ if inspect.isclass(made) else made)
+        hints = get_type_hints(made.__init__ if inspect.isclass(made) else made, include_extras=True)
         options = dict(known)
         for name, value in given.items():
             if name == "name":
@@ -73,7 +81,9 @@ def _part(kind: str, table: Mapping[str, Callable]) -> Callable[[Any], Part]:
             if name not in known:
                 raise unknown(f"option of the {kind} '{given['name']}'", name, known)
             try:
-                options[name] = TypeAdapter(hints[name]).validate_python(value)
+                options[name] = TypeAdapter(hints[name], config=_STRICT_VALUE).validate_json(
+                    json.dumps(value, default=str)
+                )
             except ValidationError as error:
                 raise _type_error(f"{kind}.{name}", error) from None
         return Part(given["name"], options)
@@ -81,16 +91,16 @@ def _part(kind: str, table: Mapping[str, Callable]) -> Callable[[Any], Part]:
     return read
 
 
-@dataclass(frozen=True, config=_FORBID)
+@dataclass(frozen=True, config=_STRICT)
 class Data:
     """What to train on: a name (`digits`) or a path, and the size and channels that its images are brought to."""
 
-    size: PositiveInt
+    size: Annotated[int, Field(ge=1, le=4096)]
     channels: Literal[1, 3]
     source: str | None = None
 
 
-@dataclass(frozen=True, config=_FORBID)
+@dataclass(frozen=True, config=_STRICT)
 class Adam:
     """Adam's settings (Kingma & Ba 2015)."""
 
@@ -99,7 +109,7 @@ class Adam:
     eps: PositiveFloat = 1e-8
 
 
-@dataclass(frozen=True, config=_FORBID)
+@dataclass(frozen=True, config=_STRICT)
 class Average:
     """The generator's moving average: decay per iteration, and the images before which it is a plain copy."""
 
@@ -107,11 +117,11 @@ class Average:
     start: CountOrZero = 0
 
 
-@dataclass(frozen=True, config=_FORBID)
+@dataclass(frozen=True, config=_STRICT)
 class Schedule:
     """How long and how often, counted in real images seen by the discriminator."""
 
-    images: Count
+    images: PositiveInt
     batch: Annotated[int, Field(ge=2)]
     d_steps: PositiveInt = 1
     g_steps: PositiveInt = 1
@@ -120,12 +130,12 @@ class Schedule:
     """Whether real and fake images go through the discriminator as one batch."""
     init_classifier: CountOrZero = 0
     """Images on which backbone and head first learn to classify alone."""
-    log: Count = 2_000
-    sample: Count = 20_000
-    save: Count = 20_000
+    log: PositiveInt = 2_000
+    sample: PositiveInt = 20_000
+    save: PositiveInt = 20_000
 
 
-@dataclass(frozen=True, config=_FORBID)
+@dataclass(frozen=True, config=_STRICT)
 class Recipe:
     """All settings of a run."""
 
@@ -143,10 +153,11 @@ class Recipe:
     seed: CountOrZero = 0
 
     def __post_init__(self) -> None:
-        if self.schedule.batch % self.schedule.accumulate:
+        batch, parts = self.schedule.batch, self.schedule.accumulate
+        if batch % parts or batch < 2 * parts:
             raise UserError(
-                f"schedule.batch {self.schedule.batch} given with schedule.accumulate {self.schedule.accumulate}: "
-                "the batch must divide into equal parts"
+                f"schedule.batch {batch} given with schedule.accumulate {parts}: "
+                "the batch must divide into equal parts of two images or more"
             )
 
 
@@ -164,7 +175,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def catalog() -> dict[str, str]:
     """The packaged recipes' names and descriptions."""
     packaged = (path for path in files("condgan.recipes").iterdir() if path.name.endswith(".yaml"))
-    trees = {path.name.removesuffix(".yaml"): yaml.safe_load(path.read_text()) for path in packaged}
+    trees = {path.name.removesuffix(".yaml"): _parse(path.read_text()) for path in packaged}
     return {name: trees[name]["description"] for name in sorted(trees)}
 
 
@@ -174,7 +185,12 @@ def text(name: str | Path) -> str:
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise UserError(f"recipe file '{path}' does not exist: give a YAML file or one of {', '.join(catalog())}")
-        return path.read_text()
+        try:
+            return path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise UserError(
+                f"recipe file '{path}' is no text: give a YAML file such as `condgan recipes {DEFAULT}` prints"
+            ) from None
     if str(name) not in catalog():
         raise unknown("recipe", name, catalog())
     return files("condgan.recipes").joinpath(f"{name}.yaml").read_text()
@@ -202,7 +218,7 @@ def from_tree(tree: dict[str, Any]) -> Recipe:
     """The recipe of plain nested mappings, validated."""
     _check_names(Recipe, tree, "")
     try:
-        return TypeAdapter(Recipe).validate_python(tree)
+        return TypeAdapter(Recipe).validate_json(json.dumps(tree, default=str))
     except ValidationError as error:
         first = error.errors()[0]
         cause = first.get("ctx", {}).get("error")
@@ -227,7 +243,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _tree(name: str | Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(text(name))
+        tree = _parse(text(name))
     except yaml.YAMLError as error:
         raise UserError(f"recipe '{name}' is no YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
@@ -247,7 +263,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(tree, dict):
             raise UserError(f"'{override}' given: '{section}' is an option, not a section")
     try:
-        tree[last] = yaml.safe_load(value)
+        tree[last] = _parse(value)
     except yaml.YAMLError:
         raise UserError(f"'{override}' given: '{value}' cannot be read as a value") from None
 

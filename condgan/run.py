@@ -25,14 +25,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from condgan import checkpoint
-from condgan.build import build_objective, build_state, device
+from condgan.build import build_objective, build_state, count_parameters, device
 from condgan.checkpoint import NonFinite
 from condgan.data.sources import Dataset, Split, read
 from condgan.data.stream import stream
 from condgan.errors import UserError
-from condgan.files import remove_temporaries, write
+from condgan.files import TEMPORARY, remove_temporaries, write
 from condgan.interfaces import Generator
-from condgan.labels import Labels
+from condgan.labels import Labels, LabelSpec
 from condgan.log import Log
 from condgan.metrics.conditional import agreement, compare
 from condgan.metrics.distances import frechet
@@ -44,16 +44,16 @@ from condgan.train import State, pretrain_classifier, train
 
 EVALUATION_SEED = 0
 SCORED_IMAGES = 1_000
-"""Fakes on which a checkpoint is scored during training."""
-FREE = {"name", "description", "schedule.images", "schedule.log", "schedule.sample", "schedule.save"}
+"""At most so many fakes score a checkpoint during training."""
+FREE = {"name", "description", "data.source", "schedule.images", "schedule.log", "schedule.sample", "schedule.save"}
 """Options that may change when a run is resumed."""
 
 
 class Interrupted(Exception):
-    """Training was told to stop by a signal and has saved."""
+    """Training was told to stop by a signal; what can be saved is."""
 
-    def __init__(self, signum: int, directory: Path) -> None:
-        super().__init__(f"stopped and saved in {directory}; to go on: {resume_command(directory)}")
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
         self.exit_code = 128 + signum
 
 
@@ -61,9 +61,51 @@ class Diverged(Exception):
     """Training met a loss or weight that is infinite or not a number."""
 
 
+class _Signals:
+    """SIGINT and SIGTERM: at once Interrupted, but while deferred only noted, until a second one comes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.received: list[int] = []
+        self.waiting = False
+
+    def __enter__(self) -> "_Signals":
+        main = threading.current_thread() is threading.main_thread()
+        numbers = (signal.SIGINT, signal.SIGTERM) if main else ()
+        self.previous = {number: signal.signal(number, self._note) for number in numbers}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def deferred(self) -> Iterator[list[int]]:
+        """The numbers received meanwhile."""
+        self.waiting = True
+        try:
+            yield self.received
+        finally:
+            self.waiting = False
+
+    def interruption(self) -> Interrupted:
+        """What to raise once everything is saved."""
+        saved = checkpoint.checkpoints(self.directory / "checkpoints")
+        what = f"stopped and saved in {self.directory} at {int(saved[-1].name):,} images" if saved else "stopped"
+        known = (self.directory / "recipe.yaml").is_file()
+        how = resume_command(self.directory) if known else "the same command"
+        return Interrupted(self.received[0], f"{what}; to go on: {how}")
+
+    def _note(self, signum: int, _frame: object) -> None:
+        self.received.append(signum)
+        if not self.waiting or len(self.received) > 1:
+            raise self.interruption()
+        _say("stopping after this iteration")
+
+
 def resume_command(directory: Path) -> str:
-    recipe = load(directory / "recipe.yaml")
-    return f"condgan train {shlex.quote(recipe.name)} --out {shlex.quote(str(directory))}"
+    """The command that goes on with a run, whatever settings it began with."""
+    return shlex.join(["condgan", "train", str(directory / "recipe.yaml"), "--out", str(directory)])
 
 
 def choose_directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
@@ -71,12 +113,14 @@ def choose_directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
 
     `fresh`: the first number after those that exist.
     """
-    base = out or Path("runs") / recipe.name
+    if out and not fresh:
+        return out
+    base = out.absolute() if out else Path("runs") / recipe.name
     numbered = itertools.chain([base], (base.with_name(f"{base.name}-{n}") for n in itertools.count(2)))
     existing = list(itertools.takewhile(lambda path: path.exists(), numbered))
     if fresh:
         return base.with_name(f"{base.name}-{len(existing) + 1}") if existing else base
-    return base if out or not existing else existing[-1]
+    return existing[-1] if existing else base
 
 
 def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
@@ -89,12 +133,15 @@ def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
     return read(recipe.data.source, recipe.data.size, recipe.data.channels, skip_bad_images)
 
 
-def train_run(recipe: Recipe, directory: Path, skip_bad_images: bool = False) -> dict[str, Any]:
+def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = False) -> dict[str, Any]:
     """Train in a run directory, from its newest whole checkpoint if it has one, and evaluate; returns the metrics.
 
     Raises UserError for bad input, Interrupted after SIGINT or SIGTERM, Diverged for a loss that is not finite.
     """
+    directory = Path(directory)
+    count_parameters(recipe, LabelSpec.of_classes(["a", "b"]))  # refuses sizes before anything is read
     with ExitStack() as stack:
+        signals = stack.enter_context(_Signals(directory))
         if directory.exists():
             _require_own(directory, recipe)
             stack.enter_context(_locked(directory))
@@ -102,24 +149,17 @@ def train_run(recipe: Recipe, directory: Path, skip_bad_images: bool = False) ->
         if data.skipped:
             listed = "; ".join(data.skipped[:5]) + " …" * (len(data.skipped) > 5)
             _say(f"left out {len(data.skipped)} unreadable image{'s' * (len(data.skipped) > 1)}: {listed}")
-        state = build_state(recipe, data.spec)
-        objective = build_objective(recipe)
-        content_hash = data.content_hash()
+        state, objective, content_hash = build_state(recipe, data.spec), build_objective(recipe), data.content_hash()
         if not directory.exists():
-            directory.mkdir(parents=True)
+            directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(directory))
+            _require_own(directory, recipe)
         _begin(directory, recipe, data, content_hash)
         _resume(directory, state, recipe)
         if state.images < recipe.schedule.images:
-            _train(directory, recipe, data, state, objective, content_hash)
             (directory / "metrics.json").unlink(missing_ok=True)
-    return finished_metrics(directory) or evaluate(directory, data=data)
-
-
-def finished_metrics(directory: Path) -> dict[str, Any] | None:
-    """The metrics written by the last evaluation, if any."""
-    path = directory / "metrics.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+            _train(directory, recipe, data, state, objective, content_hash, signals)
+        return evaluate(directory, data=data)
 
 
 def load_model(directory: str | Path, which: str = "best") -> Model:
@@ -160,7 +200,7 @@ def find_checkpoint(directory: Path, which: str = "best") -> Path:
 def evaluate(
     directory: str | Path, which: str = "best", seed: int = EVALUATION_SEED, data: Dataset | None = None
 ) -> dict[str, Any]:
-    """Judge as many fakes as there are held-out images, of the same classes, and write metrics.json."""
+    """Judge as many fakes as there are held-out images, of the same classes; write metrics.json and sheet.png."""
     directory = Path(directory)
     path = find_checkpoint(directory, which)
     model = checkpoint.load_model(path)
@@ -183,18 +223,20 @@ def evaluate(
         "batch_norm": "running statistics",
         "seed": seed,
     }
+    write(directory / "sheet.png", png(progress_sheet(model.generator, model.spec, recipe.seed)))
     write(directory / "metrics.json", json.dumps(metrics, indent=1).encode())
     return metrics
 
 
 def _require_own(directory: Path, recipe: Recipe) -> None:
-    """That an existing directory is empty or a run with these settings."""
+    """That an existing directory is a run with these settings, or nothing yet."""
     if not (directory / "recipe.yaml").is_file():
-        if directory.is_dir() and all(path.name == "lock" for path in directory.iterdir()):
+        if directory.is_dir() and all(p.name == "lock" or p.name.startswith(TEMPORARY) for p in directory.iterdir()):
             return
         raise UserError(f"'{directory}' exists and is no run directory: give a new one with --out")
     changed = {k: v for k, v in differences(load(directory / "recipe.yaml"), recipe).items() if k not in FREE}
-    for key, (there, here) in changed.items():
+    if changed:
+        key, (there, here) = next(iter(changed.items()))
         raise UserError(
             f"run '{directory}' has other settings, {key} {there} there and {here} here: repeat its settings to go on, "
             "or start over with --fresh or another --out"
@@ -215,15 +257,20 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _begin(directory: Path, recipe: Recipe, data: Dataset, content_hash: str) -> None:
-    """Write what the run is; refuse other data than it began with."""
-    if (directory / "environment.json").is_file():
+    """Write what the run is, the recipe first; refuse other data than it began with."""
+    path = directory / "environment.json"
+    environment = _environment(data, content_hash)
+    if path.is_file():
         _require_same_data(directory, data, content_hash)
-    else:
-        write(directory / "environment.json", json.dumps(_environment(data, content_hash), indent=1).encode())
+        began = json.loads(path.read_text())
+        environment = began | {
+            "resumed": [*began.get("resumed", []), {k: environment[k] for k in ("command", "commit")}]
+        }
+    write(directory / "recipe.yaml", dump(recipe).encode())
+    write(path, json.dumps(environment, indent=1).encode())
     for place in (directory, directory / "checkpoints", directory / "samples"):
         place.mkdir(exist_ok=True)
         remove_temporaries(place)
-    write(directory / "recipe.yaml", dump(recipe).encode())
 
 
 def _require_same_data(directory: Path, data: Dataset, content_hash: str) -> None:
@@ -236,20 +283,31 @@ def _require_same_data(directory: Path, data: Dataset, content_hash: str) -> Non
 
 
 def _resume(directory: Path, state: State, recipe: Recipe) -> None:
-    for path in reversed(checkpoint.checkpoints(directory / "checkpoints")):
+    """Restore the newest whole checkpoint, if there is any, and remove damaged ones after it."""
+    paths = checkpoint.checkpoints(directory / "checkpoints")
+    for path in reversed(paths):
         if (reason := checkpoint.damage(path)) is None:
             checkpoint.restore(path, state, recipe)
+            checkpoint.remove_after(directory / "checkpoints", state.images)
             _say(f"resuming {directory} at {state.images:,} images")
             return
-        _say(f"checkpoint '{path}' is damaged ({reason}): trying the one before")
+        _say(f"checkpoint '{path}' is damaged ({reason})")
+    if paths:
+        raise UserError(f"all checkpoints of run '{directory}' are damaged: start over with --fresh")
 
 
 def _train(
-    directory: Path, recipe: Recipe, data: Dataset, state: State, objective: Objective, content_hash: str
+    directory: Path,
+    recipe: Recipe,
+    data: Dataset,
+    state: State,
+    objective: Objective,
+    content_hash: str,
+    signals: _Signals,
 ) -> None:
     judge = _judge(data, content_hash)
     reference = _like(
-        data.train.labels[torch.arange(len(data.train))[:: max(1, len(data.train) // SCORED_IMAGES)]], data.train
+        data.train.labels[torch.arange(len(data.train))[:: math.ceil(len(data.train) / SCORED_IMAGES)]], data.train
     )
     judged = judge.judge(reference.images, reference.labels)
     split = data.train.to(device())
@@ -271,7 +329,7 @@ def _train(
 
     window: dict[int, dict[str, Tensor]] = {}
     before = state.images
-    with _signals() as received:
+    with signals.deferred() as received:
         try:
             for losses in steps:
                 window[state.images] = losses
@@ -294,8 +352,8 @@ def _train(
                     picture = progress_sheet(state.ema.module, data.spec, state.seed)
                     write(directory / "samples" / f"{state.images}.png", png(picture))
                     log.picture("samples", state.images, picture)
-                if stop and not done:
-                    raise Interrupted(received[0], directory)
+                if stop:
+                    raise signals.interruption()
         except NonFinite as error:
             kept = checkpoint.checkpoints(directory / "checkpoints")
             raise Diverged(
@@ -354,7 +412,7 @@ def _environment(data: Dataset, content_hash: str) -> dict[str, Any]:
     cuda = torch.cuda.is_available()
     return {
         "command": shlex.join(sys.argv),
-        "condgan": condgan_version(),
+        "condgan": version("condgan"),
         "commit": _commit(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "scikit-learn")},
@@ -372,14 +430,13 @@ def _environment(data: Dataset, content_hash: str) -> dict[str, Any]:
     }
 
 
-def condgan_version() -> str:
-    return version("condgan")
-
-
 def _commit() -> str | None:
     """The commit of a source checkout, with a + where files were changed."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
     try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--abbrev=12"]
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
@@ -393,28 +450,6 @@ def _cpu() -> str:
         else []
     )
     return names[0] if names else platform.processor()
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The SIGINT and SIGTERM received meanwhile; a second one stops at once."""
-    received: list[int] = []
-
-    def note(signum: int, _frame: object) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(signum)
-        _say("stopping after this iteration")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    previous = {signum: signal.signal(signum, note) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
 
 
 def _say(text: str) -> None:

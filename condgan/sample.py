@@ -11,9 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from condgan.data.stream import to_uint8
 from condgan.errors import UserError, unknown
-from condgan.interfaces import Generator
+from condgan.interfaces import Generator, to_uint8
 from condgan.labels import Labels, LabelSpec
 from condgan.seeds import derive_seed
 
@@ -21,7 +20,12 @@ CHUNK = 256
 
 
 def draw_latents(seed: int, position: int, count: int, latent_dim: int) -> Float[Tensor, "b z"]:
-    """The first `count` latents of a seed at a position (a class's number, for samples of that class)."""
+    """The first `count` latents of a seed at a position (a class's number, for samples of that class).
+
+    Raises UserError for a negative seed.
+    """
+    if seed < 0:
+        raise UserError(f"seed {seed} given: expected 0 or more")
     rng = np.random.default_rng(derive_seed(seed, "latents", position))
     return torch.from_numpy(rng.standard_normal((count, latent_dim), np.float32))
 
@@ -96,8 +100,6 @@ class Model:
         numbers = [self._number(name) for name in chosen]
         if per_class < 1:
             raise UserError(f"{per_class} images per class given: expected 1 or more")
-        if not 0 <= seed < 1 << 63:
-            raise UserError(f"seed {seed} given: expected a whole number from 0 to 2^63 − 1")
         parts = []
         for number in numbers:
             latents = draw_latents(seed, number, per_class, self.generator.latent_dim)

@@ -28,6 +28,7 @@ def room(parts: tuple[str, ...]) -> str:
 def imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
+        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative imports hide their layer"
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "condgan":
             below = node.module.split(".")[1:]
             found |= {below[0]} if below else {alias.name for alias in node.names}

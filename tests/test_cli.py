@@ -109,6 +109,7 @@ def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], arguments: li
     [
         (["--classes", "3,x"], ["unknown class 'x'", "known: 0, 1"]),
         (["--seed", "-1"], ["seed -1 given"]),
+        (["--checkpoint", "64", "--seed", "-5"], ["seed -5 given"]),
         (["--seed", "soon"], ["--seed", "soon"]),
         (["--per-class", "0"], ["0 images per class given"]),
         (["--checkpoint", "7"], ["no checkpoint 7", "64"]),

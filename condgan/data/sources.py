@@ -1,9 +1,9 @@
 """Readers: any labelled images, read once into uint8, training and held-out images apart."""
 
 import hashlib
+import os
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -129,7 +129,7 @@ def _read_classes(path: Path, size: int, channels: int, skip_bad_images: bool) -
                 with tree.files[file]() as stream, Image.open(stream) as image:
                     pixels[len(good)] = _pixels(image, size, channels)
                 good.append(index)
-            except _UNREADABLE as error:
+            except Exception as error:  # decoders raise whatever they like
                 bad.append(
                     f"'{file}' of class '{classes[index]}' ({' '.join(str(error).split()) or type(error).__name__})"
                 )
@@ -150,27 +150,18 @@ def _read_classes(path: Path, size: int, channels: int, skip_bad_images: bool) -
     return Dataset(_split(*splits["train"], spec), _split(*splits["held-out"], spec), tuple(bad))
 
 
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    RuntimeError,
-    Image.DecompressionBombError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
 def _tree(path: Path) -> _Tree:
     expected = "give a folder of class folders (with or without train/ and test/) or a zip of one"
     if not path.exists():
         raise UserError(f"data '{path}' does not exist: {expected}")
     if path.is_dir():
-        files = {p.relative_to(path).as_posix(): partial(open, p, "rb") for p in sorted(path.rglob("*")) if p.is_file()}
-        folders = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_dir()]
+        names, folders = _walk(path)
+        files = {name: partial(open, path / name, "rb") for name in sorted(names)}
     elif zipfile.is_zipfile(path):
-        archive = zipfile.ZipFile(path)
+        try:
+            archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, NotImplementedError) as error:
+            raise UserError(f"zip '{path}' is damaged ({error}): zip the folder anew") from None
         for name in archive.namelist():
             if _OUTSIDE.search(name):
                 raise UserError(
@@ -186,6 +177,25 @@ def _tree(path: Path) -> _Tree:
     if not tree.inside(PurePosixPath()):
         raise UserError(f"data '{path}' {'is empty' if not visible else 'holds no class folders'}: {expected}")
     return tree
+
+
+def _walk(path: Path) -> tuple[list[str], list[str]]:
+    """All files and folders below, links followed but not in circles; a link to nothing counts as a file."""
+    names: list[str] = []
+    folders: list[str] = []
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, inner, files in os.walk(path, followlinks=True, onerror=fail):
+        here = Path(folder)
+        above = {os.path.realpath(parent) for parent in here.parents if parent.is_relative_to(path)}
+        if os.path.realpath(here) in above:
+            inner.clear()
+            continue
+        folders += [(here / name).relative_to(path).as_posix() for name in inner]
+        names += [(here / name).relative_to(path).as_posix() for name in files]
+    return names, folders
 
 
 _HIDDEN = re.compile(r"(^|/)(\.|__MACOSX)")

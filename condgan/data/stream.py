@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Int64
 from torch import Tensor
 
 from condgan.data.sources import Split
-from condgan.interfaces import Batch
+from condgan.interfaces import Batch, to_float
 from condgan.seeds import derive_seed
 
 
@@ -31,13 +31,3 @@ def stream(split: Split, batch_size: int, seed: int, position: int = 0) -> Itera
             position += len(index[-1])
         chosen = torch.cat(index)
         yield Batch(to_float(split.images[chosen]), split.labels[chosen])
-
-
-def to_float(images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """0 … 255 → [−1, 1]."""
-    return images.float() / 127.5 - 1
-
-
-def to_uint8(images: Float[Tensor, "b c h w"]) -> UInt8[Tensor, "b c h w"]:
-    """[−1, 1] → 0 … 255, rounded."""
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -2,16 +2,19 @@
 
 import hashlib
 import os
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from condgan.files import write
+from condgan.interfaces import to_float
 from condgan.labels import Labels, LabelSpec
 
 BATCH = 128
@@ -51,7 +54,7 @@ class Judge(nn.Module):
     def judge(self, images: UInt8[Tensor, "n c h w"], labels: Labels) -> Judged:
         """Look at images of 0 … 255."""
         device = self.classifier.weight.device
-        parts = [self(chunk.to(device).float() / 127.5 - 1) for chunk in images.split(512)]
+        parts = [self(to_float(chunk.to(device))) for chunk in images.split(512)]
         return Judged(torch.cat([f for f, _ in parts]).cpu(), torch.cat([p for _, p in parts]).cpu(), labels.to("cpu"))
 
 
@@ -72,12 +75,15 @@ def trained_judge(
     judge = Judge(images.shape[1], labels.spec)
     key = hashlib.sha256(f"{judge} {RECIPE} {tuple(images.shape)} {content_hash}".encode()).hexdigest()
     path = cache_directory() / "judges" / f"{key[:32]}.safetensors"
-    if path.is_file():
+    try:
         judge.load_state_dict(load_file(path))
-    else:
+    except (OSError, SafetensorError):
         with torch.random.fork_rng():
             judge = _train(images.to(device), labels.to(device))
-        write(path, save({name: value.contiguous().cpu() for name, value in judge.state_dict().items()}))
+        try:
+            write(path, save({name: value.contiguous().cpu() for name, value in judge.state_dict().items()}))
+        except OSError as error:
+            tqdm.write(f"the judge cannot be kept in '{path.parent}' ({error.strerror})", file=sys.stderr)
     return judge.to(device).eval().requires_grad_(False)
 
 
@@ -91,9 +97,8 @@ def _train(images: Tensor, labels: Labels) -> Judge:
     reach = images.shape[-1] // 16
     for _ in tqdm(range(steps), desc="training the judge", leave=False, disable=None):
         index = torch.randint(len(images), (BATCH,), device=images.device)
-        x = images[index].float() / 127.5 - 1
         dy, dx = torch.randint(-reach, reach + 1, (2,)).tolist()
-        _, logits = judge(x.roll((dy, dx), (2, 3)))
+        _, logits = judge(to_float(images[index]).roll((dy, dx), (2, 3)))
         loss = labels[index].cross_entropy(logits).mean()
         optimizer.zero_grad()
         loss.backward()

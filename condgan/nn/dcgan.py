@@ -4,10 +4,11 @@ Where the tutorial passes 0.8 as batch norm's eps, Keras' momentum 0.8 was meant
 """
 
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from condgan.errors import UserError
@@ -20,9 +21,9 @@ class ACGANGenerator(Generator):
     """Latent and label to s/4 × s/4 by a linear layer, then twice ×2 and a 3×3 convolution.
 
     `width` channels at s/4 and s/2, half of them at s; 1,050,985 parameters at 32 × 32 × 1 and 10 classes. The label's
-    embedding is added to the latent, which before a linear layer is what the paper's concatenation is (Odena et al.
-    2017, §4). `conditioning: multiply`, where the sign and scale of the latent drown the label, `norm_eps` 0.8 and
-    `norm_momentum` 0.1 are the tutorial's.
+    embedding is added to the latent, a form of the paper's concatenation (Odena et al. 2017, §4) in as many parameters
+    as the tutorial's product (`conditioning: multiply`), in which the latent's sign and scale drown the label. Of the
+    tutorial, too: `norm_eps` 0.8 and `norm_momentum` 0.1.
     """
 
     def __init__(
@@ -30,11 +31,11 @@ class ACGANGenerator(Generator):
         shape: ImageShape,
         labels: LabelSpec,
         *,
-        latent_dim: int = 100,
-        width: int = 128,
+        latent_dim: PositiveInt = 100,
+        width: Annotated[int, Field(ge=2)] = 128,
         conditioning: Literal["add", "multiply"] = "add",
-        norm_eps: float = 1e-5,
-        norm_momentum: float = 0.2,
+        norm_eps: PositiveFloat = 1e-5,
+        norm_momentum: Annotated[float, Field(ge=0, le=1)] = 0.2,
     ) -> None:
         super().__init__()
         _check(shape)
@@ -72,10 +73,10 @@ class ACGANBackbone(Backbone):
         self,
         shape: ImageShape,
         *,
-        width: int = 16,
-        dropout: float = 0.25,
-        norm_eps: float = 1e-5,
-        norm_momentum: float = 0.2,
+        width: PositiveInt = 16,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.25,
+        norm_eps: PositiveFloat = 1e-5,
+        norm_momentum: Annotated[float, Field(ge=0, le=1)] = 0.2,
     ) -> None:
         super().__init__()
         _check(shape)

@@ -29,7 +29,7 @@ class Multiply(LabelEmbedding):
 
 
 class Add(LabelEmbedding):
-    """The latent plus the label's embedding: before a linear layer the same as the two side by side."""
+    """The latent plus the label's embedding: W (z + E y) = W z + (W E) y, a concatenation with label weights W E."""
 
     def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b z"]:
         return latent + self.embed(labels)

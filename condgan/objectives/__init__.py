@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import NonNegativeFloat
+
 from condgan.objectives.adversarial import ADVERSARIAL
 from condgan.objectives.base import Loss, Objective, Term, on_fake, on_real, weighted_sum
 from condgan.objectives.conditioning import accuracy, classify, classify_softmax
@@ -10,7 +12,7 @@ from condgan.objectives.conditioning import accuracy, classify, classify_softmax
 def acgan(
     *,
     adversarial: Literal["non-saturating", "non-saturating-sigmoid"] = "non-saturating",
-    weight: float = 1.0,
+    weight: NonNegativeFloat = 1.0,
     class_on_fake: bool = True,
     softmax_before_cross_entropy: bool = False,
 ) -> Objective:
