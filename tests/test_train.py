@@ -39,9 +39,12 @@ def first_losses(name: str) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("name", list(catalog()))
 def test_golden_losses(name: str) -> None:
-    golden = json.loads(GOLDEN.read_text())[name]
-    for got, expected, tolerance in zip(first_losses(name), golden, (1e-4, 2e-2, 5e-2), strict=True):
-        assert got == pytest.approx(expected, rel=tolerance, abs=1e-4)  # Adam's first steps magnify rounding
+    """To rounding before the first update; after it only roughly, since Adam's first steps magnify rounding."""
+    got, expected = first_losses(name), json.loads(GOLDEN.read_text())[name]
+    before = [key for key in expected[0] if not key.startswith("G/")]
+    assert [got[0][key] for key in before] == pytest.approx([expected[0][key] for key in before], rel=1e-4, abs=1e-5)
+    for mine, golden in zip(got, expected, strict=True):
+        assert mine == pytest.approx(golden, rel=5e-2, abs=1e-4)
 
 
 class PlainGenerator(Generator):
