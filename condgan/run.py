@@ -159,6 +159,8 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
         if state.images < recipe.schedule.images:
             (directory / "metrics.json").unlink(missing_ok=True)
             _train(directory, recipe, data, state, objective, content_hash, signals)
+        else:
+            _say(f"{directory} is finished at {state.images:,} images")
         return evaluate(directory, data=data)
 
 
@@ -340,6 +342,10 @@ def _train(
                     for every in (schedule.log, schedule.sample, schedule.save)
                 )
                 before = state.images
+                if sample_now:
+                    picture = progress_sheet(state.ema.module, data.spec, state.seed)
+                    write(directory / "samples" / f"{state.images}.png", png(picture))
+                    log.picture("samples", state.images, picture)
                 if log_now or score_now or stop:
                     values = _means(window)
                     window.clear()
@@ -348,10 +354,6 @@ def _train(
                     if score_now or stop:
                         checkpoint.save_checkpoint(directory / "checkpoints", state, recipe, data.spec, scores)
                         checkpoint.prune(directory / "checkpoints")
-                if sample_now:
-                    picture = progress_sheet(state.ema.module, data.spec, state.seed)
-                    write(directory / "samples" / f"{state.images}.png", png(picture))
-                    log.picture("samples", state.images, picture)
                 if stop:
                     raise signals.interruption()
         except NonFinite as error:
