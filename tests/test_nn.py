@@ -44,15 +44,15 @@ def test_a_size_that_does_not_fit_is_refused() -> None:
 def test_label_embedding_looks_up_and_mixes() -> None:
     embedding = LabelEmbedding(DIGITS, 6)
     index = torch.tensor([3, 9])
-    assert torch.equal(embedding.embed(Labels.from_index(DIGITS, index)), embedding.weight[index])
+    assert torch.equal(embedding(Labels.from_index(DIGITS, index)), embedding.weight[index])
     half = Labels(DIGITS, (torch.eye(10)[3] / 2 + torch.eye(10)[9] / 2)[None], torch.ones(1, 1, dtype=torch.bool))
-    assert torch.allclose(embedding.embed(half)[0], embedding.weight[index].mean(0))
+    assert torch.allclose(embedding(half)[0], embedding.weight[index].mean(0))
 
 
 def test_adding_is_a_concatenation_with_tied_weights() -> None:
     labels, latent = Labels.from_index(DIGITS, torch.arange(10)), torch.randn(10, 6)
     add, linear = CONDITIONING["add"](DIGITS, 6), torch.nn.Linear(6, 4, bias=False)
-    both = torch.cat([linear.weight, linear.weight @ add.weight.T], 1)
+    both = torch.cat([linear.weight, linear.weight @ add.embedding.weight.T], 1)
     assert torch.allclose(linear(add(latent, labels)), torch.cat([latent, labels.vector()], 1) @ both.T, atol=1e-5)
 
 

@@ -20,10 +20,10 @@ from condgan.nn.layers import CONDITIONING, init_normal
 class ACGANGenerator(Generator):
     """Latent and label to s/4 × s/4 by a linear layer, then twice ×2 and a 3×3 convolution.
 
-    `width` channels at s/4 and s/2, half of them at s; 1,050,985 parameters at 32 × 32 × 1 and 10 classes. The label's
-    embedding is added to the latent, a form of the paper's concatenation (Odena et al. 2017, §4) in as many parameters
-    as the tutorial's product (`conditioning: multiply`), in which the latent's sign and scale drown the label. Of the
-    tutorial, too: `norm_eps` 0.8 and `norm_momentum` 0.1.
+    `width` channels at s/4 and s/2, half of them at s; 1,050,985 parameters at 32 × 32 × 1 and 10 classes.
+    `conditioning`: `concatenate` the label to the latent, as the paper does (Odena et al. 2017, §4); `add` its
+    embedding, in as many parameters as the tutorial; `multiply` by it, the tutorial's way, in which the latent's sign
+    and scale drown the label. Of the tutorial, too: `norm_eps` 0.8 and `norm_momentum` 0.1.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class ACGANGenerator(Generator):
         *,
         latent_dim: PositiveInt = 100,
         width: Annotated[int, Field(ge=2)] = 128,
-        conditioning: Literal["add", "multiply"] = "add",
+        conditioning: Literal["add", "concatenate", "multiply"] = "add",
         norm_eps: PositiveFloat = 1e-5,
         norm_momentum: Annotated[float, Field(ge=0, le=1)] = 0.2,
     ) -> None:
@@ -42,7 +42,7 @@ class ACGANGenerator(Generator):
         self.latent_dim = latent_dim
         self.start = (width, shape.height // 4, shape.width // 4)
         self.condition = CONDITIONING[conditioning](labels, latent_dim)
-        self.linear = nn.Linear(latent_dim, width * self.start[1] * self.start[2])
+        self.linear = nn.Linear(self.condition.features, width * self.start[1] * self.start[2])
         self.convolutions = nn.Sequential(
             nn.BatchNorm2d(width, momentum=norm_momentum),
             nn.Upsample(scale_factor=2),
