@@ -16,13 +16,11 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms import functional as transforms
 
-from condgan.build import build_objective, build_state
+from condgan.build import build_state, build_steps
 from condgan.data.sources import Dataset, read
-from condgan.data.stream import stream
 from condgan.interfaces import Batch
 from condgan.labels import Labels
 from condgan.recipe import Recipe, load
-from condgan.train import train
 
 RECIPES = ("digits-acgan", "mnist-acgan")
 ROUNDS = 7
@@ -49,12 +47,8 @@ def stepper(recipe: Recipe, data: Dataset, plain: bool) -> Callable[[], None]:
             network.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
         state.g_optimizer = torch.optim.Adam(state.generator.parameters(), recipe.g_opt.lr, foreach=False)
         state.d_optimizer = torch.optim.Adam(state.discriminator.parameters(), recipe.d_opt.lr, foreach=False)
-    batches = loader_batches(data, recipe.schedule.batch) if plain else stream(data.train, recipe.schedule.batch, 0)
-    schedule = recipe.schedule
-    steps = train(
-        state, build_objective(recipe), batches, data.train.labels, until=10**12,
-        d_steps=schedule.d_steps, g_steps=schedule.g_steps, accumulate=schedule.accumulate, joint=schedule.joint,
-    )  # fmt: skip
+    batches = loader_batches(data, recipe.schedule.batch) if plain else None
+    steps = build_steps(recipe, state, data.train, batches)
 
     def step() -> None:
         losses = next(steps)
@@ -66,7 +60,7 @@ def stepper(recipe: Recipe, data: Dataset, plain: bool) -> Callable[[], None]:
 
 def measure(name: str) -> dict[str, object]:
     """Median seconds per iteration of both, and the median of the ratios of neighboring rounds."""
-    recipe = load(name, ["data.source=digits"])
+    recipe = load(name, ["data.source=digits", "schedule.images=1_000_000_000"])
     data = read("digits", recipe.data.size, recipe.data.channels)
     steps = {"plain": stepper(recipe, data, plain=True), "ours": stepper(recipe, data, plain=False)}
     iterations = 20 if recipe.data.size <= 16 else 3

@@ -5,16 +5,18 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from condgan.data.sources import Split
+from condgan.data.stream import stream
 from condgan.ema import EMA
-from condgan.interfaces import Generator, ImageShape
+from condgan.interfaces import Batch, Generator, ImageShape
 from condgan.labels import LabelSpec
 from condgan.nn import BACKBONES, GENERATORS, HEADS, Discriminator
 from condgan.objectives import OBJECTIVES, Objective
 from condgan.recipe import Adam, Recipe
 from condgan.seeds import derive_seed
-from condgan.train import State
+from condgan.train import State, train
 
 
 def device() -> torch.device:
@@ -49,6 +51,19 @@ def build_state(recipe: Recipe, labels: LabelSpec) -> State:
         _adam(discriminator, recipe.d_opt),
         recipe.seed,
     )
+
+
+def build_steps(
+    recipe: Recipe, state: State, split: Split, batches: Iterator[Batch] | None = None
+) -> Iterator[dict[str, Tensor]]:
+    """The training loop of a recipe from where the state stands, on a split on the device (or on other `batches`)."""
+    schedule = recipe.schedule
+    return train(
+        state, build_objective(recipe),
+        batches or stream(split, schedule.batch, state.seed, position=state.images), split.labels,
+        until=schedule.images, d_steps=schedule.d_steps, g_steps=schedule.g_steps,
+        accumulate=schedule.accumulate, joint=schedule.joint,
+    )  # fmt: skip
 
 
 def count_parameters(recipe: Recipe, labels: LabelSpec) -> tuple[int, int]:

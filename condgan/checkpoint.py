@@ -32,8 +32,7 @@ class NonFinite(RuntimeError):
 
 
 def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSpec, scores: dict[str, float]) -> Path:
-    """Write checkpoints/<images>, where `scores` say how good it is. Raises NonFinite for broken weights."""
-    require_finite(state)
+    """Write checkpoints/<images>, where `scores` say how good it is; `require_finite` comes first."""
     optimizers = io.BytesIO()
     torch.save({"g": state.g_optimizer.state_dict(), "d": state.d_optimizer.state_dict()}, optimizers)
     contents = {
@@ -79,9 +78,7 @@ def restore(path: Path, state: State, recipe: Recipe) -> None:
 
 
 def load_model(path: Path) -> Model:
-    """The averaged generator of a checkpoint, ready to sample."""
-    if (reason := damage(path)) is not None:
-        raise UserError(f"checkpoint '{path}' is damaged ({reason}): choose another one with --checkpoint")
+    """The averaged generator of a whole checkpoint, ready to sample."""
     description = _described(path)
     spec = LabelSpec(tuple(Field(f["name"], tuple(f["values"]), f["exclusive"]) for f in description["labels"]))
     generator = build_generator(from_tree(description["recipe"]), spec)
@@ -108,11 +105,15 @@ def damage(path: Path) -> str | None:
     return None
 
 
+def ranked(paths: list[Path]) -> list[Path]:
+    """The checkpoints that were scored, the lowest fd_classifier to the training images first."""
+    scores = {path: score for path in paths if (score := _score(path)) is not None}
+    return sorted(scores, key=lambda path: scores[path])
+
+
 def best(paths: list[Path]) -> Path | None:
-    """The checkpoint with the lowest fd_classifier to the training images, where any was scored."""
-    scored = {path: _score(path) for path in paths}
-    known = {path: score for path, score in scored.items() if score is not None}
-    return min(known, key=lambda path: known[path], default=None)
+    """The first of `ranked`, where any was scored."""
+    return next(iter(ranked(paths)), None)
 
 
 def remove_after(directory: Path, images: int) -> None:
@@ -125,8 +126,9 @@ def remove_after(directory: Path, images: int) -> None:
 def prune(directory: Path) -> None:
     """Keep the last two checkpoints and the best one."""
     paths = checkpoints(directory)
-    for path in paths[:-2]:
-        if path != best(paths):
+    kept = {*paths[-2:], best(paths)}
+    for path in paths:
+        if path not in kept:
             shutil.rmtree(path)
 
 

@@ -16,7 +16,6 @@ from condgan.build import count_parameters
 from condgan.data.sources import SOURCES
 from condgan.errors import UserError
 from condgan.files import write
-from condgan.labels import LabelSpec
 from condgan.run import (
     Diverged,
     Interrupted,
@@ -163,7 +162,6 @@ def _system_error(error: OSError) -> str:
 
 
 def _dry_run(recipe: recipes.Recipe, directory: Path, skip_bad_images: bool) -> None:
-    count_parameters(recipe, LabelSpec.of_classes(["a", "b"]))
     data = read_data(recipe, skip_bad_images)
     generator, discriminator = count_parameters(recipe, data.spec)
     typer.echo(recipes.dump(recipe))

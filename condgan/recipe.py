@@ -22,7 +22,6 @@ from condgan.nn import BACKBONES, GENERATORS, HEADS
 from condgan.objectives import OBJECTIVES
 
 DEFAULT = "digits-acgan"
-_STRICT_VALUE = ConfigDict(strict=True, allow_inf_nan=False)
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 CountOrZero = Annotated[int, Field(ge=0)]
@@ -81,9 +80,7 @@ def _part(kind: str, table: Mapping[str, Callable]) -> Callable[[Any], Part]:
             if name not in known:
                 raise unknown(f"option of the {kind} '{given['name']}'", name, known)
             try:
-                options[name] = TypeAdapter(hints[name], config=_STRICT_VALUE).validate_json(
-                    json.dumps(value, default=str)
-                )
+                options[name] = TypeAdapter(hints[name], config=_STRICT).validate_json(json.dumps(value, default=str))
             except ValidationError as error:
                 raise _type_error(f"{kind}.{name}", error) from None
         return Part(given["name"], options)
@@ -275,19 +272,14 @@ def _check_names(cls: type, tree: Mapping[str, Any], prefix: str) -> None:
         if key not in fields:
             raise unknown("option", f"{prefix}{key}", [f"{prefix}{name}" for name in fields])
     for name, field in fields.items():
-        if (
-            name in tree
-            and isinstance(field.type, type)
-            and dataclasses.is_dataclass(field.type)
-            and field.type is not Part
-        ):
+        if name in tree and isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
             if not isinstance(tree[name], Mapping):
                 raise UserError(
                     f"option {prefix}{name}: {tree[name]!r} given, expected a section with "
                     + ", ".join(inner.name for inner in dataclasses.fields(field.type))
                 )
             _check_names(field.type, tree[name], f"{prefix}{name}.")
-        elif name not in tree and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+        elif name not in tree and field.default is dataclasses.MISSING:
             raise UserError(f"option {prefix}{name} is missing: the recipe must set it")
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from condgan import checkpoint
-from condgan.build import build_objective, build_state, count_parameters, device
+from condgan.build import build_state, build_steps, count_parameters, device
 from condgan.checkpoint import NonFinite
 from condgan.data.sources import Dataset, Split, read
 from condgan.data.stream import stream
@@ -37,10 +37,9 @@ from condgan.log import Log
 from condgan.metrics.conditional import agreement, compare
 from condgan.metrics.distances import frechet
 from condgan.metrics.features import Judge, Judged, trained_judge
-from condgan.objectives import Objective
 from condgan.recipe import Recipe, differences, dump, load
 from condgan.sample import Model, draw_latents, generate, png, progress_sheet, sheet
-from condgan.train import State, pretrain_classifier, train
+from condgan.train import State, pretrain_classifier
 
 EVALUATION_SEED = 0
 SCORED_IMAGES = 1_000
@@ -124,12 +123,13 @@ def choose_directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
 
 
 def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
-    """The recipe's data set. Raises UserError if it names none or it cannot be read."""
+    """The recipe's data set. Raises UserError if it names none, it cannot be read, or its size does not fit."""
     if recipe.data.source is None:
         raise UserError(
             f"recipe '{recipe.name}' has no data of its own: "
             "give --data PATH, a folder of class folders or a zip of one"
         )
+    count_parameters(recipe, LabelSpec.of_classes(["a", "b"]))  # refuses a size before anything is read
     return read(recipe.data.source, recipe.data.size, recipe.data.channels, skip_bad_images)
 
 
@@ -139,7 +139,6 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
     Raises UserError for bad input, Interrupted after SIGINT or SIGTERM, Diverged for a loss that is not finite.
     """
     directory = Path(directory)
-    count_parameters(recipe, LabelSpec.of_classes(["a", "b"]))  # refuses sizes before anything is read
     with ExitStack() as stack:
         signals = stack.enter_context(_Signals(directory))
         if directory.exists():
@@ -149,16 +148,16 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
         if data.skipped:
             listed = "; ".join(data.skipped[:5]) + " …" * (len(data.skipped) > 5)
             _say(f"left out {len(data.skipped)} unreadable image{'s' * (len(data.skipped) > 1)}: {listed}")
-        state, objective, content_hash = build_state(recipe, data.spec), build_objective(recipe), data.content_hash()
+        state = build_state(recipe, data.spec)
         if not directory.exists():
             directory.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(directory))
             _require_own(directory, recipe)
-        _begin(directory, recipe, data, content_hash)
+        _begin(directory, recipe, data)
         _resume(directory, state, recipe)
         if state.images < recipe.schedule.images:
             (directory / "metrics.json").unlink(missing_ok=True)
-            _train(directory, recipe, data, state, objective, content_hash, signals)
+            _train(directory, recipe, data, state, signals)
         else:
             _say(f"{directory} is finished at {state.images:,} images")
         return evaluate(directory, data=data)
@@ -179,24 +178,23 @@ def find_checkpoint(directory: Path, which: str = "best") -> Path:
     paths = checkpoint.checkpoints(directory / "checkpoints")
     if not paths:
         raise UserError(f"run '{directory}' has no checkpoint yet: train it on with {resume_command(directory)}")
+    names = ", ".join(path.name for path in paths)
     if which.isdecimal():
-        chosen = [path for path in paths if path.name == which]
-        if not chosen:
-            raise UserError(
-                f"run '{directory}' has no checkpoint {which}: "
-                f"it has {', '.join(path.name for path in paths)}, best or latest"
-            )
-        return chosen[0]
+        wanted = [path for path in paths if path.name == which]
+        if not wanted:
+            raise UserError(f"run '{directory}' has no checkpoint {which}: it has {names}, best or latest")
+        if (reason := checkpoint.damage(wanted[0])) is not None:
+            raise UserError(f"checkpoint '{wanted[0]}' is damaged ({reason}): choose another one with --checkpoint")
+        return wanted[0]
     if which not in ("best", "latest"):
-        raise UserError(
-            f"checkpoint '{which}' given: expected best, latest or one of {', '.join(path.name for path in paths)}"
-        )
-    whole = [path for path in paths if checkpoint.damage(path) is None]
-    if not whole:
+        raise UserError(f"checkpoint '{which}' given: expected best, latest or one of {names}")
+    wanted = [*(checkpoint.ranked(paths) if which == "best" else []), *reversed(paths)]
+    whole = next((path for path in wanted if checkpoint.damage(path) is None), None)
+    if whole is None:
         raise UserError(
             f"all checkpoints of '{directory}' are damaged ({checkpoint.damage(paths[-1])}): start over with --fresh"
         )
-    return (checkpoint.best(whole) if which == "best" else None) or whole[-1]
+    return whole
 
 
 def evaluate(
@@ -208,9 +206,8 @@ def evaluate(
     model = checkpoint.load_model(path)
     recipe = load(directory / "recipe.yaml")
     data = data or read_data(recipe, skip_bad_images=True)
-    content_hash = data.content_hash()
-    _require_same_data(directory, data, content_hash)
-    judge = _judge(data, content_hash)
+    _require_same_data(directory, data)
+    judge = _judge(data)
     held_out = judge.judge(data.held_out.images, data.held_out.labels)
     fakes = _fakes(model.generator, data.held_out.labels, seed)
     training = _like(data.held_out.labels, data.train)
@@ -258,12 +255,12 @@ def _locked(directory: Path) -> Iterator[None]:
         lock.release()
 
 
-def _begin(directory: Path, recipe: Recipe, data: Dataset, content_hash: str) -> None:
+def _begin(directory: Path, recipe: Recipe, data: Dataset) -> None:
     """Write what the run is, the recipe first; refuse other data than it began with."""
     path = directory / "environment.json"
-    environment = _environment(data, content_hash)
+    environment = _environment(data)
     if path.is_file():
-        _require_same_data(directory, data, content_hash)
+        _require_same_data(directory, data)
         began = json.loads(path.read_text())
         environment = began | {
             "resumed": [*began.get("resumed", []), {k: environment[k] for k in ("command", "commit")}]
@@ -275,9 +272,9 @@ def _begin(directory: Path, recipe: Recipe, data: Dataset, content_hash: str) ->
         remove_temporaries(place)
 
 
-def _require_same_data(directory: Path, data: Dataset, content_hash: str) -> None:
+def _require_same_data(directory: Path, data: Dataset) -> None:
     then = json.loads((directory / "environment.json").read_text())["data"]
-    if then["sha256"] != content_hash:
+    if then["sha256"] != data.content_hash:
         raise UserError(
             f"the data of run '{directory}' has changed ({then['train']} + {then['held_out']} images then, "
             f"{len(data.train)} + {len(data.held_out)} now): give back the old data, or start over with --fresh"
@@ -298,16 +295,8 @@ def _resume(directory: Path, state: State, recipe: Recipe) -> None:
         raise UserError(f"all checkpoints of run '{directory}' are damaged: start over with --fresh")
 
 
-def _train(
-    directory: Path,
-    recipe: Recipe,
-    data: Dataset,
-    state: State,
-    objective: Objective,
-    content_hash: str,
-    signals: _Signals,
-) -> None:
-    judge = _judge(data, content_hash)
+def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals: _Signals) -> None:
+    judge = _judge(data)
     reference = _like(
         data.train.labels[torch.arange(len(data.train))[:: math.ceil(len(data.train) / SCORED_IMAGES)]], data.train
     )
@@ -316,12 +305,7 @@ def _train(
     schedule = recipe.schedule
     if state.images == 0 and schedule.init_classifier:
         pretrain_classifier(state, stream(split, schedule.batch, state.seed), schedule.init_classifier)
-    batches = stream(split, schedule.batch, state.seed, position=state.images)
-    steps = train(
-        state, objective, batches, split.labels,
-        until=schedule.images, d_steps=schedule.d_steps, g_steps=schedule.g_steps,
-        accumulate=schedule.accumulate, joint=schedule.joint,
-    )  # fmt: skip
+    steps = build_steps(recipe, state, split)
     log = Log(directory, state.images, schedule.images)
     if state.images == 0:
         real = _real_sheet(data)
@@ -349,6 +333,8 @@ def _train(
                 if log_now or score_now or stop:
                     values = _means(window)
                     window.clear()
+                    if score_now or stop:
+                        checkpoint.require_finite(state)
                     scores = _score(state, reference, judged, judge) if score_now else {}
                     log.scalars(state.images, values | scores)
                     if score_now or stop:
@@ -380,8 +366,7 @@ def _means(window: dict[int, dict[str, Tensor]]) -> dict[str, float]:
 
 
 def _score(state: State, reference: Split, judged: Judged, judge: Judge) -> dict[str, float]:
-    """What decides the best checkpoint: the averaged generator against training images. Raises NonFinite."""
-    checkpoint.require_finite(state)
+    """What decides the best checkpoint: the averaged generator against training images."""
     fakes = judge.judge(_fakes(state.ema.module, reference.labels, EVALUATION_SEED), reference.labels)
     return {"fd_classifier": frechet(fakes.features, judged.features), "label_agreement": agreement(fakes)}
 
@@ -399,8 +384,8 @@ def _like(labels: Labels, split: Split) -> Split:
     return Split(split.images[index], split.labels[index])
 
 
-def _judge(data: Dataset, content_hash: str) -> Judge:
-    return trained_judge(data.train.images, data.train.labels, content_hash, device())
+def _judge(data: Dataset) -> Judge:
+    return trained_judge(data.train.images, data.train.labels, data.content_hash, device())
 
 
 def _real_sheet(data: Dataset, rows: int = 10) -> Image.Image:
@@ -410,7 +395,7 @@ def _real_sheet(data: Dataset, rows: int = 10) -> Image.Image:
     return sheet(data.train.images[chosen], data.spec.classes)
 
 
-def _environment(data: Dataset, content_hash: str) -> dict[str, Any]:
+def _environment(data: Dataset) -> dict[str, Any]:
     cuda = torch.cuda.is_available()
     return {
         "command": shlex.join(sys.argv),
@@ -423,7 +408,7 @@ def _environment(data: Dataset, content_hash: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if cuda else None,
         "data": {
-            "sha256": content_hash,
+            "sha256": data.content_hash,
             "train": len(data.train),
             "held_out": len(data.held_out),
             "classes": list(data.spec.classes),

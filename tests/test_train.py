@@ -11,7 +11,6 @@ from torch import nn
 
 from condgan import build
 from condgan.data.sources import read
-from condgan.data.stream import stream
 from condgan.ema import EMA
 from condgan.interfaces import Batch, DiscriminatorOutput, Generator
 from condgan.labels import Labels, LabelSpec
@@ -28,12 +27,7 @@ def first_losses(name: str) -> list[dict[str, float]]:
     recipe = load(name, ["data.source=digits", "schedule.batch=8"])
     data = read("digits", recipe.data.size, recipe.data.channels)
     state = build.build_state(recipe, data.spec)
-    schedule = recipe.schedule
-    batches = stream(data.train, schedule.batch, recipe.seed)
-    steps = train(
-        state, build.build_objective(recipe), batches, data.train.labels, until=10**9,
-        d_steps=schedule.d_steps, g_steps=schedule.g_steps, accumulate=schedule.accumulate, joint=schedule.joint,
-    )  # fmt: skip
+    steps = build.build_steps(recipe, state, data.train)
     return [{name: float(loss) for name, loss in losses.items()} for losses in itertools.islice(steps, 3)]
 
 

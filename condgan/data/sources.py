@@ -6,7 +6,7 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -40,7 +40,7 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Dataset:
     """A data set in memory; the held-out images are for evaluation and never trained on."""
 
@@ -57,6 +57,7 @@ class Dataset:
     def shape(self) -> ImageShape:
         return ImageShape(*self.train.images.shape[1:])
 
+    @cached_property
     def content_hash(self) -> str:
         """SHA-256 of the images, labels and class names of both splits."""
         digest = hashlib.sha256(repr(self.spec).encode())
@@ -83,9 +84,7 @@ def digits(size: int, channels: int) -> Dataset:
     grays, index = load_digits(return_X_y=True)
     images = [Image.fromarray((gray * (255 / 16)).round().astype(np.uint8).reshape(8, 8)) for gray in grays]
     pixels = np.stack([_pixels(image, size, channels) for image in images])
-    spec = LabelSpec.of_classes([str(digit) for digit in range(10)])
-    train, held_out = _hold_out(index, fraction=0.2)
-    return Dataset(_split(pixels[train], index[train], spec), _split(pixels[held_out], index[held_out], spec))
+    return _dataset(_hold_out(pixels, index, fraction=0.2), [str(digit) for digit in range(10)])
 
 
 SOURCES: dict[str, Callable[[int, int], Dataset]] = {"digits": digits}
@@ -118,8 +117,7 @@ def _read_classes(path: Path, size: int, channels: int, skip_bad_images: bool) -
             )
 
     bad: list[str] = []
-    spec = LabelSpec.of_classes(classes)
-    splits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    splits: dict[str, _Arrays] = {}
     for split, files in by_split.items():
         todo = [(index, file) for index, name in enumerate(classes) for file in files.get(name, [])]
         pixels = np.empty((len(todo), channels, size, size), np.uint8)
@@ -142,12 +140,10 @@ def _read_classes(path: Path, size: int, channels: int, skip_bad_images: bool) -
 
     if "held-out" not in splits:
         _require_images(splits["train"][1], classes, 2, f"data '{path}'")
-        pixels, index = splits["train"]
-        train, held_out = _hold_out(index, fraction=0.1)
-        splits = {"train": (pixels[train], index[train]), "held-out": (pixels[held_out], index[held_out])}
+        splits = _hold_out(*splits["train"], fraction=0.1)
     for split, (_, index) in splits.items():
         _require_images(index, classes, 1, f"the {split} split of '{path}'")
-    return Dataset(_split(*splits["train"], spec), _split(*splits["held-out"], spec), tuple(bad))
+    return _dataset(splits, classes, bad)
 
 
 def _tree(path: Path) -> _Tree:
@@ -160,7 +156,7 @@ def _tree(path: Path) -> _Tree:
     elif zipfile.is_zipfile(path):
         try:
             archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, NotImplementedError) as error:
+        except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter: a zip version unknown to Python
             raise UserError(f"zip '{path}' is damaged ({error}): zip the folder anew") from None
         for name in archive.namelist():
             if _OUTSIDE.search(name):
@@ -259,16 +255,26 @@ def _pixels(image: Image.Image, size: int, channels: int) -> UInt8[np.ndarray, "
     return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
 
 
-def _hold_out(index: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """A fixed split: the positions to train on and those to hold out, at least one of each class on either side."""
+_Arrays = tuple[np.ndarray, np.ndarray]
+"""Pixels and class numbers."""
+
+
+def _hold_out(pixels: np.ndarray, index: np.ndarray, fraction: float) -> dict[str, _Arrays]:
+    """A fixed split into what to train on and what to hold out, at least one of each class on either side."""
     rng = np.random.default_rng(0)
     held_out = []
     for number in np.unique(index):
         where = rng.permutation(np.flatnonzero(index == number))
         held_out.append(where[: min(max(1, round(fraction * len(where))), len(where) - 1)])
     chosen = np.sort(np.concatenate(held_out))
-    return np.setdiff1d(np.arange(len(index)), chosen), chosen
+    rest = np.setdiff1d(np.arange(len(index)), chosen)
+    return {"train": (pixels[rest], index[rest]), "held-out": (pixels[chosen], index[chosen])}
 
 
-def _split(pixels: np.ndarray, index: np.ndarray, spec: LabelSpec) -> Split:
-    return Split(torch.from_numpy(pixels), Labels.from_index(spec, torch.from_numpy(index)))
+def _dataset(splits: Mapping[str, _Arrays], classes: Sequence[str], skipped: Sequence[str] = ()) -> Dataset:
+    spec = LabelSpec.of_classes(classes)
+    train, held_out = (
+        Split(torch.from_numpy(pixels), Labels.from_index(spec, torch.from_numpy(index)))
+        for pixels, index in (splits["train"], splits["held-out"])
+    )
+    return Dataset(train, held_out, tuple(skipped))
