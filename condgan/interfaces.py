@@ -3,7 +3,6 @@
 Axes: b images, c channels, h × w pixels or patches, d features, k label values.
 """
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
@@ -41,6 +40,8 @@ class DiscriminatorOutput(NamedTuple):
     features: Float[Tensor, "b d"] | None = None
     logits: Float[Tensor, "b k"] | None = None
     """Of the labels, before softmax or sigmoid."""
+    twin: Float[Tensor, "b k"] | None = None
+    """The same from TAC-GAN's second classifier, that of fakes."""
 
 
 class Generator(nn.Module):
@@ -59,6 +60,10 @@ class Head(nn.Module):
     """(Pooled features, the labels that the images claim to have) → `DiscriminatorOutput`."""
 
 
+class LabelWeights(nn.Module):
+    """A layer whose weights belong to label values, a row each; penalties on weights leave them alone."""
+
+
 class Step:
     """One micro-batch as the losses see it; the discriminator runs when a loss first asks what it says.
 
@@ -68,14 +73,15 @@ class Step:
 
     def __init__(
         self,
-        discriminator: Callable[[Tensor, Labels], DiscriminatorOutput],
+        generator: nn.Module,
+        discriminator: nn.Module,
         real: Float[Tensor, "b c h w"],
         real_labels: Labels,
         fake: Float[Tensor, "b c h w"],
         fake_labels: Labels,
         joint: bool = False,
     ) -> None:
-        self.discriminator = discriminator
+        self.generator, self.discriminator = generator, discriminator
         self.real, self.real_labels = real, real_labels
         self.fake, self.fake_labels = fake, fake_labels
         self.joint = joint

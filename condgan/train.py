@@ -60,7 +60,7 @@ def train(
             for real, (latent, labels) in zip(batch.chunk(accumulate), inputs, strict=True):
                 with torch.no_grad():
                     fake = generator(latent, labels)
-                step = Step(discriminator, *real, fake, labels, joint)
+                step = Step(generator, discriminator, *real, fake, labels, joint)
                 total, means = weighted_sum(objective.discriminator, step, state.iteration)
                 (total / accumulate).backward()
                 with torch.no_grad():
@@ -76,7 +76,7 @@ def train(
         for _ in range(g_steps):
             inputs = _draw(generator, prior, len(batch.images), accumulate)
             for real, (latent, labels) in zip(batch.chunk(accumulate), inputs, strict=True):
-                step = Step(discriminator, *real, generator(latent, labels), labels, joint)
+                step = Step(generator, discriminator, *real, generator(latent, labels), labels, joint)
                 total, means = weighted_sum(objective.generator, step, state.iteration)
                 (total / accumulate).backward()
                 for name, mean in means.items():

@@ -44,9 +44,9 @@ def test_a_size_that_does_not_fit_is_refused() -> None:
 def test_label_embedding_looks_up_and_mixes() -> None:
     embedding = LabelEmbedding(DIGITS, 6)
     index = torch.tensor([3, 9])
-    assert torch.equal(embedding(Labels.from_index(DIGITS, index)), embedding.weight[index])
+    assert torch.equal(embedding(Labels.from_index(DIGITS, index).vector()), embedding.weight[index])
     half = Labels(DIGITS, (torch.eye(10)[3] / 2 + torch.eye(10)[9] / 2)[None], torch.ones(1, 1, dtype=torch.bool))
-    assert torch.allclose(embedding(half)[0], embedding.weight[index].mean(0))
+    assert torch.allclose(embedding(half.vector())[0], embedding.weight[index].mean(0))
 
 
 def test_adding_is_a_concatenation_with_tied_weights() -> None:

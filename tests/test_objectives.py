@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from condgan.interfaces import DiscriminatorOutput, Step
 from condgan.labels import Labels, LabelSpec
@@ -9,21 +10,31 @@ from condgan.objectives import OBJECTIVES, Objective, Term, weighted_sum
 SPEC = LabelSpec.of_classes([str(i) for i in range(10)])
 
 
+class ReadOff(nn.Module):
+    """A discriminator that reads score, logits and the twin's off the pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[int] = []
+
+    def forward(self, images: torch.Tensor, labels: Labels) -> DiscriminatorOutput:
+        self.calls.append(len(images))
+        flat = images.flatten(1)
+        return DiscriminatorOutput(flat[:, 0], None, flat[:, 1:11], flat[:, 11:])
+
+
 def a_step(joint: bool = False, scale: float = 1.0) -> tuple[Step, dict[str, np.ndarray]]:
     """A step whose discriminator reads its scores and logits off the pixels."""
     rng = np.random.default_rng(0)
-    pixels = {kind: rng.normal(size=(6, 11)) * scale for kind in ("real", "fake")}
+    pixels = {kind: rng.normal(size=(6, 21)) * scale for kind in ("real", "fake")}
     index = {kind: rng.integers(0, 10, 6) for kind in ("real", "fake")}
 
-    def discriminator(images: torch.Tensor, labels: Labels) -> DiscriminatorOutput:
-        flat = images.flatten(1)
-        return DiscriminatorOutput(flat[:, 0], None, flat[:, 1:])
-
-    images = {kind: torch.tensor(values).reshape(6, 1, 1, 11) for kind, values in pixels.items()}
+    images = {kind: torch.tensor(values).reshape(6, 1, 1, 21) for kind, values in pixels.items()}
     labels = {kind: Labels.from_index(SPEC, torch.tensor(values)) for kind, values in index.items()}
-    step = Step(discriminator, images["real"], labels["real"], images["fake"], labels["fake"], joint)
+    step = Step(nn.Identity(), ReadOff(), images["real"], labels["real"], images["fake"], labels["fake"], joint)
     numbers = {f"{kind}_score": values[:, 0] for kind, values in pixels.items()}
-    numbers |= {f"{kind}_logits": values[:, 1:] for kind, values in pixels.items()} | {
+    numbers |= {f"{kind}_logits": values[:, 1:11] for kind, values in pixels.items()}
+    numbers |= {f"{kind}_twin": values[:, 11:] for kind, values in pixels.items()} | {
         f"{k}_index": v for k, v in index.items()
     }
     return step, numbers
@@ -85,15 +96,11 @@ def test_the_sum_weighs_terms_and_leaves_lazy_ones_out() -> None:
 
 
 def test_a_loss_pays_only_for_what_it_reads() -> None:
-    calls = []
-
-    def discriminator(images: torch.Tensor, labels: Labels) -> DiscriminatorOutput:
-        calls.append(len(images))
-        return DiscriminatorOutput(images.flatten(1).sum(1), None, images.flatten(1)[:, :10])
-
-    images, labels = torch.randn(4, 1, 4, 4), Labels.from_index(SPEC, torch.arange(4))
+    generator, discriminator = nn.Identity(), ReadOff()
+    images, labels = torch.randn(4, 1, 1, 21), Labels.from_index(SPEC, torch.arange(4))
     objective = OBJECTIVES["acgan"]()
-    weighted_sum(objective.generator, Step(discriminator, images, labels, images, labels), 0)
-    assert calls == [4]
-    weighted_sum(objective.discriminator, Step(discriminator, images, labels, images, labels, joint=True), 0)
-    assert calls == [4, 8]
+    weighted_sum(objective.generator, Step(generator, discriminator, images, labels, images, labels), 0)
+    assert discriminator.calls == [4]
+    joint = Step(generator, discriminator, images, labels, images, labels, joint=True)
+    weighted_sum(objective.discriminator, joint, 0)
+    assert discriminator.calls == [4, 8]

@@ -1,24 +1,34 @@
-"""Parts that several networks share."""
+"""Parts that several networks share.
+
+Axes: b images, c channels, h × w pixels, v the labels' vector, d features, n = h·w positions, k attended positions.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from condgan.errors import UserError
+from condgan.interfaces import LabelWeights
 from condgan.labels import Labels, LabelSpec
 
 
-class LabelEmbedding(nn.Module):
+class LabelEmbedding(LabelWeights):
     """A learned vector per label value: a table look-up for one class, a weighted sum for mixed or several.
 
-    Drawn from N(0, std²).
+    Takes the labels' vectors. Drawn from N(0, std²).
     """
 
     def __init__(self, labels: LabelSpec, features: int, std: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(std * torch.randn(labels.vector_width, features))
 
-    def forward(self, labels: Labels) -> Float[Tensor, "b d"]:
-        return labels.vector() @ self.weight
+    def forward(self, vector: Float[Tensor, "b v"]) -> Float[Tensor, "b d"]:
+        return vector @ self.weight
 
 
 class Multiply(nn.Module):
@@ -29,7 +39,7 @@ class Multiply(nn.Module):
         self.embedding, self.features = LabelEmbedding(labels, latent_dim), latent_dim
 
     def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b z"]:
-        return latent * self.embedding(labels)
+        return latent * self.embedding(labels.vector())
 
 
 class Add(nn.Module):
@@ -43,7 +53,7 @@ class Add(nn.Module):
         self.embedding, self.features = LabelEmbedding(labels, latent_dim, std=0.6), latent_dim
 
     def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b z"]:
-        return latent + self.embedding(labels)
+        return latent + self.embedding(labels.vector())
 
 
 class Concatenate(nn.Module):
@@ -58,6 +68,111 @@ class Concatenate(nn.Module):
 
 
 CONDITIONING = {"add": Add, "concatenate": Concatenate, "multiply": Multiply}
+
+
+NormKind = Literal["batch", "sync-batch", "instance", "group", "none"]
+NORMS: dict[str, Callable[[int, float, bool], nn.Module]] = {
+    "batch": lambda channels, eps, affine: nn.BatchNorm2d(channels, eps, affine=affine),
+    "sync-batch": lambda channels, eps, affine: nn.SyncBatchNorm(channels, eps, affine=affine),
+    "instance": lambda channels, eps, affine: nn.InstanceNorm2d(channels, eps, affine=affine),
+    "group": lambda channels, eps, affine: nn.GroupNorm(math.gcd(channels, 32), channels, eps, affine),
+    "none": lambda channels, eps, affine: nn.Identity(),
+}
+"""By channels, eps and whether gain and bias of its own follow; 32 groups, as far as the channels divide."""
+
+
+class Unconditional(nn.Module):
+    """A norm that ignores the condition."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, x: Float[Tensor, "b c h w"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
+        return self.norm(x)
+
+
+class Conditional(nn.Module):
+    """A norm without gain and bias, followed by 1 + gain(condition) and bias(condition) (Dumoulin et al. 2017)."""
+
+    def __init__(self, norm: nn.Module, gain: nn.Module, bias: nn.Module) -> None:
+        super().__init__()
+        self.norm, self.gain, self.bias = norm, gain, bias
+
+    def forward(self, x: Float[Tensor, "b c h w"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b c h w"]:
+        gain, bias = 1 + self.gain(condition), self.bias(condition)
+        return torch.addcmul(bias[..., None, None], self.norm(x), gain[..., None, None])
+
+
+class Attention(nn.Module):
+    """Self-attention between positions, x + γ·o(softmax(q·k) v) with γ = 0 at first (Zhang et al. 2019, eq. 1–3).
+
+    Queries and keys have c/8 channels. `pooled`: keys and values are max-pooled 2×2 and values have c/2 channels
+    (the authors' released code, and BigGAN); else every position attends to every one, with values of c channels
+    (the paper's eq. 1–2), and the 1×1 convolutions have biases.
+    """
+
+    def __init__(self, channels: int, *, pooled: bool) -> None:
+        super().__init__()
+        inner, values = max(1, channels // 8), max(1, channels // 2) if pooled else channels
+        self.query = nn.Conv2d(channels, inner, 1, bias=not pooled)
+        self.key = nn.Conv2d(channels, inner, 1, bias=not pooled)
+        self.value = nn.Conv2d(channels, values, 1, bias=not pooled)
+        self.pool = nn.MaxPool2d(2) if pooled else nn.Identity()
+        self.output = nn.Conv2d(values, channels, 1, bias=False) if pooled else nn.Identity()
+        self.gamma = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return torch.addcmul(x, self.gamma, self.output(self.attend(x)))
+
+    def attend(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e h w"]:
+        """Each position's mean of the values, weighted by its attention."""
+        query, key = self._positions(self.query(x)), self._positions(self.pool(self.key(x)))
+        value = self._positions(self.pool(self.value(x)))
+        attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        return attended.transpose(1, 2).unflatten(2, x.shape[2:])
+
+    def maps(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n i j"]:
+        """How much each of the n positions, row by row, attends to each position of the (pooled) keys; sums to 1."""
+        key = self.pool(self.key(x))
+        weights = (self._positions(self.query(x)) @ self._positions(key).transpose(1, 2)).softmax(2)
+        return weights.unflatten(2, key.shape[2:])
+
+    @staticmethod
+    def _positions(x: Tensor) -> Tensor:
+        return x.flatten(2).transpose(1, 2)
+
+
+def attention_at(
+    wanted: Sequence[int], channels: dict[int, int], part: str, *, pooled: bool
+) -> Callable[[int], nn.Module]:
+    """Resolution → attention where it is wanted, else the identity; `channels` are those of each resolution.
+
+    Raises UserError for a resolution that `part` does not have.
+    """
+    for resolution in wanted:
+        if resolution not in channels:
+            raise UserError(
+                f"{part}.attention at {resolution} given: expected some of {', '.join(map(str, channels))} at this size"
+            )
+    return lambda resolution: Attention(channels[resolution], pooled=pooled) if resolution in wanted else nn.Identity()
+
+
+InitKind = Literal["ortho", "normal", "xavier"]
+INITS: dict[str, Callable[[Tensor], object]] = {
+    "ortho": nn.init.orthogonal_,
+    "normal": lambda weight: nn.init.normal_(weight, 0.0, 0.02),
+    "xavier": nn.init.xavier_uniform_,
+}
+
+
+def initialize(network: nn.Module, kind: InitKind) -> None:
+    """Draw the weights of convolutions, linear layers and label embeddings anew, and set biases to 0."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | LabelEmbedding):
+            INITS[kind](layer.weight)
+            if getattr(layer, "bias", None) is not None:
+                nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
 
 
 def init_normal(module: nn.Module) -> None:

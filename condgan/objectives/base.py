@@ -9,8 +9,8 @@ from torch import Tensor
 from condgan.interfaces import DiscriminatorOutput, Step
 from condgan.labels import Labels
 
-Loss = Callable[[Step], Float[Tensor, "b *patches"]]
-"""One value per image or patch."""
+Loss = Callable[[Step], Float[Tensor, "..."]]
+"""One value per image or patch, or one of all weights."""
 
 Judgement = Callable[[DiscriminatorOutput, Labels], Float[Tensor, "b *patches"]]
 """What a loss says of one kind of images, real or fake."""
