@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from condgan.data.sources import Split
 from condgan.data.stream import stream
 from condgan.ema import EMA
-from condgan.interfaces import Batch, Generator, ImageShape
-from condgan.labels import LabelSpec
+from condgan.interfaces import Batch, Generator, ImageShape, Step
+from condgan.labels import Labels, LabelSpec
 from condgan.nn import BACKBONES, GENERATORS, HEADS, Discriminator
-from condgan.objectives import OBJECTIVES, Objective
+from condgan.objectives import OBJECTIVES, Objective, weighted_sum
 from condgan.recipe import Adam, Recipe
 from condgan.seeds import derive_seed
 from condgan.train import State, train
@@ -60,10 +60,17 @@ def build_steps(
     schedule = recipe.schedule
     return train(
         state, build_objective(recipe),
-        batches or stream(split, schedule.batch, state.seed, position=state.images), split.labels,
-        until=schedule.images, d_steps=schedule.d_steps, g_steps=schedule.g_steps,
-        accumulate=schedule.accumulate, joint=schedule.joint,
+        batches or stream(split, schedule.batch, state.seed, position=state.images), _prior(recipe, split.labels),
+        until=schedule.images, d_steps=schedule.d_steps, g_steps=schedule.g_steps, accumulate=schedule.accumulate,
+        joint=schedule.joint, carry_gradients=schedule.carry_gradients,
     )  # fmt: skip
+
+
+def _prior(recipe: Recipe, labels: Labels) -> Labels:
+    """What the labels of fakes are drawn from."""
+    if recipe.schedule.fake_labels == "uniform":
+        return Labels.each(labels.spec).to(labels.values.device)
+    return labels
 
 
 def count_parameters(recipe: Recipe, labels: LabelSpec) -> tuple[int, int]:
@@ -72,6 +79,59 @@ def count_parameters(recipe: Recipe, labels: LabelSpec) -> tuple[int, int]:
         networks = _generator(recipe, labels), _discriminator(recipe, labels)
     generator, discriminator = (sum(p.numel() for p in network.parameters()) for network in networks)
     return generator, discriminator
+
+
+class Memory(NamedTuple):
+    """Bytes that training needs beside the data."""
+
+    kept: int
+    """Weights, gradients, optimizers and the average."""
+    activations: int
+    """What the larger of the two players' backward passes keeps of one part of a batch."""
+
+
+def estimate_memory(recipe: Recipe, labels: LabelSpec) -> Memory:
+    """What training would need, from both players' steps on the meta device, which allocates nothing."""
+    objective, schedule = build_objective(recipe), recipe.schedule
+    with torch.device("meta"):
+        generator, discriminator = _generator(recipe, labels), _discriminator(recipe, labels)
+
+        def activations(count: int) -> int:
+            latent, images = torch.randn(count, generator.latent_dim), torch.zeros(count, *_shape(recipe))
+            claimed = Labels(labels, torch.zeros(count, labels.width), torch.ones(count, len(labels.fields)) > 0)
+            peaks = []
+            for terms, trains_generator in ((objective.discriminator, False), (objective.generator, True)):
+                with _saved_bytes(generator, discriminator) as saved:
+                    with torch.set_grad_enabled(trains_generator):
+                        fake = generator(latent, claimed)
+                    weighted_sum(
+                        terms, Step(generator, discriminator, images, claimed, fake, claimed, schedule.joint), 0
+                    )
+                peaks.append(sum(saved.values()))
+            return max(peaks)
+
+        two, four = activations(2), activations(4)
+    sizes = [sum(p.nbytes for p in network.parameters()) for network in (generator, discriminator)]
+    more = schedule.batch // schedule.accumulate - 2
+    return Memory(4 * sum(sizes) + sizes[0], two + (four - two) * more // 2)
+
+
+@contextmanager
+def _saved_bytes(*networks: nn.Module) -> Iterator[dict[int, int]]:
+    """The size of each storage that is kept for the backward pass meanwhile, but those of weights."""
+    weights = {t.untyped_storage()._cdata for network in networks for t in network.parameters()}
+    saved: dict[int, int] = {}
+    alive = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        alive.append(tensor)  # or its storage's address would serve again
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            saved[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield saved
 
 
 def _generator(recipe: Recipe, labels: LabelSpec) -> Generator:

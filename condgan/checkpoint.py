@@ -20,7 +20,8 @@ from condgan.build import build_generator, device
 from condgan.errors import UserError
 from condgan.files import new_directory
 from condgan.labels import Field, LabelSpec
-from condgan.recipe import Recipe, as_tree, from_tree
+from condgan.metrics.conditional import HIGHER_IS_BETTER
+from condgan.recipe import Recipe, Schedule, as_tree, from_tree
 from condgan.sample import Model
 from condgan.train import State
 
@@ -105,15 +106,11 @@ def damage(path: Path) -> str | None:
     return None
 
 
-def ranked(paths: list[Path]) -> list[Path]:
-    """The checkpoints that were scored, the lowest fd_classifier to the training images first."""
-    scores = {path: score for path in paths if (score := _score(path)) is not None}
+def ranked(paths: list[Path], by: str) -> list[Path]:
+    """The checkpoints that have this score, the best first."""
+    sign = -1 if HIGHER_IS_BETTER[by] else 1
+    scores = {path: sign * score for path in paths if (score := _score(path, by)) is not None}
     return sorted(scores, key=lambda path: scores[path])
-
-
-def best(paths: list[Path]) -> Path | None:
-    """The first of `ranked`, where any was scored."""
-    return next(iter(ranked(paths)), None)
 
 
 def remove_after(directory: Path, images: int) -> None:
@@ -123,10 +120,10 @@ def remove_after(directory: Path, images: int) -> None:
             shutil.rmtree(path)
 
 
-def prune(directory: Path) -> None:
-    """Keep the last two checkpoints and the best one."""
+def prune(directory: Path, schedule: Schedule) -> None:
+    """Keep the latest checkpoints and those that score best, as many as the schedule says."""
     paths = checkpoints(directory)
-    kept = {*paths[-2:], best(paths)}
+    kept = {*paths[-schedule.keep_last :], *ranked(paths, schedule.best_by)[: schedule.keep_best]}
     for path in paths:
         if path not in kept:
             shutil.rmtree(path)
@@ -136,9 +133,9 @@ def _networks(state: State) -> dict[str, nn.Module]:
     return {"generator": state.generator, "discriminator": state.discriminator, "ema": state.ema.module}
 
 
-def _score(path: Path) -> float | None:
+def _score(path: Path, by: str) -> float | None:
     try:
-        return _described(path)["scores"].get("fd_classifier")
+        return _described(path)["scores"].get(by)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -12,10 +12,11 @@ import typer
 from PIL import Image
 
 from condgan import recipe as recipes
-from condgan.build import count_parameters
+from condgan.build import count_parameters, estimate_memory
 from condgan.data.sources import SOURCES
 from condgan.errors import UserError
 from condgan.files import write
+from condgan.labels import LabelSpec
 from condgan.run import (
     Diverged,
     Interrupted,
@@ -162,12 +163,25 @@ def _system_error(error: OSError) -> str:
 
 
 def _dry_run(recipe: recipes.Recipe, directory: Path, skip_bad_images: bool) -> None:
-    data = read_data(recipe, skip_bad_images)
-    generator, discriminator = count_parameters(recipe, data.spec)
+    if recipe.data.source is None and recipe.data.classes is not None:
+        spec = LabelSpec.of_classes([str(number) for number in range(recipe.data.classes)])
+        about = f"none given; counted for {recipe.data.classes:,} classes"
+    else:
+        data = read_data(recipe, skip_bad_images)
+        spec = data.spec
+        about = (
+            f"{len(data.train):,} training and {len(data.held_out):,} held-out images of {len(spec.classes)} classes"
+        )
+    generator, discriminator = count_parameters(recipe, spec)
+    memory = estimate_memory(recipe, spec)
+    part = recipe.schedule.batch // recipe.schedule.accumulate
     typer.echo(recipes.dump(recipe))
-    counts = f"{len(data.train):,} training and {len(data.held_out):,} held-out images"
-    typer.echo(f"data           {counts} of {len(data.spec.classes)} classes")
+    typer.echo(f"data           {about}")
     typer.echo(f"generator      {generator:,} parameters\ndiscriminator  {discriminator:,} parameters")
+    typer.echo(
+        f"memory         about {sum(memory) / 2**30:,.1f} GiB: {memory.kept / 2**30:,.1f} weights, gradients, "
+        f"optimizers and average, {memory.activations / 2**30:,.1f} activations of {part:,} images at a time"
+    )
     typer.echo(f"run directory  {directory}")
 
 

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from condgan.errors import UserError
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -67,6 +69,13 @@ class Labels:
         """One-hot labels of a vocabulary with a single exclusive field."""
         values = F.one_hot(index.long(), spec.width).float()
         return cls(spec, values, torch.ones(len(index), 1, dtype=torch.bool, device=index.device))
+
+    @classmethod
+    def each(cls, spec: LabelSpec) -> "Labels":
+        """Every class once. Raises UserError for a vocabulary that is not one exclusive field."""
+        if len(spec.fields) != 1 or not spec.fields[0].exclusive:
+            raise UserError("labels of several fields or attributes have no list of classes: draw them from the data")
+        return cls.from_index(spec, torch.arange(spec.width))
 
     def index(self, field: int = 0) -> Int[Tensor, " b"]:
         """The class number in an exclusive field."""

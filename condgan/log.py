@@ -14,6 +14,8 @@ from tqdm import tqdm
 from condgan.files import write
 
 PLAIN_LINE_SECONDS = 15.0
+SINGULAR = "singular/"
+"""How the names of singular values begin, which are too many for a line."""
 
 
 class Log:
@@ -49,7 +51,7 @@ class Log:
         self.file.flush()
         for name, value in {"images_per_second": rate, **values}.items():
             self.board.add_scalar(name, value, images)
-        short = " ".join(f"{name}={value:.3g}" for name, value in values.items())
+        short = " ".join(f"{name}={value:.3g}" for name, value in values.items() if not name.startswith(SINGULAR))
         if not self.bar.disable:
             self.bar.set_postfix_str(short, refresh=False)
         elif now - self.last_line > PLAIN_LINE_SECONDS or images >= self.total:

@@ -11,18 +11,18 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import yaml
-from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from condgan.errors import UserError, unknown
 from condgan.nn import BACKBONES, GENERATORS, HEADS
 from condgan.objectives import OBJECTIVES
+from condgan.options import STRICT
 
 DEFAULT = "digits-acgan"
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 CountOrZero = Annotated[int, Field(ge=0)]
 
@@ -79,8 +79,14 @@ def _part(kind: str, table: Mapping[str, Callable]) -> Callable[[Any], Part]:
                 continue
             if name not in known:
                 raise unknown(f"option of the {kind} '{given['name']}'", name, known)
+            section = next(
+                (one for one in (hints[name], *get_args(hints[name])) if dataclasses.is_dataclass(one)), None
+            )
+            if section is not None and isinstance(value, Mapping):
+                _check_names(section, value, f"{kind}.{name}.")
+            config = None if section is hints[name] else STRICT  # a section brings its own
             try:
-                options[name] = TypeAdapter(hints[name], config=_STRICT).validate_json(json.dumps(value, default=str))
+                options[name] = TypeAdapter(hints[name], config=config).validate_json(json.dumps(value, default=str))
             except ValidationError as error:
                 raise _type_error(f"{kind}.{name}", error) from None
         return Part(given["name"], options)
@@ -88,16 +94,18 @@ def _part(kind: str, table: Mapping[str, Callable]) -> Callable[[Any], Part]:
     return read
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Data:
     """What to train on: a name (`digits`) or a path, and the size and channels that its images are brought to."""
 
     size: Annotated[int, Field(ge=1, le=4096)]
     channels: Literal[1, 3]
     source: str | None = None
+    classes: PositiveInt | None = None
+    """How many the published data set has: what a dry run without data counts with."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Adam:
     """Adam's settings (Kingma & Ba 2015)."""
 
@@ -106,7 +114,7 @@ class Adam:
     eps: PositiveFloat = 1e-8
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Average:
     """The generator's moving average: decay per iteration, and the images before which it is a plain copy."""
 
@@ -114,7 +122,7 @@ class Average:
     start: CountOrZero = 0
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Schedule:
     """How long and how often, counted in real images seen by the discriminator."""
 
@@ -125,14 +133,22 @@ class Schedule:
     accumulate: PositiveInt = 1
     joint: bool = False
     """Whether real and fake images go through the discriminator as one batch."""
+    carry_gradients: bool = False
+    """Whether a player's steps within an iteration add up their gradients, as in TAC-GAN's code."""
+    fake_labels: Literal["data", "uniform"] = "data"
+    """Where the labels of fakes come from: the training images' own frequencies, or every class alike."""
     init_classifier: CountOrZero = 0
     """Images on which backbone and head first learn to classify alone."""
     log: PositiveInt = 2_000
     sample: PositiveInt = 20_000
     save: PositiveInt = 20_000
+    keep_last: Annotated[int, Field(ge=2)] = 2
+    """How many checkpoints are kept because they are the latest, and because they score best."""
+    keep_best: PositiveInt = 1
+    best_by: Literal["fd_classifier", "label_agreement", "density", "coverage"] = "fd_classifier"
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Recipe:
     """All settings of a run."""
 
@@ -156,6 +172,18 @@ class Recipe:
                 f"schedule.batch {batch} given with schedule.accumulate {parts}: "
                 "the batch must divide into equal parts of two images or more"
             )
+        _require_head(f"objective '{self.objective.name}'", self.head.name, LABEL_HEADS.get(self.objective.name))
+        if self.schedule.init_classifier:
+            _require_head("schedule.init_classifier", self.head.name, LABEL_HEADS["acgan"])
+
+
+LABEL_HEADS = {"acgan": ("classifier", "twin"), "tacgan": ("twin",)}
+"""The heads that give an objective the logits it reads."""
+
+
+def _require_head(what: str, head: str, wanted: tuple[str, ...] | None) -> None:
+    if wanted is not None and head not in wanted:
+        raise UserError(f"head '{head}' given with {what}: expected {' or '.join(wanted)}; set head.name={wanted[0]}")
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:

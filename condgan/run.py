@@ -33,10 +33,10 @@ from condgan.errors import UserError
 from condgan.files import TEMPORARY, remove_temporaries, write
 from condgan.interfaces import Generator
 from condgan.labels import Labels, LabelSpec
-from condgan.log import Log
-from condgan.metrics.conditional import agreement, compare
-from condgan.metrics.distances import frechet
+from condgan.log import SINGULAR, Log
+from condgan.metrics.conditional import agreement, compare, score
 from condgan.metrics.features import Judge, Judged, trained_judge
+from condgan.nn.spectral import singular_values
 from condgan.recipe import Recipe, differences, dump, load
 from condgan.sample import Model, draw_latents, generate, png, progress_sheet, sheet
 from condgan.train import State, pretrain_classifier
@@ -44,7 +44,19 @@ from condgan.train import State, pretrain_classifier
 EVALUATION_SEED = 0
 SCORED_IMAGES = 1_000
 """At most so many fakes score a checkpoint during training."""
-FREE = {"name", "description", "data.source", "schedule.images", "schedule.log", "schedule.sample", "schedule.save"}
+FREE = {
+    "name",
+    "description",
+    "data.source",
+    "schedule.images",
+    "schedule.log",
+    "schedule.sample",
+    "schedule.save",
+    "schedule.keep_last",
+    "schedule.keep_best",
+    "schedule.best_by",
+    "data.classes",
+}
 """Options that may change when a run is resumed."""
 
 
@@ -188,7 +200,8 @@ def find_checkpoint(directory: Path, which: str = "best") -> Path:
         return wanted[0]
     if which not in ("best", "latest"):
         raise UserError(f"checkpoint '{which}' given: expected best, latest or one of {names}")
-    wanted = [*(checkpoint.ranked(paths) if which == "best" else []), *reversed(paths)]
+    by = load(directory / "recipe.yaml").schedule.best_by
+    wanted = [*(checkpoint.ranked(paths, by) if which == "best" else []), *reversed(paths)]
     whole = next((path for path in wanted if checkpoint.damage(path) is None), None)
     if whole is None:
         raise UserError(
@@ -331,7 +344,7 @@ def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals
                     write(directory / "samples" / f"{state.images}.png", png(picture))
                     log.picture("samples", state.images, picture)
                 if log_now or score_now or stop:
-                    values = _means(window)
+                    values = _means(window) | _singular_values(state)
                     window.clear()
                     if score_now or stop:
                         checkpoint.require_finite(state)
@@ -339,7 +352,7 @@ def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals
                     log.scalars(state.images, values | scores)
                     if score_now or stop:
                         checkpoint.save_checkpoint(directory / "checkpoints", state, recipe, data.spec, scores)
-                        checkpoint.prune(directory / "checkpoints")
+                        checkpoint.prune(directory / "checkpoints", schedule)
                 if stop:
                     raise signals.interruption()
         except NonFinite as error:
@@ -368,7 +381,18 @@ def _means(window: dict[int, dict[str, Tensor]]) -> dict[str, float]:
 def _score(state: State, reference: Split, judged: Judged, judge: Judge) -> dict[str, float]:
     """What decides the best checkpoint: the averaged generator against training images."""
     fakes = judge.judge(_fakes(state.ema.module, reference.labels, EVALUATION_SEED), reference.labels)
-    return {"fd_classifier": frechet(fakes.features, judged.features), "label_agreement": agreement(fakes)}
+    return score(fakes, judged)
+
+
+def _singular_values(state: State) -> dict[str, float]:
+    """The largest singular values of each spectrally normalized weight of both players, read at once."""
+    values = {
+        f"{SINGULAR}{player}/{name}/{i + 1}": value
+        for player, network in (("D", state.discriminator), ("G", state.generator))
+        for name, of_layer in singular_values(network).items()
+        for i, value in enumerate(of_layer)
+    }
+    return dict(zip(values, torch.stack([*values.values()]).tolist(), strict=True)) if values else {}
 
 
 def _fakes(generator: Generator, labels: Labels, seed: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from condgan.ema import EMA
 from condgan.interfaces import Batch, Generator, Step
 from condgan.labels import Labels
+from condgan.nn.spectral import power_iterate
 from condgan.objectives import Objective, weighted_sum
 from condgan.seeds import derive_seed
 
@@ -41,12 +42,14 @@ def train(
     g_steps: int = 1,
     accumulate: int = 1,
     joint: bool = False,
+    carry_gradients: bool = False,
 ) -> Iterator[dict[str, Tensor]]:
     """Train until `until` real images were seen, yielding each iteration's losses as tensors on the device.
 
     An iteration is `d_steps` discriminator steps, each on a batch of its own, and `g_steps` generator steps. A step
-    sums the gradients of `accumulate` equal parts of its batch. The labels of fakes are drawn from `prior`, the labels
-    of the training images. Names: D/… and G/… for the two players' terms, plain for what is watched.
+    sums the gradients of `accumulate` equal parts of its batch. The labels of fakes are drawn from `prior`, such as the
+    labels of the training images. Names: D/… and G/… for the two players' terms, plain for what is watched.
+    `carry_gradients`: a player's step adds the gradients of its steps before it in the iteration (TAC-GAN's code).
     """
     generator, discriminator = state.generator, state.discriminator
     while state.images < until:
@@ -67,8 +70,7 @@ def train(
                     watched = {name: loss(step).mean() for name, loss in objective.watched.items()}
                 for name, mean in ({f"D/{name}": mean for name, mean in means.items()} | watched).items():
                     losses[name] += mean / (d_steps * accumulate)
-            state.d_optimizer.step()
-            state.d_optimizer.zero_grad()
+            _step(state.d_optimizer, discriminator, keep=carry_gradients)
             state.images += len(batch.images)
 
         discriminator.requires_grad_(False)
@@ -81,10 +83,12 @@ def train(
                 (total / accumulate).backward()
                 for name, mean in means.items():
                     losses[f"G/{name}"] += mean / (g_steps * accumulate)
-            state.g_optimizer.step()
-            state.g_optimizer.zero_grad()
+            _step(state.g_optimizer, generator, keep=carry_gradients)
+        state.d_optimizer.zero_grad()
+        state.g_optimizer.zero_grad()
 
         state.ema.update(generator, state.images)
+        power_iterate(state.ema.module)
         state.iteration += 1
         yield dict(losses)
 
@@ -97,10 +101,16 @@ def pretrain_classifier(state: State, batches: Iterator[Batch], images: int) -> 
             break
         torch.manual_seed(derive_seed(state.seed, "pretraining", number))
         batch.labels.cross_entropy(state.discriminator(*batch).logits).mean().backward()
-        state.d_optimizer.step()
-        state.d_optimizer.zero_grad()
+        _step(state.d_optimizer, state.discriminator)
         seen += len(batch.images)
     state.d_optimizer.state.clear()
+
+
+def _step(optimizer: Optimizer, network: nn.Module, keep: bool = False) -> None:
+    optimizer.step()
+    power_iterate(network)
+    if not keep:
+        optimizer.zero_grad()
 
 
 def _draw(generator: Generator, prior: Labels, count: int, parts: int) -> list[tuple[Tensor, Labels]]:

@@ -6,7 +6,8 @@ from pathlib import Path
 import condgan
 
 LAYERS = [
-    {"errors", "files", "seeds", "labels"},
+    {"errors", "files", "options", "seeds"},
+    {"labels"},
     {"ema", "interfaces"},
     {"nn", "objectives", "data", "metrics"},
     {"recipe", "recipes"},

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from condgan.errors import UserError
-from condgan.recipe import catalog, differences, dump, load, text
+from condgan.recipe import as_tree, catalog, differences, dump, load, text
 
 NAMES = list(catalog())
 
@@ -43,6 +43,19 @@ def test_parts_take_their_constructors_options() -> None:
     assert recipe.objective.options["weight"] == 3.0
 
 
+def test_nested_options_are_filled_in_and_overridden() -> None:
+    recipe = load("digits-biggan", ["backbone.spectral_norm.iterations=2", "generator.spectral_norm=null"])
+    assert as_tree(recipe)["backbone"]["spectral_norm"] == {"values": 1, "iterations": 2, "eps": 1e-8}
+    assert as_tree(recipe)["generator"]["spectral_norm"] is None
+    recipe = load("digits-biggan", ["objective.penalties.gradient_penalty=10"])
+    assert as_tree(recipe)["objective"]["penalties"]["gradient_penalty"] == 10
+
+
+def test_learning_to_classify_first_needs_a_classifier() -> None:
+    with pytest.raises(UserError, match=r"head 'projection' given with schedule.init_classifier"):
+        load("digits-projection", ["schedule.init_classifier=100"])
+
+
 def test_differences_name_what_changed() -> None:
     changed = differences(load("digits-acgan"), load("digits-acgan", ["g_opt.lr=7e-3", "generator.width=8"]))
     assert changed["g_opt.lr"][1] == 7e-3
@@ -76,6 +89,11 @@ def test_differences_name_what_changed() -> None:
         ("=3", "expected an override such as g_opt.lr=1e-4"),
         ("seed=[", "cannot be read as a value"),
         ("generator=acgan", "expected a mapping with the key 'name'"),
+        ("head.name=projection", "head 'projection' given with objective 'acgan': expected classifier or twin"),
+        ("objective.name=tacgan", "head 'classifier' given with objective 'tacgan': expected twin; set head.name=twin"),
+        ("objective.penalties.r1=-1", "option objective.penalties: -1 given, expected greater than or equal to 0"),
+        ("objective.penalties.r2=1", "unknown option 'objective.penalties.r2': did you mean 'objective.penalties.r1'?"),
+        ("schedule.best_by=fid", "option schedule.best_by: 'fid' given, expected 'fd_classifier'"),
     ],
 )
 def test_wrong_overrides_are_one_clear_line(override: str, message: str) -> None:

@@ -52,15 +52,24 @@ def test_a_run_directory_holds_everything(capsys: pytest.CaptureFixture[str]) ->
     assert str(run / "sheet.png") in done.out
 
 
-def test_the_best_checkpoint_outlives_later_ones(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ([], [20, 40, 50]),
+        (["schedule.keep_best=2"], [20, 30, 40, 50]),
+        (["schedule.keep_last=3"], [20, 30, 40, 50]),
+        (["schedule.best_by=coverage"], [10, 40, 50]),
+    ],
+)
+def test_the_best_checkpoints_outlive_later_ones(tmp_path: Path, settings: list[str], kept: list[int]) -> None:
+    schedule = recipe.load("digits-acgan", settings).schedule
     for images, score in ((10, 5.0), (20, 3.0), (30, 4.0), (40, None), (50, 9.0)):
         directory = tmp_path / str(images)
         directory.mkdir()
-        scores = {} if score is None else {"fd_classifier": score}
+        scores = {} if score is None else {"fd_classifier": score, "coverage": 1 / images}
         (directory / "state.json").write_text(json.dumps({"format": 1, "scores": scores, "sha256": {}}))
-        checkpoint.prune(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["20", "40", "50"]
-    assert checkpoint.best(checkpoint.checkpoints(tmp_path)) == tmp_path / "20"
+        checkpoint.prune(tmp_path, schedule)
+    assert sorted(int(path.name) for path in tmp_path.iterdir()) == kept
 
 
 def test_resumed_is_uninterrupted_and_seeds_decide(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,17 +14,29 @@ from condgan.data.sources import read
 from condgan.ema import EMA
 from condgan.interfaces import Batch, DiscriminatorOutput, Generator
 from condgan.labels import Labels, LabelSpec
+from condgan.nn.spectral import spectral_norms
 from condgan.objectives import OBJECTIVES
-from condgan.recipe import catalog, load
+from condgan.recipe import Recipe, catalog, load
 from condgan.train import State, train
 
 GOLDEN = Path(__file__).parent / "golden.json"
 SPEC = LabelSpec.of_classes(["a", "b"])
 
 
+def tiny(name: str) -> Recipe:
+    """A recipe on digits with a small batch and, but for those made for two cores, narrow networks at 32 px."""
+    overrides = ["data.source=digits", "schedule.batch=8", "schedule.accumulate=1"]
+    recipe = load(name, overrides)
+    if name.startswith(("digits-", "mnist-")):
+        return recipe
+    overrides += ["data.size=32", "generator.width=8", "backbone.width=8"]
+    with_attention = [part for part in ("generator", "backbone") if getattr(recipe, part).options["attention"]]
+    return load(name, overrides + [f"{part}.attention=[16]" for part in with_attention])
+
+
 def first_losses(name: str) -> list[dict[str, float]]:
-    """Three iterations of a recipe on digits, at its own size, with a small batch."""
-    recipe = load(name, ["data.source=digits", "schedule.batch=8"])
+    """Three iterations of a recipe as `tiny` makes it."""
+    recipe = tiny(name)
     data = read("digits", recipe.data.size, recipe.data.channels)
     state = build.build_state(recipe, data.spec)
     steps = build.build_steps(recipe, state, data.train)
@@ -126,6 +138,68 @@ def test_each_player_changes_only_itself() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, state.generator.parameters(), strict=True))
     assert all(p.grad is None for p in state.generator.parameters())
     assert all(p.grad is None for p in state.discriminator.parameters())
+
+
+def test_gradients_are_carried_over_only_on_request() -> None:
+    """Under SGD, carried gradients make the second of two steps the sum of both."""
+
+    def weights(carry: bool, steps: int) -> torch.Tensor:
+        state = plain_state()
+        state.d_optimizer = torch.optim.SGD(state.discriminator.parameters(), 1e-3)
+        torch.set_default_dtype(torch.float64)
+        try:
+            next(
+                train(
+                    state, OBJECTIVES["acgan"](), plain_batches(8), PRIOR, until=8 * steps,
+                    d_steps=steps, g_steps=0, carry_gradients=carry,
+                )
+            )  # fmt: skip
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert all(p.grad is None for p in state.discriminator.parameters())
+        return torch.cat([p.detach().flatten() for p in state.discriminator.parameters()])
+
+    start = torch.cat([p.detach().flatten() for p in plain_state().discriminator.parameters()])
+    one, two, carried = weights(False, 1), weights(False, 2), weights(True, 2)
+    assert torch.allclose(carried - two, one - start)
+
+
+def test_spectral_vectors_move_once_per_optimizer_step() -> None:
+    recipe = load("digits-projection", ["generator.width=2", "backbone.width=2", "schedule.batch=8"])
+    data = read("digits", 16, 1)
+    state = build.build_state(recipe, data.spec)
+    calls = {"generator": 0, "discriminator": 0}
+    for player in calls:
+        _, norm, _ = next(iter(spectral_norms(getattr(state, player))))
+        original = norm.iterate
+
+        def counted(weight: torch.Tensor, player: str = player, original: object = original) -> None:
+            calls[player] += 1
+            original(weight)
+
+        norm.iterate = counted
+    steps = train(
+        state, build.build_objective(recipe), build.stream(data.train, 8, 0), data.train.labels, until=10**6,
+        d_steps=3, g_steps=2, accumulate=2,
+    )  # fmt: skip
+    next(steps)
+    assert calls == {"generator": 2, "discriminator": 3}
+
+
+def test_the_average_has_singular_vectors_of_its_own() -> None:
+    recipe = load("digits-projection", ["generator.width=2", "backbone.width=2", "schedule.batch=8"])
+    data = read("digits", 16, 1)
+    state = build.build_state(recipe, data.spec)
+    list(itertools.islice(build.build_steps(recipe, state, data.train), 10))
+    for _, norm, weight in spectral_norms(state.ema.module):
+        sigma = torch.linalg.matrix_norm(norm._matrix(weight), 2)
+        assert norm.singular_values(weight)[0].item() == pytest.approx(sigma.item(), rel=2e-2)
+
+
+@pytest.mark.parametrize(("labels", "share"), [("data", 2 / 3), ("uniform", 1 / 2)])
+def test_fakes_labels_come_from_the_data_or_every_class_alike(labels: str, share: float) -> None:
+    prior = build._prior(load("digits-acgan", [f"schedule.fake_labels={labels}"]), PRIOR)
+    assert (prior.index() == 1).float().mean().item() == pytest.approx(share)
 
 
 def test_fakes_are_labelled_like_the_data() -> None:

@@ -9,6 +9,18 @@ from condgan.metrics.features import Judged
 Pair = dict[str, float | None]
 """A metric of the fakes ("fake") and its ceiling ("real"); None where a class has fewer than two images."""
 
+HIGHER_IS_BETTER = {"fd_classifier": False, "label_agreement": True, "density": True, "coverage": True}
+"""What a checkpoint is scored by during training."""
+
+
+def score(fake: Judged, real: Judged) -> dict[str, float]:
+    """Fakes against real images by each of `HIGHER_IS_BETTER`."""
+    density, coverage = density_and_coverage(fake.features, real.features)
+    return {
+        "fd_classifier": frechet(fake.features, real.features), "label_agreement": agreement(fake),
+        "density": density, "coverage": coverage,
+    }  # fmt: skip
+
 
 def compare(fake: Judged, held_out: Judged, train: Judged) -> dict[str, Any]:
     """Each metric of the fakes, with the same of real images as its ceiling, overall and per class.

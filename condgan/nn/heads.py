@@ -5,18 +5,104 @@ from torch import Tensor, nn
 
 from condgan.interfaces import Backbone, DiscriminatorOutput, Head
 from condgan.labels import Labels, LabelSpec
+from condgan.nn.layers import InitKind, LabelEmbedding, initialize
+from condgan.nn.spectral import Spectral, spectral_normalize
+
+
+class PlainHead(Head):
+    """Real or fake, whatever the labels: for unconditional networks."""
+
+    def __init__(
+        self,
+        features: int,
+        labels: LabelSpec,
+        *,
+        init: InitKind | None = None,
+        spectral_norm: Spectral | None = None,
+    ) -> None:
+        super().__init__()
+        self.score = nn.Linear(features, 1)
+        _finish(self, init, spectral_norm)
+
+    def forward(self, features: Float[Tensor, "b d"], labels: Labels) -> DiscriminatorOutput:
+        return DiscriminatorOutput(self.score(features).flatten(), features)
+
+
+class ProjectionHead(Head):
+    """Real or fake plus ⟨embedding of the label, features⟩ (Miyato & Koyama 2018, eq. 3).
+
+    `class_bias` adds a bias per label value, as TAC-GAN's code does for its projection baseline.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        labels: LabelSpec,
+        *,
+        class_bias: bool = False,
+        init: InitKind | None = "ortho",
+        spectral_norm: Spectral | None = Spectral(),
+    ) -> None:
+        super().__init__()
+        self.score = nn.Linear(features, 1)
+        self.embedding = LabelEmbedding(labels, features)
+        self.bias = nn.Parameter(self.embedding.weight.new_zeros(labels.vector_width)) if class_bias else None
+        _finish(self, init, spectral_norm)
+
+    def forward(self, features: Float[Tensor, "b d"], labels: Labels) -> DiscriminatorOutput:
+        vector = labels.vector()
+        score = self.score(features).flatten() + (self.embedding(vector) * features).sum(1)
+        return DiscriminatorOutput(score if self.bias is None else score + vector @ self.bias, features)
 
 
 class ClassifierHead(Head):
     """Real or fake, and an auxiliary classifier of the labels (Odena et al. 2017, §3)."""
 
-    def __init__(self, features: int, labels: LabelSpec) -> None:
+    def __init__(
+        self,
+        features: int,
+        labels: LabelSpec,
+        *,
+        init: InitKind | None = None,
+        spectral_norm: Spectral | None = None,
+    ) -> None:
         super().__init__()
         self.score = nn.Linear(features, 1)
         self.classifier = nn.Linear(features, labels.width)
+        _finish(self, init, spectral_norm)
 
     def forward(self, features: Float[Tensor, "b d"], labels: Labels) -> DiscriminatorOutput:
         return DiscriminatorOutput(self.score(features).flatten(), features, self.classifier(features))
+
+
+class TwinHead(Head):
+    """Real or fake, a classifier of real images' labels and its twin, of fakes' (Gong et al. 2019, §3)."""
+
+    def __init__(
+        self,
+        features: int,
+        labels: LabelSpec,
+        *,
+        init: InitKind | None = "ortho",
+        spectral_norm: Spectral | None = Spectral(),
+    ) -> None:
+        super().__init__()
+        self.score = nn.Linear(features, 1)
+        self.classifier = nn.Linear(features, labels.width)
+        self.twin = nn.Linear(features, labels.width)
+        _finish(self, init, spectral_norm)
+
+    def forward(self, features: Float[Tensor, "b d"], labels: Labels) -> DiscriminatorOutput:
+        return DiscriminatorOutput(
+            self.score(features).flatten(), features, self.classifier(features), self.twin(features)
+        )
+
+
+def _finish(head: Head, init: InitKind | None, spectral_norm: Spectral | None) -> None:
+    """Initialize, unless torch's default is wanted, and normalize."""
+    if init is not None:
+        initialize(head, init)
+    spectral_normalize(head, spectral_norm, embeddings=True)
 
 
 class Discriminator(nn.Module):

@@ -4,19 +4,20 @@ Axes: k singular values, n × m the weight as a matrix, one row per output.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from condgan.nn.layers import LabelEmbedding
+from condgan.options import STRICT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Spectral:
     """How closely the largest `values` singular values are followed: by `iterations` power iterations a step."""
 

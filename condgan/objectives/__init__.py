@@ -1,23 +1,43 @@
 """The methods by their names in recipes, each a short function that builds its table of terms."""
 
-from typing import Literal
-
 from pydantic import NonNegativeFloat
 
-from condgan.objectives.adversarial import ADVERSARIAL
+from condgan.objectives.adversarial import ADVERSARIAL, AdversarialKind
 from condgan.objectives.base import Loss, Objective, Term, on_fake, on_real, weighted_sum
-from condgan.objectives.conditioning import accuracy, classify, classify_softmax
+from condgan.objectives.conditioning import (
+    CLASSIFICATION,
+    ClassificationKind,
+    accuracy,
+    classify,
+    classify_softmax,
+    twin_accuracy,
+)
+from condgan.objectives.regularizers import Regularizers
+
+
+def gan(*, adversarial: AdversarialKind = "hinge", penalties: Regularizers = Regularizers()) -> Objective:
+    """The adversarial game alone: unconditional, or conditioned by a projection head (Miyato & Koyama 2018).
+
+    With hinge, SAGAN's objective (Zhang et al. 2019, eq. 4) and BigGAN's.
+    """
+    adv = ADVERSARIAL[adversarial]
+    return Objective(
+        discriminator={"adv": Term(adv.discriminator)} | penalties.discriminator(),
+        generator={"adv": Term(adv.generator)} | penalties.generator(),
+    )
 
 
 def acgan(
     *,
-    adversarial: Literal["non-saturating", "non-saturating-sigmoid"] = "non-saturating",
+    adversarial: AdversarialKind = "non-saturating",
     weight: NonNegativeFloat = 1.0,
     class_on_fake: bool = True,
     softmax_before_cross_entropy: bool = False,
+    penalties: Regularizers = Regularizers(),
 ) -> Objective:
     """AC-GAN: both players want labels recognized, the discriminator on real and fake images (Odena et al. 2017, §3).
 
+    `class_on_fake` false: the discriminator on real images alone, as in the baseline of TAC-GAN's code.
     `softmax_before_cross_entropy` and the adversarial loss `non-saturating-sigmoid` are the MNIST tutorial's faults.
     """
     adv = ADVERSARIAL[adversarial]
@@ -26,12 +46,46 @@ def acgan(
     if class_on_fake:
         discriminator["class/fake"] = Term(on_fake(label), weight)
     return Objective(
-        discriminator=discriminator,
-        generator={"adv": Term(adv.generator), "class/fake": Term(on_fake(label), weight)},
+        discriminator=discriminator | penalties.discriminator(),
+        generator={"adv": Term(adv.generator), "class/fake": Term(on_fake(label), weight)} | penalties.generator(),
         watched={"accuracy/real": on_real(accuracy), "accuracy/fake": on_fake(accuracy)},
     )
 
 
-OBJECTIVES = {"acgan": acgan}
+def tacgan(
+    *,
+    adversarial: AdversarialKind = "hinge",
+    classification: ClassificationKind = "cross-entropy",
+    weight: NonNegativeFloat = 1.0,
+    penalties: Regularizers = Regularizers(),
+) -> Objective:
+    """TAC-GAN: a classifier learns on real images, its twin on fakes; the generator fools the twin (Gong et al. 2019).
 
-__all__ = ["ADVERSARIAL", "OBJECTIVES", "Loss", "Objective", "Term", "weighted_sum"]
+    The generator's two label terms together are KL(Q(y|x) ‖ P(y|x)) (eq. 8), where AC-GAN's one also drives images
+    away from where classes overlap.
+    """
+    adv, label = ADVERSARIAL[adversarial], CLASSIFICATION[classification]
+    return Objective(
+        discriminator={
+            "adv": Term(adv.discriminator),
+            "class/real": Term(on_real(label.discriminator), weight),
+            "twin/fake": Term(on_fake(label.discriminator_twin), weight),
+        }
+        | penalties.discriminator(),
+        generator={
+            "adv": Term(adv.generator),
+            "class/fake": Term(on_fake(label.generator), weight),
+            "twin/fake": Term(on_fake(label.generator_twin), -weight),
+        }
+        | penalties.generator(),
+        watched={
+            "accuracy/real": on_real(accuracy),
+            "accuracy/fake": on_fake(accuracy),
+            "accuracy/twin": on_fake(twin_accuracy),
+        },
+    )
+
+
+OBJECTIVES = {"acgan": acgan, "gan": gan, "tacgan": tacgan}
+
+__all__ = ["ADVERSARIAL", "OBJECTIVES", "Loss", "Objective", "Regularizers", "Term", "weighted_sum"]
