@@ -81,6 +81,14 @@ def test_numbers_stand_beside_their_ceilings() -> None:
     assert twin["intra_class_diversity"]["fake"] == twin["intra_class_diversity"]["real"]
 
 
+@pytest.mark.parametrize("dimensions", [1, 3])
+def test_quadratic_mmd_is_that_of_the_kernels_written_out(dimensions: int) -> None:
+    a, b = torch.randn(40, dimensions).double(), 2 * torch.randn(50, dimensions).double() + 1
+    xx, yy, xy = ((x @ y.T / dimensions + 1) ** 2 for x, y in ((a, a), (b, b), (a, b)))
+    expected = (xx.sum() - xx.trace()) / (40 * 39) + (yy.sum() - yy.trace()) / (50 * 49) - 2 * xy.mean()
+    assert distances.quadratic_mmd(a, b) == pytest.approx(expected.item())
+
+
 def test_a_class_of_one_image_has_no_distances() -> None:
     index = [0] * 5 + [1]
     result = compare(judged(1, index), judged(2, index), judged(3, index))
