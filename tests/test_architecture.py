@@ -7,7 +7,7 @@ import condgan
 
 LAYERS = [
     {"errors", "files", "seeds", "labels"},
-    {"ema", "interfaces"},
+    {"ema", "interfaces", "sheets"},
     {"nn", "objectives", "data", "metrics"},
     {"recipe", "recipes"},
     {"train", "sample", "log"},
