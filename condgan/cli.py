@@ -118,8 +118,9 @@ def sample_command(
         write(out, model.npz(chosen, per_class, seed))
         typer.echo(f"wrote {len(chosen) * per_class} images to {out}, {trained}")
         return
-    groups = chosen if mixture is None else [mixture.replace(" ", "")]
-    images = model.sample(chosen if mixture is None else _weights(mixture), per_class, seed)
+    weights = {} if mixture is None else _weights(mixture)
+    groups = [",".join(f"{name}={weight:g}" for name, weight in weights.items())] if weights else chosen
+    images = model.sample(weights or chosen, per_class, seed)
     for position, image in enumerate(images):
         write(out / groups[position // per_class] / f"{position % per_class}.png", png(Image.fromarray(image)))
     sheets = class_sheets(images, groups)
@@ -278,7 +279,7 @@ def _numbers(text: str) -> list[float]:
 def _weights(text: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     for part in text.split(","):
-        name, _, weight = part.strip().rpartition("=")
+        name, _, weight = map(str.strip, part.rpartition("="))
         try:
             number = float(weight)
         except ValueError:

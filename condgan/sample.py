@@ -68,8 +68,7 @@ def draw_latents(seed: int, position: int, count: int, latent_dim: int, law: Law
 
     Raises UserError for a negative seed.
     """
-    if seed < 0:
-        raise UserError(f"seed {seed} given: expected 0 or more")
+    _require_seed(seed)
     rng = np.random.default_rng(derive_seed(seed, "latents", position))
     return torch.from_numpy(law(rng.standard_normal((count, latent_dim), np.float32)).astype(np.float32, copy=False))
 
@@ -88,8 +87,9 @@ def standing_statistics(generator: Generator, law: Law, spec: LabelSpec, batches
     """Make each batch norm's mean and variance the average over so many batches of 100 (Brock et al. 2019, app. D).
 
     The batches are of the latents' law and of classes drawn uniformly. Raises UserError where there is no batch, or no
-    batch norm that keeps statistics.
+    batch norm that keeps statistics, or for a negative seed.
     """
+    _require_seed(seed)
     norms = [m for m in generator.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if batches < 1:
         raise UserError(f"standing statistics over {batches} batches asked for: expected 1 or more")
@@ -312,6 +312,11 @@ def _ends(pairs: Float[Tensor, "r 2 d"], steps: int) -> tuple[Float[Tensor, "r s
     """Both of each pair, to go between in so many steps."""
     first, last = (end.expand(-1, steps, -1) for end in pairs.split(1, dim=1))
     return first, last
+
+
+def _require_seed(seed: int) -> None:
+    if seed < 0:
+        raise UserError(f"seed {seed} given: expected 0 or more")
 
 
 def _require_positive(what: str, value: float) -> None:

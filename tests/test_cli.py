@@ -157,7 +157,7 @@ def test_mixtures_and_truncation_are_sampled(
 ) -> None:
     model = tiny()
     untrained(model)
-    arguments = ["--mixture", "apple=1, cherry=3", "--per-class", 3, "--truncation", 0.5, "--standing", 2]
+    arguments = ["--mixture", "apple = 1, cherry=3.0", "--per-class", 3, "--truncation", 0.5, "--standing", 2]
     done = condgan(capsys, "sample", "run", *arguments, "--seed", 4, "--out", "images")
     assert "wrote 3 images and images/sheet.png" in done.out
     model = model.with_latents(truncation=0.5).with_standing_statistics(2, seed=4)
@@ -226,6 +226,7 @@ def test_a_truncation_curve_ends_with_what_evaluate_says(
         (["sample", "--truncation", "0"], ["truncation 0 given: expected a number above 0"]),
         (["sample", "--truncation", "1", "--latent-scale", "1"], ["expected one of them"]),
         (["sample", "--standing", "0"], ["over 0 batches"]),
+        (["sample", "--standing", "1", "--seed", "-1"], ["seed -1 given"]),
         (["sample", "--classes", "apple", "--mixture", "apple=1"], ["--classes apple and --mixture apple=1 given"]),
         (["sample", "--mixture", "aple=1"], ["did you mean 'apple'?"]),
         (["sample", "--mixture", "apple"], ["mixture 'apple' given: expected weights"]),

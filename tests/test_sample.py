@@ -41,6 +41,11 @@ def test_truncated_latents_follow_the_truncated_normal(threshold: float) -> None
     assert kstest(latents, law.cdf).pvalue > 0.01
 
 
+def test_without_a_law_latents_are_the_plain_draws() -> None:
+    rng = np.random.default_rng(derive_seed(3, "latents", 1))
+    assert np.array_equal(draw_latents(3, 1, 50, 4).numpy(), rng.standard_normal((50, 4), np.float32))
+
+
 def test_laws_share_their_draws() -> None:
     z = draw_latents(3, 1, 50, 4)
     assert torch.equal(draw_latents(3, 1, 50, 4, scaled(0.5)), 0.5 * z)
