@@ -4,6 +4,7 @@ import errno
 import json
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,8 +27,10 @@ from condgan.run import (
     read_data,
     resume_command,
     train_run,
+    truncation_curve,
 )
-from condgan.sample import class_sheet, png
+from condgan.sample import VARY, Model, Vary, Way
+from condgan.sheets import attention_sheet, class_sheets, interpolation_sheet, png, spread
 
 app = typer.Typer(
     help="Train, judge and sample conditional image GANs.", add_completion=False,
@@ -37,6 +40,16 @@ INIT_CLASSIFIER = 50_000
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/digits-acgan.")]
 CheckpointOption = Annotated[str, typer.Option(help="best, latest, or a number of images.")]
+OutOption = Annotated[Path, typer.Option(help="Folder for the pictures.")]
+SeedOption = Annotated[int, typer.Option(help="The same seed gives the same images.")]
+TruncationOption = Annotated[
+    float | None, typer.Option(help="Draw latents from the normal law given |z| <= this, such as 0.5.")
+]
+LatentScaleOption = Annotated[float | None, typer.Option(help="Multiply latents by this instead, such as 0.5.")]
+StandingOption = Annotated[
+    int | None, typer.Option(help="Average the batch norms' statistics over so many batches of 100, such as 16.")
+]
+TRUNCATIONS = "0.2,0.4,0.6,0.8,1.0,1.2,1.4,1.6,1.8,2.0"
 
 
 @app.command("train")
@@ -84,22 +97,105 @@ def train_command(
 @app.command("sample")
 def sample_command(
     directory: RunArgument,
-    out: Annotated[Path, typer.Option(help="Folder for the images.")],
+    out: Annotated[Path, typer.Option(help="Folder for the images, or a file that ends with .npz.")],
     classes: Annotated[str | None, typer.Option(help="Class names with commas between; all by default.")] = None,
-    per_class: Annotated[int, typer.Option(help="Images of each class.")] = 16,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
+    mixture: Annotated[str | None, typer.Option(help="Mix classes by weight instead, such as 3=0.5,8=0.5.")] = None,
+    per_class: Annotated[int, typer.Option(help="Images of each class, or of the mixture.")] = 16,
+    seed: SeedOption = 0,
+    truncation: TruncationOption = None,
+    latent_scale: LatentScaleOption = None,
+    standing: StandingOption = None,
     checkpoint: CheckpointOption = "best",
 ) -> None:
-    """Write images of chosen classes: OUT/CLASS/INDEX.png and OUT/sheet.png."""
-    model = load_model(directory, checkpoint)
-    chosen = model.classes if classes is None else list(dict.fromkeys(name.strip() for name in classes.split(",")))
-    images = model.sample(chosen, per_class, seed)
+    """Write images of chosen classes: OUT/CLASS/INDEX.png and OUT/sheet.png, or one OUT.npz."""
+    if classes is not None and mixture is not None:
+        raise UserError(f"--classes {classes} and --mixture {mixture} given: expected one of them")
+    if mixture is not None and out.suffix == ".npz":
+        raise UserError(f"--mixture {mixture} and --out {out} given: a mixture has no class number, give a folder")
+    model = _model(directory, checkpoint, truncation, latent_scale, standing, seed)
+    chosen = model.classes if classes is None else _names(classes)
+    trained = f"from {model.images:,} images of training"
+    if out.suffix == ".npz":
+        write(out, model.npz(chosen, per_class, seed))
+        typer.echo(f"wrote {len(chosen) * per_class} images to {out}, {trained}")
+        return
+    weights = {} if mixture is None else _weights(mixture)
+    groups = [",".join(f"{name}={weight:g}" for name, weight in weights.items())] if weights else chosen
+    images = model.sample(weights or chosen, per_class, seed)
     for position, image in enumerate(images):
-        write(out / chosen[position // per_class] / f"{position % per_class}.png", png(Image.fromarray(image)))
-    write(out / "sheet.png", png(class_sheet(images, chosen)))
-    typer.echo(
-        f"wrote {len(chosen) * per_class} images and {out / 'sheet.png'}, from {model.images:,} images of training"
-    )
+        write(out / groups[position // per_class] / f"{position % per_class}.png", png(Image.fromarray(image)))
+    sheets = class_sheets(images, groups)
+    _write_pictures(out, sheets)
+    typer.echo(f"wrote {len(images)} images and {_listed(out, sheets)}, {trained}")
+
+
+@app.command("interpolate")
+def interpolate_command(
+    directory: RunArgument,
+    out: OutOption,
+    vary: Annotated[Vary | None, typer.Option(help="What changes along a row; by default a picture of each.")] = None,
+    path: Annotated[Way, typer.Option(help="The way between two latents.")] = "linear",
+    rows: Annotated[int, typer.Option(help="Rows of images, each with ends of its own.")] = 8,
+    steps: Annotated[int, typer.Option(help="Images in a row, both ends included.")] = 8,
+    classes: Annotated[str | None, typer.Option(help="From A,B; by default from each class to the next one.")] = None,
+    seed: SeedOption = 0,
+    truncation: TruncationOption = None,
+    latent_scale: LatentScaleOption = None,
+    standing: StandingOption = None,
+    checkpoint: CheckpointOption = "best",
+) -> None:
+    """Write rows of images from one end to another: OUT/latent.png, OUT/class.png and OUT/both.png."""
+    model = _model(directory, checkpoint, truncation, latent_scale, standing, seed)
+    chosen = None if classes is None else _names(classes)
+    kinds: Iterable[Vary] = VARY if vary is None else [vary]
+    pictures = {}
+    for kind in kinds:
+        images = model.interpolate(kind, path, rows, steps, chosen, seed)
+        names = [f"{first} to {last}" if VARY[kind][1] else first for first, last in model.ends(rows, chosen)]
+        pictures[f"{kind}.png"] = interpolation_sheet(images, names)
+    _write_pictures(out, pictures)
+    typer.echo(f"wrote {_listed(out, pictures)}")
+
+
+@app.command("attention")
+def attention_command(
+    directory: RunArgument,
+    out: OutOption,
+    classes: Annotated[str | None, typer.Option(help="Class names with commas between; ten of all by default.")] = None,
+    per_class: Annotated[int, typer.Option(help="Images of each class.")] = 4,
+    positions: Annotated[
+        str | None, typer.Option(help="Pixels Y,X;Y,X to look from; center and quarters by default.")
+    ] = None,
+    seed: SeedOption = 0,
+    checkpoint: CheckpointOption = "best",
+) -> None:
+    """Show what a generator's attention looks at from some pixels: OUT/LAYER.png."""
+    model = load_model(directory, checkpoint)
+    everything = [model.classes[number] for number in spread(len(model.classes), 10)]
+    chosen = everything if classes is None else _names(classes)
+    attended = model.attention(chosen, per_class, None if positions is None else _positions(positions), seed)
+    rows = [name for name in chosen for _ in range(per_class)]
+    pictures = {
+        f"{layer}.png": attention_sheet(attended.images, attended.positions, maps, rows)
+        for layer, maps in attended.maps.items()
+    }
+    _write_pictures(out, pictures)
+    typer.echo(f"wrote {_listed(out, pictures)}")
+
+
+@app.command("truncation")
+def truncation_command(
+    directory: RunArgument,
+    out: Annotated[Path, typer.Option(help="Folder for the table and the pictures.")],
+    at: Annotated[str, typer.Option(help="Truncations with commas between; none comes last.")] = TRUNCATIONS,
+    scaled: Annotated[bool, typer.Option("--scaled", help="Multiply latents instead of truncating them.")] = False,
+    standing: StandingOption = None,
+    seed: Annotated[int, typer.Option(help="Seed of the fakes.")] = 0,
+    checkpoint: CheckpointOption = "best",
+) -> None:
+    """Judge fakes at several truncations: OUT/truncation.csv, OUT/truncation.png and OUT/sheet.png."""
+    truncation_curve(directory, out, _numbers(at), scaled, standing, checkpoint, seed)
+    typer.echo(f"wrote {_listed(out, ['truncation.csv', 'truncation.png', 'sheet.png'])}")
 
 
 @app.command("evaluate")
@@ -146,6 +242,60 @@ def main() -> None:
     except OSError as error:
         code = _fail(_system_error(error), 2)
     sys.exit(code or 0)
+
+
+def _model(
+    directory: Path,
+    checkpoint: str,
+    truncation: float | None,
+    latent_scale: float | None,
+    standing: int | None,
+    seed: int,
+) -> Model:
+    model = load_model(directory, checkpoint).with_latents(truncation, latent_scale)
+    return model if standing is None else model.with_standing_statistics(standing, seed)
+
+
+def _write_pictures(out: Path, pictures: dict[str, Image.Image]) -> None:
+    for name, picture in pictures.items():
+        write(out / name, png(picture))
+
+
+def _listed(out: Path, names: Iterable[str]) -> str:
+    return ", ".join(str(out / name) for name in names)
+
+
+def _names(text: str) -> list[str]:
+    """Names with commas between, each once."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise UserError(f"'{text}' given: expected numbers with commas between, such as 0.5,1,2") from None
+
+
+def _weights(text: str) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, weight = map(str.strip, part.rpartition("="))
+        try:
+            number = float(weight)
+        except ValueError:
+            number = None
+        if not name or number is None or name in weights:
+            raise UserError(f"mixture '{text}' given: expected weights of different classes, such as 3=0.5,8=0.5")
+        weights[name] = number
+    return weights
+
+
+def _positions(text: str) -> list[tuple[int, int]]:
+    try:
+        return [(int(y), int(x)) for y, x in (pair.split(",") for pair in text.split(";"))]
+    except ValueError:
+        raise UserError(f"positions '{text}' given: expected pixels Y,X;Y,X such as 8,8;4,12") from None
 
 
 def _fail(message: str, code: int) -> int:

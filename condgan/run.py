@@ -3,6 +3,8 @@
 It holds recipe.yaml, environment.json, log.jsonl, tensorboard/, samples/, checkpoints/ and metrics.json.
 """
 
+import csv
+import io
 import itertools
 import json
 import math
@@ -12,8 +14,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,7 +41,8 @@ from condgan.metrics.conditional import agreement, compare, score
 from condgan.metrics.features import Judge, Judged, trained_judge
 from condgan.nn.spectral import singular_values
 from condgan.recipe import Recipe, differences, dump, load
-from condgan.sample import Model, draw_latents, generate, png, progress_sheet, sheet
+from condgan.sample import Law, Model, draw_latents, generate, latent_law, normal, progress_sheet
+from condgan.sheets import curves, png, sheet, spread
 from condgan.train import State, pretrain_classifier
 
 EVALUATION_SEED = 0
@@ -220,24 +224,103 @@ def evaluate(
     recipe = load(directory / "recipe.yaml")
     data = data or read_data(recipe, skip_bad_images=True)
     _require_same_data(directory, data)
-    judge = _judge(data)
-    held_out = judge.judge(data.held_out.images, data.held_out.labels)
-    fakes = _fakes(model.generator, data.held_out.labels, seed)
-    training = _like(data.held_out.labels, data.train)
-    metrics = compare(judge.judge(fakes, data.held_out.labels), held_out, judge.judge(training.images, training.labels))
+    bench = _bench(data)
+    metrics = bench.compare(model, seed)
     metrics["about"] = {
         "checkpoint": path.name,
-        "fakes": len(fakes),
+        "fakes": len(data.held_out),
         "real": len(data.held_out),
         "reference": "held-out images; ceilings of fd_classifier, density and coverage: as many training images",
         "extractor": "classifier trained on the training images",
-        "extractor_accuracy": agreement(held_out),
+        "extractor_accuracy": agreement(bench.held_out),
         "batch_norm": "running statistics",
         "seed": seed,
     }
     write(directory / "sheet.png", png(progress_sheet(model.generator, model.spec, recipe.seed)))
     write(directory / "metrics.json", json.dumps(metrics, indent=1).encode())
     return metrics
+
+
+def truncation_curve(
+    directory: str | Path,
+    out: str | Path,
+    at: Sequence[float],
+    scaled: bool = False,
+    standing: int | None = None,
+    which: str = "best",
+    seed: int = EVALUATION_SEED,
+) -> list[dict[str, Any]]:
+    """Judge a run's fakes as `evaluate` does, at each truncation and at last without; returns the overall metrics.
+
+    `scaled`: latents times a factor instead. `standing`: batch norms know the standing statistics of so many batches,
+    at each truncation anew. Writes truncation.csv (…_real: the same of real images), truncation.png and sheet.png, in
+    which all rows share their latents' draws and their classes. Raises UserError for a truncation that is not above 0.
+    """
+    directory, out = Path(directory), Path(out)
+    what = "latent_scale" if scaled else "truncation"
+    laws: dict[float | None, Law] = {value: latent_law(**{what: value}) for value in sorted(at)} | {None: normal}
+    path = find_checkpoint(directory, which)
+    model = checkpoint.load_model(path)
+    data = read_data(load(directory / "recipe.yaml"), skip_bad_images=True)
+    _require_same_data(directory, data)
+    bench = _bench(data)
+    columns = [number for number in spread(len(model.classes), 40) for _ in range(max(1, 20 // len(model.classes)))]
+    metrics, rows = [], []
+    for law in laws.values():
+        point = replace(model, law=law)
+        if standing is not None:
+            point = point.with_standing_statistics(standing, seed)
+        metrics.append({name: pair for name, pair in bench.compare(point, seed).items() if name != "per_class"})
+        rows.append(_fakes(point.generator, Labels.from_index(model.spec, torch.tensor(columns)), seed, law))
+    about = {
+        "checkpoint": path.name,
+        "fakes": len(data.held_out),
+        "batch_norm": f"standing statistics of {standing} batches" if standing else "running statistics",
+        "seed": seed,
+    }
+    fake, real = ([{name: pair[kind] for name, pair in one.items()} for one in metrics] for kind in ("fake", "real"))
+    table = io.StringIO()
+    writer = csv.writer(table)
+    writer.writerow([what, *fake[0], *(f"{name}_real" for name in real[0]), *about])
+    writer.writerows(
+        [value, *one.values(), *ceiling.values(), *about.values()]
+        for value, one, ceiling in zip(laws, fake, real, strict=True)
+    )
+    *truncated, untruncated = fake
+    label = what.replace("_", " ")
+    plot = curves(
+        sorted(at),
+        {name: [one[name] for one in truncated] for name in untruncated},
+        {f"no {label}": untruncated, "real images": real[0]},
+        label,
+        f"{directory.name}, checkpoint {path.name}: {len(data.held_out):,} fakes, {about['batch_norm']}, seed {seed}",
+    )
+    names = ["none" if value is None else f"{value:g}" for value in laws]
+    looks = sheet(torch.cat(rows), [model.classes[number] for number in columns], names)
+    for name, content in {"truncation.csv": table.getvalue().encode(), "truncation.png": plot}.items():
+        write(out / name, content)
+    write(out / "sheet.png", png(looks))
+    return metrics
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What fakes are judged against: held-out images and as many training images, of the same classes."""
+
+    judge: Judge
+    held_out: Judged
+    training: Judged
+
+    def compare(self, model: Model, seed: int) -> dict[str, Any]:
+        labels = self.held_out.labels
+        fakes = _fakes(model.generator, labels, seed, model.law)
+        return compare(self.judge.judge(fakes, labels), self.held_out, self.training)
+
+
+def _bench(data: Dataset) -> _Bench:
+    judge, training = _judge(data), _like(data.held_out.labels, data.train)
+    held_out = judge.judge(data.held_out.images, data.held_out.labels)
+    return _Bench(judge, held_out, judge.judge(training.images, training.labels))
 
 
 def _require_own(directory: Path, recipe: Recipe) -> None:
@@ -395,8 +478,8 @@ def _singular_values(state: State) -> dict[str, float]:
     return dict(zip(values, torch.stack([*values.values()]).tolist(), strict=True)) if values else {}
 
 
-def _fakes(generator: Generator, labels: Labels, seed: int) -> Tensor:
-    return generate(generator, draw_latents(seed, 0, len(labels), generator.latent_dim), labels)
+def _fakes(generator: Generator, labels: Labels, seed: int, law: Law = normal) -> Tensor:
+    return generate(generator, draw_latents(seed, 0, len(labels), generator.latent_dim, law), labels)
 
 
 def _like(labels: Labels, split: Split) -> Split:

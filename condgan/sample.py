@@ -1,33 +1,76 @@
-"""From a generator to pictures: the same seed, class and position always give the same image."""
+"""From a generator to images: the same seed, class and position always give the same image.
+
+Axes: b images, z latent coordinates, k classes, c channels, h × w pixels, p positions, i × j attended positions.
+"""
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
-from torchvision.utils import make_grid
+from PIL import Image
+from scipy.special import ndtr, ndtri
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from condgan.errors import UserError, unknown
 from condgan.interfaces import Generator, to_uint8
 from condgan.labels import Labels, LabelSpec
+from condgan.nn.layers import Attention
 from condgan.seeds import derive_seed
+from condgan.sheets import channels_last, sheet, spread
 
 CHUNK = 256
+STANDING_BATCH = 100
+
+Law = Callable[[np.ndarray], np.ndarray]
+"""What becomes of standard normal numbers, each for itself and in their order, so that laws share their draws."""
+Choice = str | int | Sequence[str | int] | Mapping[str, float] | Mapping[int, float] | None
+"""A class, several, a mixture of some by their weights, or all (None)."""
 
 
-def draw_latents(seed: int, position: int, count: int, latent_dim: int) -> Float[Tensor, "b z"]:
+def normal(z: np.ndarray) -> np.ndarray:
+    """The law of training."""
+    return z
+
+
+def truncated(threshold: float) -> Law:
+    """The normal law given |z| ≤ threshold (Brock et al. 2019, §3.1). Raises UserError unless it is above 0."""
+    _require_positive("truncation", threshold)
+    low, high = ndtr(-threshold), ndtr(threshold)
+    return lambda z: ndtri(low + ndtr(z.astype(np.float64)) * (high - low))
+
+
+def scaled(factor: float) -> Law:
+    """The normal law times a factor. Raises UserError unless it is above 0."""
+    _require_positive("latent scale", factor)
+    return lambda z: factor * z
+
+
+def latent_law(truncation: float | None = None, latent_scale: float | None = None) -> Law:
+    """The law of one of the two, or the normal one. Raises UserError for both, or for one that is not above 0."""
+    if truncation is not None and latent_scale is not None:
+        raise UserError(f"truncation {truncation:g} and latent scale {latent_scale:g} given: expected one of them")
+    if latent_scale is not None:
+        return scaled(latent_scale)
+    return normal if truncation is None else truncated(truncation)
+
+
+def draw_latents(seed: int, position: int, count: int, latent_dim: int, law: Law = normal) -> Float[Tensor, "b z"]:
     """The first `count` latents of a seed at a position (a class's number, for samples of that class).
 
     Raises UserError for a negative seed.
     """
-    if seed < 0:
-        raise UserError(f"seed {seed} given: expected 0 or more")
+    _require_seed(seed)
     rng = np.random.default_rng(derive_seed(seed, "latents", position))
-    return torch.from_numpy(rng.standard_normal((count, latent_dim), np.float32))
+    return torch.from_numpy(law(rng.standard_normal((count, latent_dim), np.float32)).astype(np.float32, copy=False))
 
 
 @torch.inference_mode()
@@ -39,41 +82,72 @@ def generate(generator: Generator, latents: Float[Tensor, "b z"], labels: Labels
     return torch.cat([to_uint8(part).cpu() for part in parts])
 
 
+@torch.no_grad()
+def standing_statistics(generator: Generator, law: Law, spec: LabelSpec, batches: int, seed: int) -> None:
+    """Make each batch norm's mean and variance the average over so many batches of 100 (Brock et al. 2019, app. D).
+
+    The batches are of the latents' law and of classes drawn uniformly. Raises UserError where there is no batch, or no
+    batch norm that keeps statistics, or for a negative seed.
+    """
+    _require_seed(seed)
+    norms = [m for m in generator.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    if batches < 1:
+        raise UserError(f"standing statistics over {batches} batches asked for: expected 1 or more")
+    if not norms:
+        raise UserError("standing statistics asked for: this generator has no batch norm, leave them out")
+    momenta = [norm.momentum for norm in norms]
+    device = next(generator.parameters()).device
+    for norm in norms:
+        norm.train().reset_running_stats()
+        norm.momentum = None  # which makes torch's running average the mean of all batches
+    for batch in range(batches):
+        own = derive_seed(seed, "standing", batch)
+        index = np.random.default_rng(own).integers(len(spec.classes), size=STANDING_BATCH)
+        latents = draw_latents(own, 0, STANDING_BATCH, generator.latent_dim, law)
+        generator(latents.to(device), Labels.from_index(spec, torch.from_numpy(index)).to(device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.eval().momentum = momentum
+
+
 def progress_sheet(generator: Generator, spec: LabelSpec, seed: int, rows: int = 10) -> Image.Image:
-    """A column per class; a row shares its latent, and all sheets of a seed share all latents."""
+    """A column per class, of at most 40; a row shares its latent, and all sheets of a seed share all latents."""
+    shown = spread(len(spec.classes), at_most=40)
     latents = draw_latents(seed, 0, rows, generator.latent_dim)
-    classes = len(spec.classes)
-    labels = Labels.from_index(spec, torch.arange(classes).repeat(rows))
-    return sheet(generate(generator, latents.repeat_interleave(classes, 0), labels), spec.classes)
+    labels = Labels.from_index(spec, torch.tensor(shown).repeat(rows))
+    images = generate(generator, latents.repeat_interleave(len(shown), 0), labels)
+    return sheet(images, [spec.classes[number] for number in shown])
 
 
-def sheet(images: UInt8[Tensor, "n c h w"], columns: Sequence[str]) -> Image.Image:
-    """Images, row by row, in a grid with the columns' names above; small ones are enlarged to be seen."""
-    scale = max(1, 48 // images.shape[2])
-    images = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    grid = make_grid(images, nrow=len(columns), padding=2, pad_value=255).permute(1, 2, 0).numpy()
-    cell = images.shape[3] + 2
-    picture = Image.new("RGB", (grid.shape[1], grid.shape[0] + 18), "white")
-    picture.paste(Image.fromarray(grid), (0, 18))
-    font, draw = ImageFont.load_default(12), ImageDraw.Draw(picture)
-    for i, name in enumerate(columns):
-        while font.getlength(name) > cell and len(name) > 1:
-            name = name[:-2] + "…" if name.endswith("…") else name[:-1] + "…"
-        draw.text((2 + i * cell + images.shape[3] / 2, 3), name, "black", font, anchor="ma")
-    return picture
+def linear(a: Float[Tensor, "*b z"], b: Float[Tensor, "*b z"], t: Float[Tensor, "*b 1"]) -> Float[Tensor, "*b z"]:
+    """The point at t of the way from a to b, straight."""
+    return torch.lerp(a, b, t)
 
 
-def class_sheet(images: UInt8[np.ndarray, "n h w *c"], classes: Sequence[str], rows: int = 32) -> Image.Image:
-    """A sheet of what `Model.sample` returned: a column per class, of its first images."""
-    by_class = torch.from_numpy(images).reshape(len(classes), -1, *images.shape[1:3], images[0, 0, 0].size)[:, :rows]
-    return sheet(by_class.transpose(0, 1).flatten(0, 1).permute(0, 3, 1, 2), classes)
+def spherical(a: Float[Tensor, "*b z"], b: Float[Tensor, "*b z"], t: Float[Tensor, "*b 1"]) -> Float[Tensor, "*b z"]:
+    """The same along the great circle (Shoemake 1985, §3.3); straight where a and b are parallel."""
+    wide_a, wide_b = a.double(), b.double()
+    cosine = (F.normalize(wide_a, dim=-1) * F.normalize(wide_b, dim=-1)).sum(-1, keepdim=True)
+    angle = cosine.clamp(-1, 1).acos()
+    sine = angle.sin()
+    arc = (((1 - t) * angle).sin() * wide_a + (t * angle).sin() * wide_b) / sine
+    return torch.where(sine < 1e-6, torch.lerp(a, b, t), arc.to(a.dtype))
 
 
-def png(picture: Image.Image) -> bytes:
-    """A picture as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
+Way = Literal["linear", "spherical"]
+WAYS = {"linear": linear, "spherical": spherical}
+Vary = Literal["latent", "class", "both"]
+VARY: dict[Vary, tuple[int, int]] = {"latent": (1, 0), "class": (0, 1), "both": (1, 1)}
+"""How far latent and class go."""
+
+
+class Attended(NamedTuple):
+    """Images and, of each attention by its name, how much each position of an image attends to every other."""
+
+    images: UInt8[np.ndarray, "b h w *c"]
+    positions: list[tuple[int, int]]
+    """(y, x), in pixels."""
+    maps: dict[str, Float[np.ndarray, "b p i j"]]
+    """Sums to 1 over i × j, which cover the image, at the attention's own resolution."""
 
 
 @dataclass(frozen=True)
@@ -84,37 +158,167 @@ class Model:
     spec: LabelSpec
     images: int
     """Real images seen in training."""
+    law: Law = normal
+    """Of the latents."""
 
     @property
     def classes(self) -> tuple[str, ...]:
         return self.spec.classes
 
-    def sample(
-        self, classes: str | int | Sequence[str | int] | None = None, per_class: int = 16, seed: int = 0
-    ) -> UInt8[np.ndarray, "n h w *c"]:
+    def with_latents(self, truncation: float | None = None, latent_scale: float | None = None) -> "Model":
+        """The same generator with latents of the normal law truncated at a value, or times a factor."""
+        return replace(self, law=latent_law(truncation, latent_scale))
+
+    def with_standing_statistics(self, batches: int, seed: int = 0) -> "Model":
+        """A copy whose batch norms know the statistics of this model's own latents; see `standing_statistics`."""
+        generator = deepcopy(self.generator)
+        standing_statistics(generator, self.law, self.spec, batches, seed)
+        return replace(self, generator=generator)
+
+    def sample(self, classes: Choice = None, per_class: int = 16, seed: int = 0) -> UInt8[np.ndarray, "n h w *c"]:
         """`per_class` images of each class, class by class; all classes where none is named.
 
-        Pixels 0 … 255; no channel axis where images are gray. Raises UserError for an unknown class.
+        A mapping of classes to weights is one mixture, `per_class` images of it. Pixels 0 … 255; no channel
+        axis where images are gray. Raises UserError for an unknown class or a weight that is not above 0.
         """
-        chosen = self.classes if classes is None else [classes] if isinstance(classes, str | int) else classes
-        numbers = [self._number(name) for name in chosen]
+        return channels_last(self._draw(self._groups(classes), per_class, seed))
+
+    def pictures(self, classes: Choice = None, per_class: int = 16, seed: int = 0) -> list[Image.Image]:
+        """The same as PIL images."""
+        return [Image.fromarray(image) for image in self.sample(classes, per_class, seed)]
+
+    def npz(self, classes: str | int | Sequence[str | int] | None = None, per_class: int = 16, seed: int = 0) -> bytes:
+        """The same images as an uncompressed npz file.
+
+        It holds x (uint8, n × c × h × w), y (int64, numbers of the model's classes) and classes (their names).
+        """
+        groups = self._groups(classes)
+        x = self._draw(groups, per_class, seed).numpy()
+        y = np.repeat(np.array([number for number, _ in groups], np.int64), per_class)
+        buffer = io.BytesIO()
+        np.savez(buffer, x=x, y=y, classes=np.array(self.classes))
+        return buffer.getvalue()
+
+    def ends(self, rows: int, classes: Sequence[str | int] | None = None) -> list[tuple[str, str]]:
+        """The classes between which each row of an interpolation lies: two, or the r-th and the one after it."""
+        if classes is None:
+            count = len(self.classes)
+            return [(self.classes[r % count], self.classes[(r + 1) % count]) for r in range(rows)]
+        if len(classes) != 2:
+            raise UserError(f"{len(classes)} classes to interpolate between given: expected 2, such as 3,8")
+        first, last = (self.classes[self._number(name)] for name in classes)
+        return [(first, last)] * rows
+
+    def interpolate(
+        self,
+        vary: Vary = "both",
+        path: Way = "linear",
+        rows: int = 8,
+        steps: int = 8,
+        classes: Sequence[str | int] | None = None,
+        seed: int = 0,
+    ) -> UInt8[np.ndarray, "rows steps h w *c"]:
+        """Rows that go from one latent, class or both to another, both ends included; see `ends` for the classes.
+
+        `path` is that of latents; between classes labels are mixed. What does not vary is that of the row's first end.
+        """
+        if rows < 1 or steps < 2:
+            raise UserError(f"{rows} rows of {steps} steps given: expected 1 row or more, of 2 steps or more")
+        numbers = torch.tensor([[self._number(name) for name in pair] for pair in self.ends(rows, classes)])
+        latents = draw_latents(seed, 0, 2 * rows, self.generator.latent_dim, self.law).unflatten(0, (rows, 2))
+        weights = F.one_hot(numbers, len(self.classes)).float()
+        t = torch.linspace(0, 1, steps)[:, None]
+        of_latent, of_class = VARY[vary]
+        z = WAYS[path](*_ends(latents, steps), (of_latent * t).expand(rows, -1, -1))
+        y = linear(*_ends(weights, steps), (of_class * t).expand(rows, -1, -1))
+        images = channels_last(generate(self.generator, z.flatten(0, 1), self._labels(y.flatten(0, 1))))
+        return images.reshape(rows, steps, *images.shape[1:])
+
+    def attention(
+        self,
+        classes: Choice = None,
+        per_class: int = 4,
+        positions: Sequence[tuple[int, int]] | None = None,
+        seed: int = 0,
+    ) -> Attended:
+        """The images that `sample` gives, and what each attention of the generator attends to at some positions.
+
+        By default these are the center and the centers of the four quarters. Raises UserError for a generator without
+        attention and for a position outside the image.
+        """
+        layers = {name: layer for name, layer in self.generator.named_modules() if isinstance(layer, Attention)}
+        if not layers:
+            raise UserError("this run's generator has no attention: train a recipe such as digits-sagan")
+        groups = self._groups(classes)
+        height, width = self._draw(groups[:1], 1, seed).shape[2:]
+        quarters = [(height * y // 4, width * x // 4) for y, x in ((2, 2), (1, 1), (1, 3), (3, 1), (3, 3))]
+        chosen = quarters if positions is None else list(positions)
+        for y, x in chosen:
+            if not (0 <= y < height and 0 <= x < width):
+                raise UserError(f"position {y},{x} given: expected Y,X from 0,0 to {height - 1},{width - 1}")
+        maps: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+        def keep(name: str, _layer: nn.Module, inputs: tuple[Tensor]) -> None:
+            rows, columns = inputs[0].shape[2:]
+            index = [y * rows // height * columns + x * columns // width for y, x in chosen]
+            # one image after another, because all maps of a batch would be large
+            maps[name] += [layers[name].maps(one)[:, index].cpu() for one in inputs[0].split(1)]
+
+        hooks = [layer.register_forward_pre_hook(partial(keep, name)) for name, layer in layers.items()]
+        try:
+            images = self._draw(groups, per_class, seed)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return Attended(channels_last(images), chosen, {name: torch.cat(parts).numpy() for name, parts in maps.items()})
+
+    def _draw(self, groups: list[tuple[int, Tensor]], per_class: int, seed: int) -> UInt8[Tensor, "n c h w"]:
         if per_class < 1:
             raise UserError(f"{per_class} images per class given: expected 1 or more")
         parts = []
-        for number in numbers:
-            latents = draw_latents(seed, number, per_class, self.generator.latent_dim)
-            labels = Labels.from_index(self.spec, torch.full((per_class,), number))
-            parts.append(generate(self.generator, latents, labels))
-        images = torch.cat(parts).permute(0, 2, 3, 1).numpy()
-        return images[..., 0] if images.shape[-1] == 1 else images
+        for position, weights in groups:
+            latents = draw_latents(seed, position, per_class, self.generator.latent_dim, self.law)
+            parts.append(generate(self.generator, latents, self._labels(weights.expand(per_class, -1))))
+        return torch.cat(parts)
 
-    def pictures(
-        self, classes: str | int | Sequence[str | int] | None = None, per_class: int = 16, seed: int = 0
-    ) -> list[Image.Image]:
-        """The same as PIL images."""
-        return [Image.fromarray(image) for image in self.sample(classes, per_class, seed)]
+    def _groups(self, classes: Choice) -> list[tuple[int, Float[Tensor, " k"]]]:
+        """What images are of, each by its latents' position and its weights: a mixture comes after all classes."""
+        if isinstance(classes, Mapping):
+            return [(len(self.classes), self._mixture(classes))]
+        chosen = self.classes if classes is None else [classes] if isinstance(classes, str | int) else classes
+        one_hot = torch.eye(len(self.classes))
+        return [(number, one_hot[number]) for number in map(self._number, chosen)]
+
+    def _mixture(self, weights: Mapping[str, float] | Mapping[int, float]) -> Float[Tensor, " k"]:
+        mixed = torch.zeros(len(self.classes))
+        for name, weight in weights.items():
+            number = self._number(name)
+            _require_positive(f"weight of class '{name}'", weight)
+            mixed[number] += weight
+        if not weights:
+            raise UserError("a mixture of no classes given: expected weights by class, such as 3=0.5,8=0.5")
+        return mixed / mixed.sum()
+
+    def _labels(self, weights: Float[Tensor, "b k"]) -> Labels:
+        return Labels(self.spec, weights, torch.ones(len(weights), 1, dtype=torch.bool))
 
     def _number(self, name: str | int) -> int:
         if str(name) not in self.classes:
             raise unknown("class", name, self.classes)
         return self.classes.index(str(name))
+
+
+def _ends(pairs: Float[Tensor, "r 2 d"], steps: int) -> tuple[Float[Tensor, "r s d"], Float[Tensor, "r s d"]]:
+    """Both of each pair, to go between in so many steps."""
+    first, last = (end.expand(-1, steps, -1) for end in pairs.split(1, dim=1))
+    return first, last
+
+
+def _require_seed(seed: int) -> None:
+    if seed < 0:
+        raise UserError(f"seed {seed} given: expected 0 or more")
+
+
+def _require_positive(what: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise UserError(f"{what} {value:g} given: expected a number above 0")

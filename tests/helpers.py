@@ -1,11 +1,19 @@
-"""Running the command line in this process."""
+"""Running the command line in this process, and a generator that need not be trained."""
 
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from condgan.cli import main
+from condgan.interfaces import Generator
+from condgan.labels import Labels, LabelSpec
+from condgan.sample import Model
+
+ABC = LabelSpec.of_classes(["apple", "banana", "cherry"])
 
 
 class Outcome:
@@ -42,3 +50,24 @@ def weights(run: Path) -> dict[str, bytes]:
     """The files of a run's last checkpoint but its description, which holds scores."""
     last = max((run / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
     return {path.name: path.read_bytes() for path in last.iterdir() if path.name != "state.json"}
+
+
+class Tiny(Generator):
+    """8 × 8 images by one linear layer, a batch norm and, in between, what is to be tested."""
+
+    def __init__(self, spec: LabelSpec, channels: int = 1, between: nn.Module | None = None) -> None:
+        super().__init__()
+        self.latent_dim = 4
+        self.linear = nn.Linear(4 + spec.width, 8 * 8 * 8)
+        self.norm = nn.BatchNorm2d(8, momentum=0.3)
+        self.between = between or nn.Identity()
+        self.output = nn.Conv2d(8, channels, 1)
+
+    def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b c h w"]:
+        x = self.linear(torch.cat([latent, labels.vector()], 1)).unflatten(1, (8, 8, 8))
+        return torch.tanh(self.output(self.between(self.norm(x))))
+
+
+def tiny(channels: int = 1, between: nn.Module | None = None, spec: LabelSpec = ABC) -> Model:
+    """An untrained model."""
+    return Model(Tiny(spec, channels, between).eval().requires_grad_(False), spec, 0)

@@ -8,7 +8,7 @@ import condgan
 LAYERS = [
     {"errors", "files", "options", "seeds"},
     {"labels"},
-    {"ema", "interfaces"},
+    {"ema", "interfaces", "sheets"},
     {"nn", "objectives", "data", "metrics"},
     {"recipe", "recipes"},
     {"train", "sample", "log"},

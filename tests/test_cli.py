@@ -1,14 +1,22 @@
 """Verbs, and bad input as one line with exit code 2 and nothing written."""
 
+import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import TINY, write_image
-from helpers import condgan, refused
+from helpers import condgan, refused, tiny
 from PIL import Image
+from torch import nn
 
+from condgan.labels import LabelSpec
+from condgan.nn.layers import Attention
 from condgan.recipe import catalog, text
+from condgan.run import load_model
+from condgan.sample import Model
 
 
 @pytest.fixture
@@ -136,3 +144,119 @@ def test_a_checkpoint_of_another_architecture_is_refused(capsys: pytest.CaptureF
         condgan(capsys, "train", *TINY, "generator.width=16"),
         "is of another architecture: generator.width was 8 there, the run's recipe.yaml says 16",
     )
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> Callable[[Model], None]:
+    """Let every run's model be this one."""
+    return lambda model: monkeypatch.setattr("condgan.cli.load_model", lambda directory, checkpoint: model)
+
+
+def test_mixtures_and_truncation_are_sampled(
+    capsys: pytest.CaptureFixture[str], untrained: Callable[[Model], None]
+) -> None:
+    model = tiny()
+    untrained(model)
+    arguments = ["--mixture", "apple = 1, cherry=3.0", "--per-class", 3, "--truncation", 0.5, "--standing", 2]
+    done = condgan(capsys, "sample", "run", *arguments, "--seed", 4, "--out", "images")
+    assert "wrote 3 images and images/sheet.png" in done.out
+    model = model.with_latents(truncation=0.5).with_standing_statistics(2, seed=4)
+    expected = model.sample({"apple": 1.0, "cherry": 3.0}, 3, seed=4)
+    for i, image in enumerate(expected):
+        assert np.array_equal(np.asarray(Image.open(f"images/apple=1,cherry=3/{i}.png")), image)
+
+
+def test_samples_of_many_classes_fill_several_sheets(
+    capsys: pytest.CaptureFixture[str], untrained: Callable[[Model], None]
+) -> None:
+    untrained(tiny(spec=LabelSpec.of_classes([f"class-{i}" for i in range(150)])))
+    done = condgan(capsys, "sample", "run", "--per-class", 1, "--out", "images")
+    assert "wrote 150 images and images/sheet-1.png, images/sheet-2.png" in done.out
+    assert len(list(Path("images").rglob("*.png"))) == 152
+
+
+def test_samples_are_one_npz_on_request(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    assert condgan(capsys, "sample", run, "--classes", "7,3", "--per-class", 2, "--out", "new/x.npz").code == 0
+    file = np.load("new/x.npz")
+    assert file["y"].tolist() == [7, 7, 3, 3]
+    assert np.array_equal(file["x"][:, 0], load_model(run).sample(["7", "3"], 2))
+
+
+def test_interpolations_are_three_pictures_or_one(
+    capsys: pytest.CaptureFixture[str], untrained: Callable[[Model], None]
+) -> None:
+    untrained(tiny())
+    assert condgan(capsys, "interpolate", "run", "--out", "ways", "--rows", 2, "--steps", 3).code == 0
+    assert {path.name for path in Path("ways").iterdir()} == {"latent.png", "class.png", "both.png"}
+    options = ["--vary", "class", "--path", "spherical", "--classes", "apple,cherry"]
+    assert condgan(capsys, "interpolate", "run", "--out", "one", *options).out == "wrote one/class.png\n"
+
+
+def test_attention_has_a_picture_per_layer(
+    capsys: pytest.CaptureFixture[str], untrained: Callable[[Model], None]
+) -> None:
+    untrained(tiny(3, nn.Sequential(Attention(8, pooled=True), Attention(8, pooled=False))))
+    done = condgan(capsys, "attention", "run", "--out", "maps", "--per-class", 2, "--positions", "0,0; 7,3")
+    assert done.out == "wrote maps/between.0.png, maps/between.1.png\n"
+    width, height = Image.open("maps/between.0.png").size
+    assert width > 3 * 98
+    assert height > 6 * 98
+
+
+@pytest.mark.parametrize(("flags", "column"), [([], "truncation"), (["--scaled", "--standing", 2], "latent_scale")])
+def test_a_truncation_curve_ends_with_what_evaluate_says(
+    capsys: pytest.CaptureFixture[str], run: Path, flags: list[object], column: str
+) -> None:
+    assert condgan(capsys, "truncation", run, "--out", "curve", "--at", "1,0.5", *flags).code == 0
+    assert {path.name for path in Path("curve").iterdir()} == {"truncation.csv", "truncation.png", "sheet.png"}
+    with open("curve/truncation.csv") as file:
+        points = list(csv.DictReader(file))
+    assert [point[column] for point in points] == ["0.5", "1.0", ""]
+    metrics = json.loads((run / "metrics.json").read_text())
+    for name in ("label_agreement", "fd_classifier", "density", "coverage", "intra_class_diversity"):
+        assert float(points[-1][f"{name}_real"]) == metrics[name]["real"]
+        if not flags:
+            assert float(points[-1][name]) == metrics[name]["fake"]
+    assert float(points[0]["intra_class_diversity"]) < float(points[-1]["intra_class_diversity"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["sample", "--truncation", "0"], ["truncation 0 given: expected a number above 0"]),
+        (["sample", "--truncation", "1", "--latent-scale", "1"], ["expected one of them"]),
+        (["sample", "--standing", "0"], ["over 0 batches"]),
+        (["sample", "--standing", "1", "--seed", "-1"], ["seed -1 given"]),
+        (["sample", "--classes", "apple", "--mixture", "apple=1"], ["--classes apple and --mixture apple=1 given"]),
+        (["sample", "--mixture", "aple=1"], ["did you mean 'apple'?"]),
+        (["sample", "--mixture", "apple"], ["mixture 'apple' given: expected weights"]),
+        (["sample", "--mixture", "apple=1,apple=2"], ["weights of different classes"]),
+        (["sample", "--mixture", "apple=-1"], ["weight of class 'apple' -1 given"]),
+        (["sample", "--mixture", "apple=1", "--out", "x.npz"], ["a mixture has no class number"]),
+        (["interpolate", "--classes", "apple"], ["1 classes to interpolate between given"]),
+        (["interpolate", "--steps", "1"], ["8 rows of 1 steps given"]),
+        (["interpolate", "--vary", "all"], ["'all' is not one of"]),
+        (["interpolate", "--path", "curved"], ["'curved' is not one of"]),
+        (["attention"], ["no attention", "digits-sagan"]),
+        (["truncation", "--at", "0.5,x"], ["'0.5,x' given: expected numbers with commas between"]),
+        (["truncation", "--at", "0.5,-1"], ["truncation -1 given"]),
+        (["truncation"], ["'run' is no run directory"]),
+    ],
+)
+def test_bad_pictures_are_refused_in_one_line(
+    capsys: pytest.CaptureFixture[str], untrained: Callable[[Model], None], arguments: list[str], parts: list[str]
+) -> None:
+    untrained(tiny())
+    verb, *options = arguments
+    refused(condgan(capsys, verb, "run", "--out", "x", *options), *parts)
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("positions", "part"), [("8,0", "position 8,0 given"), ("1", "positions '1' given"), ("1,2,3", "expected pixels")]
+)
+def test_positions_outside_the_image_are_refused(
+    capsys: pytest.CaptureFixture[str], untrained: Callable[[Model], None], positions: str, part: str
+) -> None:
+    untrained(tiny(between=Attention(8, pooled=False)))
+    refused(condgan(capsys, "attention", "run", "--out", "x", "--positions", positions), part)

@@ -20,15 +20,25 @@ def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str], ph
     assert photos == Path.cwd() / "photos"
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("condgan ")]
-    assert {command[0] for command in commands} == {"train", "sample", "evaluate", "recipes"}
+    assert {command[0] for command in commands} == {
+        "train",
+        "sample",
+        "evaluate",
+        "recipes",
+        "interpolate",
+        "truncation",
+    }
     for command in commands:
         done = condgan(capsys, *command, *(TINY if command[0] == "train" else []))
         assert done.code == 0, (command, done.err)
     assert len(list(Path("images").rglob("*.png"))) == 33
+    assert len(list(Path("between-3-and-8").rglob("*.png"))) == 17
+    assert {path.name for path in Path("curve").iterdir()} == {"truncation.csv", "truncation.png", "sheet.png"}
     for block in blocks("python"):
         names: dict[str, object] = {}
         exec(block, names)
         assert getattr(names["threes"], "shape", None) == (16, 16, 16)
+        assert getattr(names["ways"], "shape", None) == (4, 8, 16, 16)
 
 
 def test_make_and_ci_have_what_the_readme_names() -> None:
