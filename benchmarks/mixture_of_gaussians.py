@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -25,8 +26,8 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
-from benchmarks.record import hardware
 from condgan.ema import EMA
+from condgan.environment import describe
 from condgan.interfaces import Batch, ImageShape
 from condgan.labels import Labels, LabelSpec
 from condgan.metrics.distances import quadratic_mmd
@@ -71,12 +72,11 @@ def learn(method: str, dimensions: int, distance: float, seed: int, adversarial:
     backbone = BACKBONES["mlp"](shape)
     generator = GENERATORS["mlp"](shape, CLASSES)
     discriminator = Discriminator(backbone, HEADS[head](backbone.features, CLASSES, **head_options))
-    optimizers = [
-        torch.optim.Adam(n.parameters(), 2e-3, (0.5, 0.999), fused=True) for n in (generator, discriminator)
-    ]
+    optimizers = [torch.optim.Adam(n.parameters(), 2e-3, (0.5, 0.999), fused=True) for n in (generator, discriminator)]
     state = State(generator, discriminator, EMA(generator, 0.0, 0), *optimizers, seed=seed)
+    game = replace(OBJECTIVES[objective](adversarial=adversarial, **options), watched={})
     for _ in train(
-        state, OBJECTIVES[objective](adversarial=adversarial, **options), batches(dimensions, distance, seed),
+        state, game, batches(dimensions, distance, seed),
         Labels.each(CLASSES), until=STEPS[dimensions] * 3 * PER_CLASS, d_steps=GENERATOR_EVERY, joint=True,
     ):  # fmt: skip
         pass
@@ -131,7 +131,10 @@ def record(out: Path, dimensions: int, distance: float, seeds: int, adversarial:
         for method in METHODS
     }
     out.mkdir(parents=True, exist_ok=True)
-    content = {"command": "python -m benchmarks.mixture_of_gaussians --record OUT", **hardware(), "summary": summary}
+    command = (
+        f"python -m benchmarks.mixture_of_gaussians --dimensions {dimensions} --distance {distance:g} --record OUT"
+    )
+    content = describe() | {"command": command, "threads": 1, "adversarial": adversarial, "summary": summary}
     (out / "record.json").write_text(json.dumps(content | {"runs": results}, indent=1) + "\n")
     fakes = {method: next(f for r, f in done if r["method"] == method) for method in METHODS}
     picture(out / "picture.png", fakes, dimensions, distance)

@@ -8,10 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-import torch
-
 from condgan.recipe import as_tree, load
-from condgan.run import hardware as hardware_of
 
 
 def main() -> None:

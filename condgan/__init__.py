@@ -8,12 +8,13 @@
 
 from condgan.data.sources import Dataset, Split, read
 from condgan.errors import UserError
+from condgan.evaluation import evaluate
+from condgan.evaluation import load_model as load
 from condgan.labels import Field, Labels, LabelSpec
 from condgan.objectives import Objective, Term
 from condgan.recipe import Recipe
 from condgan.recipe import load as load_recipe
-from condgan.run import evaluate, train_run
-from condgan.run import load_model as load
+from condgan.run import train_run
 from condgan.sample import Model
 from condgan.train import State
 

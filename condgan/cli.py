@@ -16,19 +16,10 @@ from condgan import recipe as recipes
 from condgan.build import count_parameters, estimate_memory
 from condgan.data.sources import SOURCES
 from condgan.errors import UserError
+from condgan.evaluation import evaluate, load_model, read_data, resume_command, truncation_curve
 from condgan.files import write
 from condgan.labels import LabelSpec
-from condgan.run import (
-    Diverged,
-    Interrupted,
-    choose_directory,
-    evaluate,
-    load_model,
-    read_data,
-    resume_command,
-    train_run,
-    truncation_curve,
-)
+from condgan.run import Diverged, Interrupted, choose_directory, train_run
 from condgan.sample import VARY, Model, Vary, Way
 from condgan.sheets import attention_sheet, class_sheets, interpolation_sheet, png, spread
 

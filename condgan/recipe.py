@@ -79,9 +79,8 @@ def _part(kind: str, table: Mapping[str, Callable]) -> Callable[[Any], Part]:
                 continue
             if name not in known:
                 raise unknown(f"option of the {kind} '{given['name']}'", name, known)
-            section = next(
-                (one for one in (hints[name], *get_args(hints[name])) if dataclasses.is_dataclass(one)), None
-            )
+            kinds = [one for one in (hints[name], *get_args(hints[name])) if isinstance(one, type)]
+            section = next((one for one in kinds if hasattr(one, "__dataclass_fields__")), None)
             if section is not None and isinstance(value, Mapping):
                 _check_names(section, value, f"{kind}.{name}.")
             config = None if section is hints[name] else STRICT  # a section brings its own

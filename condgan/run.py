@@ -1,23 +1,16 @@
-"""The life of a run directory: begin, train, log, save, resume, evaluate, sample.
+"""The life of a run directory: begin, train, log, save, resume.
 
 It holds recipe.yaml, environment.json, log.jsonl, tensorboard/, samples/, checkpoints/ and metrics.json.
 """
 
-import csv
-import io
 import itertools
 import json
 import math
-import platform
-import shlex
 import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +21,32 @@ from torch import Tensor
 from tqdm import tqdm
 
 from condgan import checkpoint
-from condgan.build import build_state, build_steps, count_parameters, device
+from condgan.build import build_state, build_steps, device
 from condgan.checkpoint import NonFinite
-from condgan.data.sources import Dataset, Split, read
+from condgan.data.sources import Dataset, Split
 from condgan.data.stream import stream
+from condgan.environment import describe
 from condgan.errors import UserError
+from condgan.evaluation import (
+    EVALUATION_SEED,
+    evaluate,
+    fakes_of,
+    judge_of,
+    like,
+    read_data,
+    require_same_data,
+    resume_command,
+)
 from condgan.files import TEMPORARY, remove_temporaries, write
-from condgan.interfaces import Generator
-from condgan.labels import Labels, LabelSpec
 from condgan.log import SINGULAR, Log
-from condgan.metrics.conditional import agreement, compare, score
-from condgan.metrics.features import Judge, Judged, trained_judge
+from condgan.metrics.conditional import score
+from condgan.metrics.features import Judge, Judged
 from condgan.nn.spectral import singular_values
 from condgan.recipe import Recipe, differences, dump, load
-from condgan.sample import Law, Model, draw_latents, generate, latent_law, normal, progress_sheet
-from condgan.sheets import curves, png, sheet, spread
+from condgan.sample import progress_sheet
+from condgan.sheets import png, sheet
 from condgan.train import State, pretrain_classifier
 
-EVALUATION_SEED = 0
 SCORED_IMAGES = 1_000
 """At most so many fakes score a checkpoint during training."""
 FREE = {
@@ -118,11 +119,6 @@ class _Signals:
         _say("stopping after this iteration")
 
 
-def resume_command(directory: Path) -> str:
-    """The command that goes on with a run, whatever settings it began with."""
-    return shlex.join(["condgan", "train", str(directory / "recipe.yaml"), "--out", str(directory)])
-
-
 def choose_directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
     """Where a run lives: `out`, else runs/<recipe>, or the newest of the fresh starts numbered after it.
 
@@ -136,17 +132,6 @@ def choose_directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
     if fresh:
         return base.with_name(f"{base.name}-{len(existing) + 1}") if existing else base
     return existing[-1] if existing else base
-
-
-def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
-    """The recipe's data set. Raises UserError if it names none, it cannot be read, or its size does not fit."""
-    if recipe.data.source is None:
-        raise UserError(
-            f"recipe '{recipe.name}' has no data of its own: "
-            "give --data PATH, a folder of class folders or a zip of one"
-        )
-    count_parameters(recipe, LabelSpec.of_classes(["a", "b"]))  # refuses a size before anything is read
-    return read(recipe.data.source, recipe.data.size, recipe.data.channels, skip_bad_images)
 
 
 def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = False) -> dict[str, Any]:
@@ -177,150 +162,6 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
         else:
             _say(f"{directory} is finished at {state.images:,} images")
         return evaluate(directory, data=data)
-
-
-def load_model(directory: str | Path, which: str = "best") -> Model:
-    """The averaged generator of a run: of its best checkpoint, its latest, or the one after `which` images."""
-    return checkpoint.load_model(find_checkpoint(Path(directory), which))
-
-
-def find_checkpoint(directory: Path, which: str = "best") -> Path:
-    """A whole checkpoint of a run: best, latest, or by its number of images."""
-    if not (directory / "recipe.yaml").is_file():
-        raise UserError(
-            f"'{directory}' is no run directory (it has no recipe.yaml): "
-            "give one that `condgan train` wrote, such as runs/digits-acgan"
-        )
-    paths = checkpoint.checkpoints(directory / "checkpoints")
-    if not paths:
-        raise UserError(f"run '{directory}' has no checkpoint yet: train it on with {resume_command(directory)}")
-    names = ", ".join(path.name for path in paths)
-    if which.isdecimal():
-        wanted = [path for path in paths if path.name == which]
-        if not wanted:
-            raise UserError(f"run '{directory}' has no checkpoint {which}: it has {names}, best or latest")
-        if (reason := checkpoint.damage(wanted[0])) is not None:
-            raise UserError(f"checkpoint '{wanted[0]}' is damaged ({reason}): choose another one with --checkpoint")
-        return wanted[0]
-    if which not in ("best", "latest"):
-        raise UserError(f"checkpoint '{which}' given: expected best, latest or one of {names}")
-    by = load(directory / "recipe.yaml").schedule.best_by
-    wanted = [*(checkpoint.ranked(paths, by) if which == "best" else []), *reversed(paths)]
-    whole = next((path for path in wanted if checkpoint.damage(path) is None), None)
-    if whole is None:
-        raise UserError(
-            f"all checkpoints of '{directory}' are damaged ({checkpoint.damage(paths[-1])}): start over with --fresh"
-        )
-    return whole
-
-
-def evaluate(
-    directory: str | Path, which: str = "best", seed: int = EVALUATION_SEED, data: Dataset | None = None
-) -> dict[str, Any]:
-    """Judge as many fakes as there are held-out images, of the same classes; write metrics.json and sheet.png."""
-    directory = Path(directory)
-    path = find_checkpoint(directory, which)
-    model = checkpoint.load_model(path)
-    recipe = load(directory / "recipe.yaml")
-    data = data or read_data(recipe, skip_bad_images=True)
-    _require_same_data(directory, data)
-    bench = _bench(data)
-    metrics = bench.compare(model, seed)
-    metrics["about"] = {
-        "checkpoint": path.name,
-        "fakes": len(data.held_out),
-        "real": len(data.held_out),
-        "reference": "held-out images; ceilings of fd_classifier, density and coverage: as many training images",
-        "extractor": "classifier trained on the training images",
-        "extractor_accuracy": agreement(bench.held_out),
-        "batch_norm": "running statistics",
-        "seed": seed,
-    }
-    write(directory / "sheet.png", png(progress_sheet(model.generator, model.spec, recipe.seed)))
-    write(directory / "metrics.json", json.dumps(metrics, indent=1).encode())
-    return metrics
-
-
-def truncation_curve(
-    directory: str | Path,
-    out: str | Path,
-    at: Sequence[float],
-    scaled: bool = False,
-    standing: int | None = None,
-    which: str = "best",
-    seed: int = EVALUATION_SEED,
-) -> list[dict[str, Any]]:
-    """Judge a run's fakes as `evaluate` does, at each truncation and at last without; returns the overall metrics.
-
-    `scaled`: latents times a factor instead. `standing`: batch norms know the standing statistics of so many batches,
-    at each truncation anew. Writes truncation.csv (…_real: the same of real images), truncation.png and sheet.png, in
-    which all rows share their latents' draws and their classes. Raises UserError for a truncation that is not above 0.
-    """
-    directory, out = Path(directory), Path(out)
-    what = "latent_scale" if scaled else "truncation"
-    laws: dict[float | None, Law] = {value: latent_law(**{what: value}) for value in sorted(at)} | {None: normal}
-    path = find_checkpoint(directory, which)
-    model = checkpoint.load_model(path)
-    data = read_data(load(directory / "recipe.yaml"), skip_bad_images=True)
-    _require_same_data(directory, data)
-    bench = _bench(data)
-    columns = [number for number in spread(len(model.classes), 40) for _ in range(max(1, 20 // len(model.classes)))]
-    metrics, rows = [], []
-    for law in laws.values():
-        point = replace(model, law=law)
-        if standing is not None:
-            point = point.with_standing_statistics(standing, seed)
-        metrics.append({name: pair for name, pair in bench.compare(point, seed).items() if name != "per_class"})
-        rows.append(_fakes(point.generator, Labels.from_index(model.spec, torch.tensor(columns)), seed, law))
-    about = {
-        "checkpoint": path.name,
-        "fakes": len(data.held_out),
-        "batch_norm": f"standing statistics of {standing} batches" if standing else "running statistics",
-        "seed": seed,
-    }
-    fake, real = ([{name: pair[kind] for name, pair in one.items()} for one in metrics] for kind in ("fake", "real"))
-    table = io.StringIO()
-    writer = csv.writer(table)
-    writer.writerow([what, *fake[0], *(f"{name}_real" for name in real[0]), *about])
-    writer.writerows(
-        [value, *one.values(), *ceiling.values(), *about.values()]
-        for value, one, ceiling in zip(laws, fake, real, strict=True)
-    )
-    *truncated, untruncated = fake
-    label = what.replace("_", " ")
-    plot = curves(
-        sorted(at),
-        {name: [one[name] for one in truncated] for name in untruncated},
-        {f"no {label}": untruncated, "real images": real[0]},
-        label,
-        f"{directory.name}, checkpoint {path.name}: {len(data.held_out):,} fakes, {about['batch_norm']}, seed {seed}",
-    )
-    names = ["none" if value is None else f"{value:g}" for value in laws]
-    looks = sheet(torch.cat(rows), [model.classes[number] for number in columns], names)
-    for name, content in {"truncation.csv": table.getvalue().encode(), "truncation.png": plot}.items():
-        write(out / name, content)
-    write(out / "sheet.png", png(looks))
-    return metrics
-
-
-@dataclass(frozen=True)
-class _Bench:
-    """What fakes are judged against: held-out images and as many training images, of the same classes."""
-
-    judge: Judge
-    held_out: Judged
-    training: Judged
-
-    def compare(self, model: Model, seed: int) -> dict[str, Any]:
-        labels = self.held_out.labels
-        fakes = _fakes(model.generator, labels, seed, model.law)
-        return compare(self.judge.judge(fakes, labels), self.held_out, self.training)
-
-
-def _bench(data: Dataset) -> _Bench:
-    judge, training = _judge(data), _like(data.held_out.labels, data.train)
-    held_out = judge.judge(data.held_out.images, data.held_out.labels)
-    return _Bench(judge, held_out, judge.judge(training.images, training.labels))
 
 
 def _require_own(directory: Path, recipe: Recipe) -> None:
@@ -354,9 +195,17 @@ def _locked(directory: Path) -> Iterator[None]:
 def _begin(directory: Path, recipe: Recipe, data: Dataset) -> None:
     """Write what the run is, the recipe first; refuse other data than it began with."""
     path = directory / "environment.json"
-    environment = _environment(data)
+    environment = describe() | {
+        "data": {
+            "sha256": data.content_hash,
+            "train": len(data.train),
+            "held_out": len(data.held_out),
+            "classes": list(data.spec.classes),
+            "skipped": list(data.skipped),
+        }
+    }
     if path.is_file():
-        _require_same_data(directory, data)
+        require_same_data(directory, data)
         began = json.loads(path.read_text())
         environment = began | {
             "resumed": [*began.get("resumed", []), {k: environment[k] for k in ("command", "commit")}]
@@ -366,15 +215,6 @@ def _begin(directory: Path, recipe: Recipe, data: Dataset) -> None:
     for place in (directory, directory / "checkpoints", directory / "samples"):
         place.mkdir(exist_ok=True)
         remove_temporaries(place)
-
-
-def _require_same_data(directory: Path, data: Dataset) -> None:
-    then = json.loads((directory / "environment.json").read_text())["data"]
-    if then["sha256"] != data.content_hash:
-        raise UserError(
-            f"the data of run '{directory}' has changed ({then['train']} + {then['held_out']} images then, "
-            f"{len(data.train)} + {len(data.held_out)} now): give back the old data, or start over with --fresh"
-        )
 
 
 def _resume(directory: Path, state: State, recipe: Recipe) -> None:
@@ -392,8 +232,8 @@ def _resume(directory: Path, state: State, recipe: Recipe) -> None:
 
 
 def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals: _Signals) -> None:
-    judge = _judge(data)
-    reference = _like(
+    judge = judge_of(data)
+    reference = like(
         data.train.labels[torch.arange(len(data.train))[:: math.ceil(len(data.train) / SCORED_IMAGES)]], data.train
     )
     judged = judge.judge(reference.images, reference.labels)
@@ -463,7 +303,7 @@ def _means(window: dict[int, dict[str, Tensor]]) -> dict[str, float]:
 
 def _score(state: State, reference: Split, judged: Judged, judge: Judge) -> dict[str, float]:
     """What decides the best checkpoint: the averaged generator against training images."""
-    fakes = judge.judge(_fakes(state.ema.module, reference.labels, EVALUATION_SEED), reference.labels)
+    fakes = judge.judge(fakes_of(state.ema.module, reference.labels, EVALUATION_SEED), reference.labels)
     return score(fakes, judged)
 
 
@@ -478,72 +318,11 @@ def _singular_values(state: State) -> dict[str, float]:
     return dict(zip(values, torch.stack([*values.values()]).tolist(), strict=True)) if values else {}
 
 
-def _fakes(generator: Generator, labels: Labels, seed: int, law: Law = normal) -> Tensor:
-    return generate(generator, draw_latents(seed, 0, len(labels), generator.latent_dim, law), labels)
-
-
-def _like(labels: Labels, split: Split) -> Split:
-    """Images of a split with the class counts of some labels, as far as there are enough; always the same."""
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
-    wanted, have = labels.index(), split.labels.index()[order]
-    chosen = [order[have == number][:count] for number, count in enumerate(wanted.bincount().tolist())]
-    index = torch.cat(chosen)
-    return Split(split.images[index], split.labels[index])
-
-
-def _judge(data: Dataset) -> Judge:
-    return trained_judge(data.train.images, data.train.labels, data.content_hash, device())
-
-
 def _real_sheet(data: Dataset, rows: int = 10) -> Image.Image:
     index = data.train.labels.index()
     columns = [torch.nonzero(index == number).flatten() for number in range(len(data.spec.classes))]
     chosen = torch.stack([column[torch.arange(rows) % len(column)] for column in columns], 1).flatten()
     return sheet(data.train.images[chosen], data.spec.classes)
-
-
-def _environment(data: Dataset) -> dict[str, Any]:
-    cuda = torch.cuda.is_available()
-    return {
-        "command": shlex.join(sys.argv),
-        "condgan": version("condgan"),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "scikit-learn")},
-        "platform": platform.platform(),
-        "cpu": _cpu(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if cuda else None,
-        "data": {
-            "sha256": data.content_hash,
-            "train": len(data.train),
-            "held_out": len(data.held_out),
-            "classes": list(data.spec.classes),
-            "skipped": list(data.skipped),
-        },
-    }
-
-
-def _commit() -> str | None:
-    """The commit of a source checkout, with a + where files were changed."""
-    root = Path(__file__).parent.parent
-    if not (root / ".git").exists():
-        return None
-    try:
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--abbrev=12"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.is_file()
-        else []
-    )
-    return names[0] if names else platform.processor()
 
 
 def _say(text: str) -> None:

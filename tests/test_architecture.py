@@ -6,7 +6,7 @@ from pathlib import Path
 import condgan
 
 LAYERS = [
-    {"errors", "files", "options", "seeds"},
+    {"environment", "errors", "files", "options", "seeds"},
     {"labels"},
     {"ema", "interfaces", "sheets"},
     {"nn", "objectives", "data", "metrics"},
@@ -14,6 +14,7 @@ LAYERS = [
     {"train", "sample", "log"},
     {"build"},
     {"checkpoint"},
+    {"evaluation"},
     {"run"},
     {"cli"},
     {"__init__", "__main__"},

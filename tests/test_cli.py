@@ -12,10 +12,10 @@ from helpers import condgan, refused, tiny
 from PIL import Image
 from torch import nn
 
+from condgan.evaluation import load_model
 from condgan.labels import LabelSpec
 from condgan.nn.layers import Attention
 from condgan.recipe import catalog, text
-from condgan.run import load_model
 from condgan.sample import Model
 
 
