@@ -16,7 +16,7 @@ from condgan.nn import BACKBONES, GENERATORS, HEADS, Discriminator
 from condgan.objectives import OBJECTIVES, Objective, weighted_sum
 from condgan.recipe import Adam, Recipe
 from condgan.seeds import derive_seed
-from condgan.train import State, train
+from condgan.train import State, mixes_batch, train
 
 
 def device() -> torch.device:
@@ -27,13 +27,19 @@ def device() -> torch.device:
 def build_generator(recipe: Recipe, labels: LabelSpec) -> Generator:
     """The generator on the device, freshly initialized from the recipe's seed."""
     with _seeded(recipe, 0):
-        return _placed(_generator(recipe, labels))
+        return placed(_generator(recipe, labels))
+
+
+def empty_generator(recipe: Recipe, labels: LabelSpec) -> Generator:
+    """The generator without weights, on the meta device: to load them into."""
+    with torch.device("meta"):
+        return _generator(recipe, labels)
 
 
 def build_discriminator(recipe: Recipe, labels: LabelSpec) -> Discriminator:
     """The discriminator on the device, freshly initialized from the recipe's seed."""
     with _seeded(recipe, 1):
-        return _placed(_discriminator(recipe, labels))
+        return placed(_discriminator(recipe, labels))
 
 
 def build_objective(recipe: Recipe) -> Objective:
@@ -96,17 +102,20 @@ def estimate_memory(recipe: Recipe, labels: LabelSpec) -> Memory:
     with torch.device("meta"):
         generator, discriminator = _generator(recipe, labels), _discriminator(recipe, labels)
 
+        players = (
+            (objective.discriminator, False, schedule.joint),
+            (objective.generator, True, schedule.joint and mixes_batch(discriminator)),
+        )
+
         def activations(count: int) -> int:
             latent, images = torch.randn(count, generator.latent_dim), torch.zeros(count, *_shape(recipe))
             claimed = Labels(labels, torch.zeros(count, labels.width), torch.ones(count, len(labels.fields)) > 0)
             peaks = []
-            for terms, trains_generator in ((objective.discriminator, False), (objective.generator, True)):
+            for terms, trains_generator, joint in players:
                 with _saved_bytes(generator, discriminator) as saved:
                     with torch.set_grad_enabled(trains_generator):
                         fake = generator(latent, claimed)
-                    weighted_sum(
-                        terms, Step(generator, discriminator, images, claimed, fake, claimed, schedule.joint), 0
-                    )
+                    weighted_sum(terms, Step(generator, discriminator, images, claimed, fake, claimed, joint), 0)
                 peaks.append(sum(saved.values()))
             return max(peaks)
 
@@ -157,7 +166,8 @@ def _seeded(recipe: Recipe, network: int) -> Iterator[None]:
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def _placed(network: Network) -> Network:
+def placed(network: Network) -> Network:
+    """A network on the device, channels last in memory."""
     return network.to(device(), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from condgan.build import build_generator, device
+from condgan.build import device, empty_generator, placed
 from condgan.errors import UserError
 from condgan.files import new_directory
 from condgan.labels import Field, LabelSpec
@@ -82,9 +82,9 @@ def load_model(path: Path) -> Model:
     """The averaged generator of a whole checkpoint, ready to sample."""
     description = _described(path)
     spec = LabelSpec(tuple(Field(f["name"], tuple(f["values"]), f["exclusive"]) for f in description["labels"]))
-    generator = build_generator(from_tree(description["recipe"]), spec)
-    _load_weights(generator, path / "ema.safetensors")
-    return Model(generator.eval().requires_grad_(False), spec, description["images"])
+    generator = empty_generator(from_tree(description["recipe"]), spec)
+    _load_weights(generator, path / "ema.safetensors", assign=True)
+    return Model(placed(generator).eval().requires_grad_(False), spec, description["images"])
 
 
 def checkpoints(directory: Path) -> list[Path]:
@@ -159,9 +159,9 @@ def _require_same_architecture(path: Path, description: dict[str, Any], recipe: 
                 )
 
 
-def _load_weights(network: nn.Module, path: Path) -> None:
+def _load_weights(network: nn.Module, path: Path, assign: bool = False) -> None:
     try:
-        network.load_state_dict(load(path.read_bytes()))
+        network.load_state_dict(load(path.read_bytes()), assign=assign)
     except RuntimeError as error:
         detail = str(error).splitlines()[1 if len(str(error).splitlines()) > 1 else 0].strip()
         raise UserError(f"checkpoint file '{path}' is of another architecture: {detail}") from None

@@ -43,7 +43,7 @@ from condgan.metrics.conditional import score
 from condgan.metrics.features import Judge, Judged
 from condgan.nn.spectral import singular_values
 from condgan.recipe import Recipe, differences, dump, load
-from condgan.sample import progress_sheet
+from condgan.sample import progress_classes, progress_sheet
 from condgan.sheets import png, sheet
 from condgan.train import State, pretrain_classifier
 
@@ -319,10 +319,11 @@ def _singular_values(state: State) -> dict[str, float]:
 
 
 def _real_sheet(data: Dataset, rows: int = 10) -> Image.Image:
-    index = data.train.labels.index()
-    columns = [torch.nonzero(index == number).flatten() for number in range(len(data.spec.classes))]
+    """Real images in the columns of progress sheets."""
+    index, shown = data.train.labels.index(), progress_classes(data.spec)
+    columns = [torch.nonzero(index == number).flatten() for number in shown]
     chosen = torch.stack([column[torch.arange(rows) % len(column)] for column in columns], 1).flatten()
-    return sheet(data.train.images[chosen], data.spec.classes)
+    return sheet(data.train.images[chosen], [data.spec.classes[number] for number in shown])
 
 
 def _say(text: str) -> None:

@@ -109,9 +109,14 @@ def standing_statistics(generator: Generator, law: Law, spec: LabelSpec, batches
         norm.eval().momentum = momentum
 
 
+def progress_classes(spec: LabelSpec) -> list[int]:
+    """The classes that sheets of a run's progress show: all, or 40 spread evenly."""
+    return spread(len(spec.classes), at_most=40)
+
+
 def progress_sheet(generator: Generator, spec: LabelSpec, seed: int, rows: int = 10) -> Image.Image:
     """A column per class, of at most 40; a row shares its latent, and all sheets of a seed share all latents."""
-    shown = spread(len(spec.classes), at_most=40)
+    shown = progress_classes(spec)
     latents = draw_latents(seed, 0, rows, generator.latent_dim)
     labels = Labels.from_index(spec, torch.tensor(shown).repeat(rows))
     images = generate(generator, latents.repeat_interleave(len(shown), 0), labels)

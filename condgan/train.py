@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from condgan.ema import EMA
@@ -49,9 +50,12 @@ def train(
     An iteration is `d_steps` discriminator steps, each on a batch of its own, and `g_steps` generator steps. A step
     sums the gradients of `accumulate` equal parts of its batch. The labels of fakes are drawn from `prior`, such as the
     labels of the training images. Names: D/… and G/… for the two players' terms, plain for what is watched.
-    `carry_gradients`: a player's step adds the gradients of its steps before it in the iteration (TAC-GAN's code).
+    `joint`: real and fake images go through the discriminator as one batch; in the generator's step, which needs no
+    real ones, only where batch norms would see the difference. `carry_gradients`: a player's step adds the gradients of
+    its steps before it in the iteration (TAC-GAN's code).
     """
     generator, discriminator = state.generator, state.discriminator
+    both_for_generator = joint and mixes_batch(discriminator)
     while state.images < until:
         torch.manual_seed(derive_seed(state.seed, "iteration", 0, state.iteration))
         losses: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=prior.values.device))
@@ -78,7 +82,8 @@ def train(
         for _ in range(g_steps):
             inputs = _draw(generator, prior, len(batch.images), accumulate)
             for real, (latent, labels) in zip(batch.chunk(accumulate), inputs, strict=True):
-                step = Step(generator, discriminator, *real, generator(latent, labels), labels, joint)
+                fake = generator(latent, labels)
+                step = Step(generator, discriminator, *real, fake, labels, both_for_generator)
                 total, means = weighted_sum(objective.generator, step, state.iteration)
                 (total / accumulate).backward()
                 for name, mean in means.items():
@@ -91,6 +96,11 @@ def train(
         power_iterate(state.ema.module)
         state.iteration += 1
         yield dict(losses)
+
+
+def mixes_batch(network: nn.Module) -> bool:
+    """Whether what a network says of an image depends on the others in its batch."""
+    return any(isinstance(layer, _BatchNorm) for layer in network.modules())
 
 
 def pretrain_classifier(state: State, batches: Iterator[Batch], images: int) -> None:

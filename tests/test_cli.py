@@ -41,6 +41,19 @@ def test_a_dry_run_counts_and_writes_nothing(capsys: pytest.CaptureFixture[str])
     assert not list(Path().iterdir())
 
 
+def test_a_dry_run_of_a_large_recipe_needs_neither_data_nor_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    done = condgan(capsys, "train", "biggan-imagenet128", "--dry-run")
+    assert done.code == 0
+    assert "none given; counted for 1,000 classes" in done.out
+    assert "70,433,988" in done.out
+    assert "87,982,370" in done.out
+    # weights, gradients and two moments of both players, and the average, in float32
+    kept = (4 * (70_433_988 + 87_982_370) + 70_433_988) * 4 / 2**30
+    assert f"{kept:.1f} weights, gradients, optimizers and average" in done.out
+    assert "256 images at a time" in done.out
+    assert not list(Path().iterdir())
+
+
 def test_samples_are_files_by_class(capsys: pytest.CaptureFixture[str], run: Path) -> None:
     done = condgan(capsys, "sample", run, "--classes", "3, 7", "--per-class", 5, "--out", "images")
     assert done.code == 0

@@ -260,7 +260,7 @@ def layer_of(kind: str) -> nn.Module:
 def sigma(layer: nn.Module, weight: torch.Tensor) -> float:
     """The largest singular value of the matrix from inputs at a position to outputs."""
     rows = weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight
-    return float(torch.linalg.matrix_norm(rows.flatten(1), 2))
+    return torch.linalg.matrix_norm(rows.flatten(1), 2).item()
 
 
 @pytest.mark.parametrize("init", ["ortho", "normal", "xavier"])

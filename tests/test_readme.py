@@ -27,6 +27,7 @@ def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str], ph
         "recipes",
         "interpolate",
         "truncation",
+        "attention",
     }
     for command in commands:
         done = condgan(capsys, *command, *(TINY if command[0] == "train" else []))
@@ -34,6 +35,7 @@ def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str], ph
     assert len(list(Path("images").rglob("*.png"))) == 33
     assert len(list(Path("between-3-and-8").rglob("*.png"))) == 17
     assert {path.name for path in Path("curve").iterdir()} == {"truncation.csv", "truncation.png", "sheet.png"}
+    assert [path.name for path in Path("looks").iterdir()] == ["attention.8.png"]
     for block in blocks("python"):
         names: dict[str, object] = {}
         exec(block, names)

@@ -97,6 +97,17 @@ def test_resumed_is_uninterrupted_and_seeds_decide(capsys: pytest.CaptureFixture
         assert path.read_bytes() == (Path("again-images") / path.relative_to("whole-images")).read_bytes()
 
 
+def test_spectral_norms_and_twins_resume_too(capsys: pytest.CaptureFixture[str]) -> None:
+    twin = ["digits-biggan", "head.name=twin", "objective.name=tacgan", "schedule.d_steps=2", *TINY]
+    for out, *more in (("whole",), ("parts", "schedule.images=128"), ("parts",)):
+        assert condgan(capsys, "train", *twin, *more, "--out", out).code == 0
+    assert weights(Path("parts")) == weights(Path("whole"))
+    last = json.loads((Path("whole") / "log.jsonl").read_text().splitlines()[-1])
+    assert {"D/twin/fake", "G/twin/fake", "accuracy/twin", "coverage"} <= set(last)
+    assert last["singular/D/head.score/1"] > 0
+    assert any(name.startswith("singular/G/attention.8.query") for name in last)
+
+
 def test_a_finished_run_is_not_trained_again(capsys: pytest.CaptureFixture[str]) -> None:
     condgan(capsys, "train", *TINY)
     before = weights(Path("runs/digits-acgan"))

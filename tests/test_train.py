@@ -12,10 +12,10 @@ from torch import nn
 from condgan import build
 from condgan.data.sources import read
 from condgan.ema import EMA
-from condgan.interfaces import Batch, DiscriminatorOutput, Generator
+from condgan.interfaces import Batch, DiscriminatorOutput, Generator, Step
 from condgan.labels import Labels, LabelSpec
 from condgan.nn.spectral import spectral_norms
-from condgan.objectives import OBJECTIVES
+from condgan.objectives import OBJECTIVES, weighted_sum
 from condgan.recipe import Recipe, catalog, load
 from condgan.train import State, train
 
@@ -118,6 +118,51 @@ def test_accumulated_parts_are_the_whole_batch(parts: int, joint: bool) -> None:
 def test_one_pass_or_two_are_the_same_without_batch_norm() -> None:
     for a, b in zip(plain_run(joint=False)[0], plain_run(joint=True)[0], strict=True):
         assert a == pytest.approx(b, rel=1e-9)
+
+
+class Counting(PlainDiscriminator):
+    """Counts the images that it sees, with or without a batch norm that mixes them."""
+
+    def __init__(self, norm: bool) -> None:
+        super().__init__()
+        self.layers.append(nn.BatchNorm1d(3) if norm else nn.Identity())
+        self.seen: list[int] = []
+
+    def forward(self, images: torch.Tensor, labels: Labels) -> DiscriminatorOutput:
+        self.seen.append(len(images))
+        return super().forward(images, labels)
+
+
+@pytest.mark.parametrize(("norm", "seen"), [(True, [16, 16]), (False, [16, 8])])
+def test_the_generators_step_looks_at_real_images_only_where_they_matter(norm: bool, seen: list[int]) -> None:
+    state = plain_state()
+    state.discriminator = Counting(norm).double()
+    torch.set_default_dtype(torch.float64)
+    try:
+        next(train(state, OBJECTIVES["acgan"](), plain_batches(8), PRIOR, until=8, joint=True))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert state.discriminator.seen == seen
+
+
+def test_activations_are_estimated_as_they_are_kept() -> None:
+    """The estimate on the meta device against what a real step on the CPU keeps for its backward pass."""
+    recipe = load("digits-biggan", ["schedule.batch=8"])
+    data = read("digits", 16, 1)
+    state = build.build_state(recipe, data.spec)
+    with build._saved_bytes(state.generator, state.discriminator) as saved:
+        batch = next(build.stream(data.train, 8, 0))
+        with torch.no_grad():
+            fake = state.generator(torch.randn(8, 48), batch.labels)
+        step = Step(state.generator, state.discriminator, *batch, fake, batch.labels, joint=True)
+        weighted_sum(build.build_objective(recipe).discriminator, step, 0)
+    discriminators = sum(saved.values())
+    with build._saved_bytes(state.generator, state.discriminator) as saved:
+        fake = state.generator(torch.randn(8, 48), batch.labels)
+        step = Step(state.generator, state.discriminator, *batch, fake, batch.labels)
+        weighted_sum(build.build_objective(recipe).generator, step, 0)
+    estimate = build.estimate_memory(recipe, data.spec).activations
+    assert estimate == pytest.approx(max(discriminators, sum(saved.values())), rel=0.1)
 
 
 def test_steps_per_iteration_are_counted() -> None:

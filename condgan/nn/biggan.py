@@ -116,13 +116,13 @@ class BigGANDeepGenerator(Generator):
         channels = {r: width * m for r, m in generator_multiples(shape.height).items()}
         attend = attention_at(attention, {r: c for r, c in channels.items() if r > 4}, "generator", pooled=True)
         self.linear = nn.Linear(shared_dim + latent_dim, channels[4] * 16)
-        self.blocks, self.attention = nn.ModuleList(), nn.ModuleList()
+        self.blocks, self.attention = nn.ModuleList(), nn.ModuleDict()
         for resolution in list(channels)[1:]:
             fewer, more = channels[resolution // 2], channels[resolution]
             block = partial(DeepUpBlock, fewer, norm=norms)
             stage = [block(fewer, double=False) for _ in range(depth - 1)] + [block(more, double=True)]
             self.blocks.append(nn.ModuleList(stage))
-            self.attention.append(attend(resolution))
+            self.attention[str(resolution)] = attend(resolution)
         thinnest = channels[shape.height]
         self.image = image_layers(thinnest, shape.channels, plain(thinnest, True))
         initialize(self, init)
@@ -131,7 +131,7 @@ class BigGANDeepGenerator(Generator):
     def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b c h w"]:
         condition = torch.cat([self.label(labels.vector()), latent], 1)
         x = self.linear(condition).unflatten(1, (-1, 4, 4))
-        for stage, attend in zip(self.blocks, self.attention, strict=True):
+        for stage, attend in zip(self.blocks, self.attention.values(), strict=True):
             for block in stage:  # pyright: ignore[reportGeneralTypeIssues]
                 x = block(x, condition)
             x = attend(x)

@@ -208,10 +208,10 @@ class ResNetGenerator(Generator):
         channels = {r: width * m for r, m in generator_multiples(shape.height).items()}
         attend = attention_at(attention, {r: c for r, c in channels.items() if r > 4}, "generator", pooled=True)
         self.linear = nn.Linear(self.parts[0], channels[4] * 16)
-        self.blocks, self.attention = nn.ModuleList(), nn.ModuleList()
+        self.blocks, self.attention = nn.ModuleList(), nn.ModuleDict()
         for resolution in list(channels)[1:]:
             self.blocks.append(UpBlock(channels[resolution // 2], channels[resolution], norms))
-            self.attention.append(attend(resolution))
+            self.attention[str(resolution)] = attend(resolution)
         thinnest = channels[shape.height]
         self.image = image_layers(thinnest, shape.channels, plain(thinnest, True))
         initialize(self, init)
@@ -221,7 +221,7 @@ class ResNetGenerator(Generator):
         label = self.label(labels.vector())
         first, *parts = latent.split(self.parts, 1)
         x = self.linear(first).unflatten(1, (-1, 4, 4))
-        for i, (block, attend) in enumerate(zip(self.blocks, self.attention, strict=True)):
+        for i, (block, attend) in enumerate(zip(self.blocks, self.attention.values(), strict=True)):
             x = attend(block(x, torch.cat([label, parts[i]], 1)))
         return self.image(x)
 

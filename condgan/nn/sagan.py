@@ -71,13 +71,14 @@ class SAGANDCGANGenerator(Generator):
             if conditional
             else (lambda c: Unconditional(NORMS[norm](c, norm_eps, True)))
         )
-        self.convolutions, self.norms, self.attention = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.convolutions, self.norms = nn.ModuleList(), nn.ModuleList()
+        self.attention = nn.ModuleDict()
         entering = latent_dim
         for resolution, leaving in channels.items():
             stride, padding = (1, 0) if resolution == 4 else (2, 1)
             self.convolutions.append(nn.ConvTranspose2d(entering, leaving, 4, stride, padding))
             self.norms.append(make_norm(leaving))
-            self.attention.append(attend(resolution))
+            self.attention[str(resolution)] = attend(resolution)
             entering = leaving
         self.last = nn.ConvTranspose2d(entering, shape.channels, 4, 2, 1)
         initialize(self, init)
@@ -87,7 +88,7 @@ class SAGANDCGANGenerator(Generator):
 
     def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b c h w"]:
         x, vector = latent[..., None, None], labels.vector()
-        for convolution, norm, attend in zip(self.convolutions, self.norms, self.attention, strict=True):
+        for convolution, norm, attend in zip(self.convolutions, self.norms, self.attention.values(), strict=True):
             x = attend(torch.relu(norm(convolution(x), vector)))
         return torch.tanh(self.last(x))
 
@@ -113,11 +114,11 @@ class SAGANDCGANBackbone(Backbone):
         doublings(shape)
         channels = dict(reversed(channels_at(width, shape.height).items()))
         attend = attention_at(attention, channels, "backbone", pooled=False)
-        self.convolutions, self.attention = nn.ModuleList(), nn.ModuleList()
+        self.convolutions, self.attention = nn.ModuleList(), nn.ModuleDict()
         entering = shape.channels
         for resolution, leaving in channels.items():
             self.convolutions.append(nn.Sequential(nn.Conv2d(entering, leaving, 4, 2, 1), nn.LeakyReLU(0.1)))
-            self.attention.append(attend(resolution))
+            self.attention[str(resolution)] = attend(resolution)
             entering = leaving
         self.features = entering * 16
         initialize(self, init)
@@ -126,6 +127,6 @@ class SAGANDCGANBackbone(Backbone):
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         x = images
-        for convolution, attend in zip(self.convolutions, self.attention, strict=True):
+        for convolution, attend in zip(self.convolutions, self.attention.values(), strict=True):
             x = attend(convolution(x))
         return x.flatten(1)
