@@ -79,7 +79,7 @@ class SpectralNorm(nn.Module):
 
 def _apart(vector: Tensor, basis: Tensor) -> Tensor:
     """What of a vector is orthogonal to the rows of `basis`."""
-    return vector - (basis @ vector) @ basis
+    return vector - (basis @ vector) @ basis if len(basis) else vector
 
 
 def spectral_normalize(
