@@ -26,6 +26,7 @@ import torch
 from scipy.stats import wasserstein_distance
 from torch import Tensor
 
+from benchmarks.record import command
 from condgan.ema import EMA
 from condgan.environment import describe
 from condgan.interfaces import Batch, ImageShape
@@ -41,7 +42,7 @@ STDS = (1.0, 2.0, 3.0)
 PER_CLASS, STEPS, GENERATOR_EVERY = 128, {1: 20_000, 2: 40_000}, 10
 JUDGED = 10_000
 METHODS = {
-    "acgan": ("classifier", {}, ("acgan", {"class_on_fake": False})),
+    "acgan": ("classifier", {"init": None, "spectral_norm": None}, ("acgan", {"class_on_fake": False})),
     "tacgan": ("twin", {"init": None, "spectral_norm": None}, ("tacgan", {})),
     "projection": ("projection", {"init": None, "spectral_norm": None}, ("gan", {})),
 }
@@ -131,10 +132,8 @@ def record(out: Path, dimensions: int, distance: float, seeds: int, adversarial:
         for method in METHODS
     }
     out.mkdir(parents=True, exist_ok=True)
-    command = (
-        f"python -m benchmarks.mixture_of_gaussians --dimensions {dimensions} --distance {distance:g} --record OUT"
-    )
-    content = describe() | {"command": command, "threads": 1, "adversarial": adversarial, "summary": summary}
+    about = {"command": command("benchmarks.mixture_of_gaussians"), "threads": 1, "adversarial": adversarial}
+    content = describe() | about | {"summary": summary}
     (out / "record.json").write_text(json.dumps(content | {"runs": results}, indent=1) + "\n")
     fakes = {method: next(f for r, f in done if r["method"] == method) for method in METHODS}
     picture(out / "picture.png", fakes, dimensions, distance)

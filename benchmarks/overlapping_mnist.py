@@ -3,6 +3,8 @@
 The experiment of Gong et al. 2019, §4.2: group A is 5,000 ones and 5,000 zeros, group B 5,000 twos and 5,000 zeros, and
 the label is the group. A zero's group cannot be told, so AC-GAN's classifier term punishes zeros, and more so with its
 weight; TAC-GAN keeps the true shares, .5, .25 and .25. A digit classifier counts what 10,000 fakes show.
+Differs from the published settings (32 px, BigGAN's networks, hinge, batch 200, four discriminator steps, rates 2e-4,
+weights 0.5 to 3, up to 100,000 iterations): the networks, rates and loss of `digits-tacgan` at 16 px for both methods.
 
 `python -m benchmarks.overlapping_mnist --data mnist.zip --record OUT` runs both methods at weights 1 and 3 on three
 seeds and writes OUT/record.json, OUT/curves.png and a sheet per method and weight. Without --data torchvision
@@ -23,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.record import command
 from condgan.build import build_state, build_steps
 from condgan.data.sources import Split, read
 from condgan.environment import describe
@@ -51,8 +54,12 @@ def recipe_of(method: str, weight: float, seed: int, images: int, size: int) -> 
 def mnist(data: str | None, root: str, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Training images and digits, test images and digits, of the digits 0, 1 and 2."""
     if data is None:
-        data = exported(root)
+        with tempfile.TemporaryDirectory() as folder:
+            export(root, Path(folder))
+            return mnist(folder, root, size)
     both = read(data, size, 1)
+    if both.spec.classes[:3] != DIGITS.classes:
+        raise SystemExit(f"--data {data} given: expected classes named 0, 1, 2 and so on, found {both.spec.classes}")
     parts = []
     for split in (both.train, both.held_out):
         index = split.labels.index()
@@ -60,11 +67,10 @@ def mnist(data: str | None, root: str, size: int) -> tuple[Tensor, Tensor, Tenso
     return parts[0], parts[1], parts[2], parts[3]
 
 
-def exported(root: str) -> str:
-    """torchvision's MNIST as folders of images, downloaded to `root` if it is not there."""
+def export(root: str, folder: Path) -> None:
+    """torchvision's MNIST, downloaded to `root` if it is not there, as images in class folders."""
     from torchvision.datasets import MNIST
 
-    folder = Path(tempfile.mkdtemp())
     for split, train in (("train", True), ("test", False)):
         source = MNIST(root, train=train, download=True)
         for number in range(len(source)):
@@ -72,7 +78,6 @@ def exported(root: str) -> str:
             path = folder / split / str(digit) / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path)
-    return str(folder)
 
 
 def overlapping(images: Tensor, digits: Tensor) -> Split:
@@ -108,7 +113,8 @@ def run(
     state = build_state(recipe, GROUPS)
     start, points = time.monotonic(), []
     for _ in build_steps(recipe, state, data):
-        if state.images // every > (state.images - recipe.schedule.batch) // every:
+        done = state.images >= images
+        if done or state.images // every > (state.images - recipe.schedule.batch) // every:
             points.append({"images": state.images, **count(judge, state.ema.module, seed)})
     about = {"method": method, "weight": weight, "seed": seed, "seconds": round(time.monotonic() - start, 1)}
     groups = Labels.from_index(GROUPS, torch.arange(2).repeat_interleave(12).repeat(10))
@@ -118,7 +124,7 @@ def run(
 
 
 def record(out: Path, data: Split, judge: Judge, accuracy: float, given: argparse.Namespace) -> None:
-    """Both methods at both weights on every seed, two threads at a time on two cores."""
+    """Both methods at all weights on every seed, a process of one thread per core."""
     tasks = [(method, weight, seed) for seed in range(given.seeds) for weight in given.weights for method in METHODS]
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         futures = [pool.submit(run, data, judge, *task, given.images, given.every) for task in tasks]
@@ -134,7 +140,7 @@ def record(out: Path, data: Split, judge: Judge, accuracy: float, given: argpars
                 "least_purity": min(p for point in last for p in point["purity"]),
             }
     about = describe() | {
-        "command": f"python -m benchmarks.overlapping_mnist --size {given.size} --images {given.images} --record OUT",
+        "command": command("benchmarks.overlapping_mnist"),
         "threads": 1, "recipe": RECIPE, "size": given.size, "images": given.images, "judge_accuracy": accuracy,
         "truth": [0.5, 0.25, 0.25],
     }  # fmt: skip

@@ -4,11 +4,18 @@ The record holds the run's command, commit, hardware, recipe and metrics, and it
 """
 
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
 from condgan.recipe import as_tree, load
+
+
+def command(module: str) -> str:
+    """The command line of a benchmark, whatever the folders its paths lie in."""
+    words = (f"…/{Path(word).name}" if "/" in word else word for word in sys.argv[1:])
+    return shlex.join(["python", "-m", module, *words])
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from condgan.data.sources import Split
 from condgan.data.stream import stream
 from condgan.ema import EMA
+from condgan.errors import UserError
 from condgan.interfaces import Batch, Generator, ImageShape, Step
 from condgan.labels import Labels, LabelSpec
 from condgan.nn import BACKBONES, GENERATORS, HEADS, Discriminator
@@ -149,7 +150,13 @@ def _generator(recipe: Recipe, labels: LabelSpec) -> Generator:
 
 def _discriminator(recipe: Recipe, labels: LabelSpec) -> Discriminator:
     backbone = recipe.backbone.build(BACKBONES, _shape(recipe))
-    return Discriminator(backbone, recipe.head.build(HEADS, backbone.features, labels))
+    discriminator = Discriminator(backbone, recipe.head.build(HEADS, backbone.features, labels))
+    if (recipe.penalties.gradient_penalty or recipe.penalties.r1) and mixes_batch(discriminator):
+        raise UserError(
+            f"a gradient penalty given with backbone '{recipe.backbone.name}', whose batch norm mixes the images that "
+            "it is taken of one by one: choose another backbone, such as backbone.name=resnet"
+        )
+    return discriminator
 
 
 def _shape(recipe: Recipe) -> ImageShape:

@@ -194,10 +194,11 @@ def evaluate_command(
     directory: RunArgument,
     checkpoint: CheckpointOption = "best",
     seed: Annotated[int, typer.Option(help="Seed of the fakes.")] = 0,
+    standing: StandingOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Judge a run's fakes against held-out images, and write RUN/metrics.json."""
-    metrics = evaluate(directory, checkpoint, seed)
+    metrics = evaluate(directory, checkpoint, seed, standing=standing)
     typer.echo(json.dumps(metrics) if as_json else _table(metrics))
 
 

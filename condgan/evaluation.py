@@ -81,12 +81,21 @@ def find_checkpoint(directory: Path, which: str = "best") -> Path:
 
 
 def evaluate(
-    directory: str | Path, which: str = "best", seed: int = EVALUATION_SEED, data: Dataset | None = None
+    directory: str | Path,
+    which: str = "best",
+    seed: int = EVALUATION_SEED,
+    data: Dataset | None = None,
+    standing: int | None = None,
 ) -> dict[str, Any]:
-    """Judge as many fakes as there are held-out images, of the same classes; write metrics.json and sheet.png."""
+    """Judge as many fakes as there are held-out images, of the same classes; write metrics.json and sheet.png.
+
+    `standing`: batch norms know the standing statistics of so many batches.
+    """
     directory = Path(directory)
     path = find_checkpoint(directory, which)
     model = checkpoint.load_model(path)
+    if standing is not None:
+        model = model.with_standing_statistics(standing, seed)
     recipe = load(directory / "recipe.yaml")
     data = data or read_data(recipe, skip_bad_images=True)
     require_same_data(directory, data)
@@ -99,12 +108,16 @@ def evaluate(
         "reference": "held-out images; ceilings of fd_classifier, density and coverage: as many training images",
         "extractor": "classifier trained on the training images",
         "extractor_accuracy": agreement(bench.held_out),
-        "batch_norm": "running statistics",
+        "batch_norm": _batch_norm(standing),
         "seed": seed,
     }
     write(directory / "sheet.png", png(progress_sheet(model.generator, model.spec, recipe.seed)))
     write(directory / "metrics.json", json.dumps(metrics, indent=1).encode())
     return metrics
+
+
+def _batch_norm(standing: int | None) -> str:
+    return "running statistics" if standing is None else f"standing statistics of {standing} batches"
 
 
 def truncation_curve(
@@ -124,7 +137,8 @@ def truncation_curve(
     """
     directory, out = Path(directory), Path(out)
     what = "latent_scale" if scaled else "truncation"
-    laws: dict[float | None, Law] = {value: latent_law(**{what: value}) for value in sorted(at)} | {None: normal}
+    at = sorted(set(at))
+    laws: dict[float | None, Law] = {value: latent_law(**{what: value}) for value in at} | {None: normal}
     path = find_checkpoint(directory, which)
     model = checkpoint.load_model(path)
     data = read_data(load(directory / "recipe.yaml"), skip_bad_images=True)
@@ -141,7 +155,7 @@ def truncation_curve(
     about = {
         "checkpoint": path.name,
         "fakes": len(data.held_out),
-        "batch_norm": f"standing statistics of {standing} batches" if standing else "running statistics",
+        "batch_norm": _batch_norm(standing),
         "seed": seed,
     }
     fake, real = ([{name: pair[kind] for name, pair in one.items()} for one in metrics] for kind in ("fake", "real"))
@@ -155,7 +169,7 @@ def truncation_curve(
     *truncated, untruncated = fake
     label = what.replace("_", " ")
     plot = curves(
-        sorted(at),
+        at,
         {name: [one[name] for one in truncated] for name in untruncated},
         {f"no {label}": untruncated, "real images": real[0]},
         label,

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from condgan.errors import UserError, unknown
 from condgan.nn import BACKBONES, GENERATORS, HEADS
-from condgan.objectives import OBJECTIVES
+from condgan.objectives import OBJECTIVES, Regularizers
 from condgan.options import STRICT
 
 DEFAULT = "digits-acgan"
@@ -171,17 +171,26 @@ class Recipe:
                 f"schedule.batch {batch} given with schedule.accumulate {parts}: "
                 "the batch must divide into equal parts of two images or more"
             )
-        _require_head(f"objective '{self.objective.name}'", self.head.name, LABEL_HEADS.get(self.objective.name))
+        _require_head(f"objective '{self.objective.name}'", self.head.name, LABEL_HEADS[self.objective.name])
+        if self.objective.options["adversarial"] == "wasserstein" and not self.penalties.gradient_penalty:
+            raise UserError(
+                "objective.adversarial wasserstein given without a gradient penalty, which would diverge: "
+                "add objective.penalties.gradient_penalty=10, and spectral_norm=null to backbone and head"
+            )
         if self.schedule.init_classifier:
             _require_head("schedule.init_classifier", self.head.name, LABEL_HEADS["acgan"])
 
+    @property
+    def penalties(self) -> Regularizers:
+        return self.objective.options["penalties"]
 
-LABEL_HEADS = {"acgan": ("classifier", "twin"), "tacgan": ("twin",)}
-"""The heads that give an objective the logits it reads."""
+
+LABEL_HEADS = {"acgan": ("classifier", "twin"), "gan": ("projection", "plain"), "tacgan": ("twin",)}
+"""The heads whose outputs an objective reads."""
 
 
-def _require_head(what: str, head: str, wanted: tuple[str, ...] | None) -> None:
-    if wanted is not None and head not in wanted:
+def _require_head(what: str, head: str, wanted: tuple[str, ...]) -> None:
+    if head not in wanted:
         raise UserError(f"head '{head}' given with {what}: expected {' or '.join(wanted)}; set head.name={wanted[0]}")
 
 

@@ -161,9 +161,11 @@ def test_labels_matter_where_they_should(conditioning: str, differ: bool) -> Non
     assert bool((a - b).abs().max() > 1e-4) == differ
 
 
-def test_sagan64_is_conditional_on_request() -> None:
+@pytest.mark.parametrize("conditioning", ["own", "shared", "none"])
+def test_sagan64_is_conditional_on_request(conditioning: str) -> None:
     name, g, d = SAGAN
-    outputs(ImageShape(1, 32, 32), name, g | {"conditional": True, "spectral_attention": True}, d, "projection")
+    g = g | {"conditioning": conditioning, "spectral_attention": True, "init": None}
+    outputs(ImageShape(1, 32, 32), name, g, d | {"init": None}, "projection")
 
 
 @pytest.mark.parametrize(
@@ -246,6 +248,16 @@ def test_attention_is_the_paper(pooled: bool) -> None:
     maps = attention.maps(x)
     assert torch.allclose(maps.flatten(2), weights.flatten(1, 2), atol=1e-6)
     assert torch.allclose(maps.sum((2, 3)), torch.ones(2, 64))
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_full_attention_keeps_no_weight_per_pair_of_positions(memory: torch.memory_format) -> None:
+    """A public SAGAN kept 1024² numbers an image, at 32 × 32, for the backward pass."""
+    attention, kept = Attention(64, pooled=False).to(memory_format=memory), []
+    x = torch.randn(1, 64, 32, 32, requires_grad=True).to(memory_format=memory)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        attention(x)
+    assert max(kept) < 1024 * 1024 / 4
 
 
 def layer_of(kind: str) -> nn.Module:

@@ -5,6 +5,7 @@ from torch import nn
 
 from condgan.interfaces import DiscriminatorOutput, LabelWeights, Step
 from condgan.labels import Field, Labels, LabelSpec
+from condgan.nn.spectral import Spectral, spectral_normalize
 from condgan.objectives import ADVERSARIAL, OBJECTIVES, Objective, Regularizers, Term, weighted_sum
 from condgan.objectives.conditioning import multi_hinge
 from condgan.objectives.regularizers import gradient_penalty, orthogonal, r1
@@ -264,6 +265,21 @@ def test_orthogonal_penalty_has_its_true_gradient_and_spares_the_labels() -> Non
         assert torch.allclose(layer.weight.grad.flatten(1), expected)
         assert layer.bias.grad is None
     assert network["labels"].weight.grad is None
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("tall", [False, True])
+def test_orthogonal_penalty_has_a_row_per_output_whatever_the_shape(tall: bool, normalized: bool) -> None:
+    sizes = (2, 40) if tall else (20, 3)
+    for layer in (nn.Linear(*sizes), nn.Conv2d(*sizes, 3), nn.ConvTranspose2d(*sizes, 3)):
+        network = nn.Sequential(layer).double()
+        weight = layer.weight.detach()
+        rows = (weight.transpose(0, 1) if isinstance(layer, nn.ConvTranspose2d) else weight).flatten(1)
+        if normalized:
+            spectral_normalize(network, Spectral())
+        gram = rows @ rows.T
+        expected = (gram * (1 - torch.eye(len(gram)))).square().sum().item()
+        assert orthogonal(network).item() == pytest.approx(expected)
 
 
 def test_the_sum_weighs_terms_and_leaves_lazy_ones_out() -> None:

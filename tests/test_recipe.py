@@ -91,6 +91,8 @@ def test_differences_name_what_changed() -> None:
         ("generator=acgan", "expected a mapping with the key 'name'"),
         ("head.name=projection", "head 'projection' given with objective 'acgan': expected classifier or twin"),
         ("objective.name=tacgan", "head 'classifier' given with objective 'tacgan': expected twin; set head.name=twin"),
+        ("objective.name=gan", "head 'classifier' given with objective 'gan': expected projection or plain"),
+        ("objective.adversarial=wasserstein", "add objective.penalties.gradient_penalty=10"),
         ("objective.penalties.r1=-1", "option objective.penalties: -1 given, expected greater than or equal to 0"),
         ("objective.penalties.r2=1", "unknown option 'objective.penalties.r2': did you mean 'objective.penalties.r1'?"),
         ("schedule.best_by=fid", "option schedule.best_by: 'fid' given, expected 'fd_classifier'"),

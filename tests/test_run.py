@@ -98,7 +98,14 @@ def test_resumed_is_uninterrupted_and_seeds_decide(capsys: pytest.CaptureFixture
 
 
 def test_spectral_norms_and_twins_resume_too(capsys: pytest.CaptureFixture[str]) -> None:
-    twin = ["digits-biggan", "head.name=twin", "objective.name=tacgan", "schedule.d_steps=2", *TINY, "schedule.save=160"]
+    twin = [
+        "digits-biggan",
+        "head.name=twin",
+        "objective.name=tacgan",
+        "schedule.d_steps=2",
+        *TINY,
+        "schedule.save=160",
+    ]
     for out, *more in (("whole",), ("parts", "schedule.images=128"), ("parts",)):
         assert condgan(capsys, "train", *twin, *more, "--out", out).code == 0
     assert weights(Path("parts")) == weights(Path("whole"))

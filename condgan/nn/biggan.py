@@ -36,7 +36,7 @@ class DeepUpBlock(nn.Module):
 
     def __init__(self, fewer: int, more: int, norm: NormMaker, *, double: bool) -> None:
         super().__init__()
-        hidden = fewer // BOTTLENECK
+        hidden = max(1, fewer // BOTTLENECK)
         self.norms = nn.ModuleList([norm(fewer), norm(hidden), norm(hidden), norm(hidden)])
         self.convolutions = nn.ModuleList(
             [
@@ -65,7 +65,7 @@ class DeepDownBlock(nn.Module):
 
     def __init__(self, entering: int, leaving: int, *, halve: bool) -> None:
         super().__init__()
-        hidden = leaving // BOTTLENECK
+        hidden = max(1, leaving // BOTTLENECK)
         self.layers = nn.Sequential(
             nn.ReLU(), nn.Conv2d(entering, hidden, 1),
             nn.ReLU(), nn.Conv2d(hidden, hidden, 3, padding=1),
@@ -101,7 +101,7 @@ class BigGANDeepGenerator(Generator):
         attention: Resolutions = (),
         norm: NormKind = "batch",
         norm_eps: PositiveFloat = 1e-5,
-        init: InitKind = "ortho",
+        init: InitKind | None = "ortho",
         spectral_norm: Spectral | None = Spectral(),
     ) -> None:
         super().__init__()
@@ -148,7 +148,7 @@ class BigGANDeepBackbone(Backbone):
         width: PositiveInt = 128,
         depth: PositiveInt = 2,
         attention: Resolutions = (),
-        init: InitKind = "ortho",
+        init: InitKind | None = "ortho",
         spectral_norm: Spectral | None = Spectral(),
     ) -> None:
         super().__init__()

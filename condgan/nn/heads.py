@@ -17,8 +17,8 @@ class PlainHead(Head):
         features: int,
         labels: LabelSpec,
         *,
-        init: InitKind | None = None,
-        spectral_norm: Spectral | None = None,
+        init: InitKind | None = "ortho",
+        spectral_norm: Spectral | None = Spectral(),
     ) -> None:
         super().__init__()
         self.score = nn.Linear(features, 1)
@@ -63,8 +63,8 @@ class ClassifierHead(Head):
         features: int,
         labels: LabelSpec,
         *,
-        init: InitKind | None = None,
-        spectral_norm: Spectral | None = None,
+        init: InitKind | None = "ortho",
+        spectral_norm: Spectral | None = Spectral(),
     ) -> None:
         super().__init__()
         self.score = nn.Linear(features, 1)
@@ -99,9 +99,8 @@ class TwinHead(Head):
 
 
 def _finish(head: Head, init: InitKind | None, spectral_norm: Spectral | None) -> None:
-    """Initialize, unless torch's default is wanted, and normalize."""
-    if init is not None:
-        initialize(head, init)
+    """Initialize and normalize, the label's embedding too."""
+    initialize(head, init)
     spectral_normalize(head, spectral_norm, embeddings=True)
 
 

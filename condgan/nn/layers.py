@@ -128,8 +128,10 @@ class Attention(nn.Module):
     def attend(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e h w"]:
         """Each position's mean of the values, weighted by its attention."""
         query, key = self._positions(self.query(x)), self._positions(self.pool(self.key(x)))
-        value = self._positions(self.pool(self.value(x)))
-        attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        value = self._positions(self.pool(self.value(x))).contiguous()
+        # kernels that keep no n × k weights want equally many channels: zeros change no product
+        missing = (0, value.shape[2] - query.shape[2])
+        attended = F.scaled_dot_product_attention(F.pad(query, missing), F.pad(key, missing), value, scale=1.0)
         return attended.transpose(1, 2).unflatten(2, x.shape[2:])
 
     def maps(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n i j"]:
@@ -166,8 +168,13 @@ INITS: dict[str, Callable[[Tensor], object]] = {
 }
 
 
-def initialize(network: nn.Module, kind: InitKind) -> None:
-    """Draw the weights of convolutions, linear layers and label embeddings anew, and set biases to 0."""
+def initialize(network: nn.Module, kind: InitKind | None) -> None:
+    """Draw the weights of convolutions, linear layers and label embeddings anew, and set biases to 0.
+
+    None: leave torch's own.
+    """
+    if kind is None:
+        return
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | LabelEmbedding):
             INITS[kind](layer.weight)

@@ -85,7 +85,7 @@ class Label(nn.Module):
                 "a table of the label cannot depend on the latent; set generator.conditioning=shared"
             )
         return lambda channels: Conditional(
-            norm(channels, False), LabelEmbedding(self.labels, channels), LabelEmbedding(self.labels, channels)
+            norm(channels, False), *(LabelEmbedding(self.labels, channels, std=0.02) for _ in ("gain", "bias"))
         )
 
     def forward(self, vector: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:
@@ -192,7 +192,7 @@ class ResNetGenerator(Generator):
         attention: Resolutions = (),
         norm: NormKind = "batch",
         norm_eps: PositiveFloat = 1e-5,
-        init: InitKind = "ortho",
+        init: InitKind | None = "ortho",
         spectral_norm: Spectral | None = Spectral(),
     ) -> None:
         super().__init__()
@@ -240,7 +240,9 @@ def _parts(latent_dim: int, blocks: int, hierarchical: bool) -> list[int]:
 
 
 class ResNetBackbone(Backbone):
-    """A block per halving down to 4 × 4, and one that keeps it; ReLU and the sum over positions.
+    """A block per halving down to 4 × 4, and one that keeps it (at 32 px and below: down to 8 × 8, and two that do).
+
+    ReLU and the sum over positions follow.
 
     `thin`: blocks are as wide inside as the channels that enter, as in SN-GAN, else as those that leave. `attention`:
     the resolutions, as they leave a block, at which self-attention follows the first block that reaches them.
@@ -253,7 +255,7 @@ class ResNetBackbone(Backbone):
         width: PositiveInt = 64,
         thin: bool = False,
         attention: Resolutions = (),
-        init: InitKind = "ortho",
+        init: InitKind | None = "ortho",
         spectral_norm: Spectral | None = Spectral(),
     ) -> None:
         super().__init__()

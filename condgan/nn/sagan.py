@@ -3,7 +3,6 @@
 The paper's SAGAN (Zhang et al. 2019) is an option of `condgan.nn.resnet`.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -13,17 +12,8 @@ from torch import Tensor, nn
 
 from condgan.interfaces import Backbone, Generator, ImageShape
 from condgan.labels import Labels, LabelSpec
-from condgan.nn.layers import (
-    NORMS,
-    Conditional,
-    InitKind,
-    LabelEmbedding,
-    NormKind,
-    Unconditional,
-    attention_at,
-    initialize,
-)
-from condgan.nn.resnet import Resolutions, doublings
+from condgan.nn.layers import NORMS, InitKind, NormKind, attention_at, initialize
+from condgan.nn.resnet import LABELS, Resolutions, doublings
 from condgan.nn.spectral import Spectral, spectral_normalize
 
 
@@ -35,8 +25,8 @@ def channels_at(width: int, size: int) -> dict[int, int]:
 class SAGANDCGANGenerator(Generator):
     """Transposed 4×4 convolutions with norm and ReLU from the latent to the image, spectrally normalized but the last.
 
-    `attention`: resolutions at which full self-attention follows. `conditional`: gains and biases of the norms are the
-    label's own (the public code has none). `spectral_attention`: normalize the attention's convolutions and the last
+    `attention`: resolutions at which full self-attention follows. `conditioning` as in `ResNetGenerator` (`none` in the
+    public code). `spectral_attention`: normalize the attention's convolutions and the last
     one, too. `spectral_rows`: the axis of a weight whose singular value counts; `in` is the public code's fault, which
     normalizes a matrix that no layer applies.
     """
@@ -48,11 +38,12 @@ class SAGANDCGANGenerator(Generator):
         *,
         width: PositiveInt = 64,
         latent_dim: PositiveInt = 128,
-        conditional: bool = False,
+        conditioning: Literal["own", "shared", "none"] = "own",
+        shared_dim: PositiveInt = 128,
         attention: Resolutions = (),
         norm: NormKind = "batch",
         norm_eps: PositiveFloat = 1e-5,
-        init: InitKind = "normal",
+        init: InitKind | None = "normal",
         spectral_norm: Spectral | None = Spectral(),
         spectral_attention: bool = False,
         spectral_rows: Literal["out", "in"] = "out",
@@ -62,22 +53,15 @@ class SAGANDCGANGenerator(Generator):
         self.latent_dim = latent_dim
         channels = channels_at(width, shape.height)
         attend = attention_at(attention, channels, "generator", pooled=False)
-        make_norm: Callable[[int], nn.Module] = (
-            (
-                lambda c: Conditional(
-                    NORMS[norm](c, norm_eps, False), LabelEmbedding(labels, c), LabelEmbedding(labels, c)
-                )
-            )
-            if conditional
-            else (lambda c: Unconditional(NORMS[norm](c, norm_eps, True)))
-        )
+        self.label = LABELS[conditioning](labels, shared_dim)
+        norms = self.label.norms(lambda c, affine: NORMS[norm](c, norm_eps, affine), self.label.features)
         self.convolutions, self.norms = nn.ModuleList(), nn.ModuleList()
         self.attention = nn.ModuleDict()
         entering = latent_dim
         for resolution, leaving in channels.items():
             stride, padding = (1, 0) if resolution == 4 else (2, 1)
             self.convolutions.append(nn.ConvTranspose2d(entering, leaving, 4, stride, padding))
-            self.norms.append(make_norm(leaving))
+            self.norms.append(norms(leaving))
             self.attention[str(resolution)] = attend(resolution)
             entering = leaving
         self.last = nn.ConvTranspose2d(entering, shape.channels, 4, 2, 1)
@@ -87,9 +71,9 @@ class SAGANDCGANGenerator(Generator):
             spectral_normalize(part, spectral_norm, transposed_rows=rows)
 
     def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b c h w"]:
-        x, vector = latent[..., None, None], labels.vector()
+        x, label = latent[..., None, None], self.label(labels.vector())
         for convolution, norm, attend in zip(self.convolutions, self.norms, self.attention.values(), strict=True):
-            x = attend(torch.relu(norm(convolution(x), vector)))
+            x = attend(torch.relu(norm(convolution(x), label)))
         return torch.tanh(self.last(x))
 
 
@@ -106,7 +90,7 @@ class SAGANDCGANBackbone(Backbone):
         *,
         width: PositiveInt = 64,
         attention: Resolutions = (),
-        init: InitKind = "normal",
+        init: InitKind | None = "normal",
         spectral_norm: Spectral | None = Spectral(),
         spectral_attention: bool = False,
     ) -> None:

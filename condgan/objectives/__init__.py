@@ -5,12 +5,11 @@ from pydantic import NonNegativeFloat
 from condgan.objectives.adversarial import ADVERSARIAL, AdversarialKind
 from condgan.objectives.base import Loss, Objective, Term, on_fake, on_real, weighted_sum
 from condgan.objectives.conditioning import (
+    ACCURACY,
     CLASSIFICATION,
+    CROSS_ENTROPY,
+    SOFTMAX_CROSS_ENTROPY,
     ClassificationKind,
-    accuracy,
-    classify,
-    classify_softmax,
-    twin_accuracy,
 )
 from condgan.objectives.regularizers import Regularizers
 
@@ -41,14 +40,14 @@ def acgan(
     `softmax_before_cross_entropy` and the adversarial loss `non-saturating-sigmoid` are the MNIST tutorial's faults.
     """
     adv = ADVERSARIAL[adversarial]
-    label = classify_softmax if softmax_before_cross_entropy else classify
+    label = (SOFTMAX_CROSS_ENTROPY if softmax_before_cross_entropy else CROSS_ENTROPY).classifier
     discriminator = {"adv": Term(adv.discriminator), "class/real": Term(on_real(label), weight)}
     if class_on_fake:
         discriminator["class/fake"] = Term(on_fake(label), weight)
     return Objective(
         discriminator=discriminator | penalties.discriminator(),
         generator={"adv": Term(adv.generator), "class/fake": Term(on_fake(label), weight)} | penalties.generator(),
-        watched={"accuracy/real": on_real(accuracy), "accuracy/fake": on_fake(accuracy)},
+        watched={"accuracy/real": on_real(ACCURACY.classifier), "accuracy/fake": on_fake(ACCURACY.classifier)},
     )
 
 
@@ -64,24 +63,24 @@ def tacgan(
     The generator's two label terms together are KL(Q(y|x) ‖ P(y|x)) (eq. 8), where AC-GAN's one also drives images
     away from where classes overlap.
     """
-    adv, label = ADVERSARIAL[adversarial], CLASSIFICATION[classification]
+    adv, (of_discriminator, of_generator) = ADVERSARIAL[adversarial], CLASSIFICATION[classification]
     return Objective(
         discriminator={
             "adv": Term(adv.discriminator),
-            "class/real": Term(on_real(label.discriminator), weight),
-            "twin/fake": Term(on_fake(label.discriminator_twin), weight),
+            "class/real": Term(on_real(of_discriminator.classifier), weight),
+            "twin/fake": Term(on_fake(of_discriminator.twin), weight),
         }
         | penalties.discriminator(),
         generator={
             "adv": Term(adv.generator),
-            "class/fake": Term(on_fake(label.generator), weight),
-            "twin/fake": Term(on_fake(label.generator_twin), -weight),
+            "class/fake": Term(on_fake(of_generator.classifier), weight),
+            "twin/fake": Term(on_fake(of_generator.twin), -weight),
         }
         | penalties.generator(),
         watched={
-            "accuracy/real": on_real(accuracy),
-            "accuracy/fake": on_fake(accuracy),
-            "accuracy/twin": on_fake(twin_accuracy),
+            "accuracy/real": on_real(ACCURACY.classifier),
+            "accuracy/fake": on_fake(ACCURACY.classifier),
+            "accuracy/twin": on_fake(ACCURACY.twin),
         },
     )
 

@@ -1,5 +1,7 @@
 """Whether an image shows what its label says: losses of label logits."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -10,51 +12,6 @@ from torch import Tensor
 from condgan.interfaces import DiscriminatorOutput
 from condgan.labels import Labels
 from condgan.objectives.base import Judgement
-
-
-def classify(output: DiscriminatorOutput, labels: Labels) -> Float[Tensor, " b"]:
-    """Cross-entropy of the auxiliary classifier: −log P(C = c | x) (Odena et al. 2017, eq. 3)."""
-    assert output.logits is not None, "the head gives no label logits"
-    return labels.cross_entropy(output.logits)
-
-
-def classify_softmax(output: DiscriminatorOutput, labels: Labels) -> Float[Tensor, " b"]:
-    """Cross-entropy that takes probabilities for logits (the AC-GAN tutorial's fault).
-
-    With 10 classes it is confined to [1.461, 2.461], and its gradient fades as the classifier grows sure.
-    """
-    assert output.logits is not None, "the head gives no label logits"
-    return labels.cross_entropy(output.logits.softmax(1))
-
-
-def classify_twin(output: DiscriminatorOutput, labels: Labels) -> Float[Tensor, " b"]:
-    """Cross-entropy of the twin classifier (Gong et al. 2019, eq. 6)."""
-    assert output.twin is not None, "the head has no twin classifier"
-    return labels.cross_entropy(output.twin)
-
-
-def hinge(output: DiscriminatorOutput, labels: Labels) -> Float[Tensor, " b"]:
-    """Multi-class hinge of the classifier: mean over classes j of max(0, 1 − s_y + s_j)."""
-    assert output.logits is not None, "the head gives no label logits"
-    return multi_hinge(output.logits, labels, clamp=True)
-
-
-def hinge_twin(output: DiscriminatorOutput, labels: Labels) -> Float[Tensor, " b"]:
-    """Multi-class hinge of the twin classifier."""
-    assert output.twin is not None, "the head has no twin classifier"
-    return multi_hinge(output.twin, labels, clamp=True)
-
-
-def margin(output: DiscriminatorOutput, labels: Labels) -> Float[Tensor, " b"]:
-    """Multi-class hinge of the classifier without its clamp, for the generator."""
-    assert output.logits is not None, "the head gives no label logits"
-    return multi_hinge(output.logits, labels, clamp=False)
-
-
-def margin_twin(output: DiscriminatorOutput, labels: Labels) -> Float[Tensor, " b"]:
-    """Multi-class hinge of the twin classifier without its clamp."""
-    assert output.twin is not None, "the head has no twin classifier"
-    return multi_hinge(output.twin, labels, clamp=False)
 
 
 def multi_hinge(logits: Float[Tensor, "b k"], labels: Labels, *, clamp: bool) -> Float[Tensor, " b"]:
@@ -75,29 +32,49 @@ def multi_hinge(logits: Float[Tensor, "b k"], labels: Labels, *, clamp: bool) ->
     return loss
 
 
-class Classification(NamedTuple):
-    """A label loss: the discriminator's and the generator's, of the classifier and of its twin."""
+def _of(part: Literal["logits", "twin"], judgement: Callable[[Tensor, Labels], Tensor]) -> Judgement:
+    """A judgement of the classifier's logits, or of its twin's."""
 
-    discriminator: Judgement
-    discriminator_twin: Judgement
-    generator: Judgement
-    generator_twin: Judgement
+    def of_output(output: DiscriminatorOutput, labels: Labels) -> Float[Tensor, " b"]:
+        logits = getattr(output, part)
+        assert logits is not None, f"the head gives no {part}"
+        return judgement(logits, labels)
 
+    return of_output
+
+
+def _cross_entropy(logits: Tensor, labels: Labels) -> Tensor:
+    """−log P(C = c | x) (Odena et al. 2017, eq. 3; for the twin Gong et al. 2019, eq. 6)."""
+    return labels.cross_entropy(logits)
+
+
+def _softmax_cross_entropy(logits: Tensor, labels: Labels) -> Tensor:
+    """Cross-entropy that takes probabilities for logits (the AC-GAN tutorial's fault).
+
+    With 10 classes it is confined to [1.461, 2.461], and its gradient fades as the classifier grows sure.
+    """
+    return labels.cross_entropy(logits.softmax(1))
+
+
+def _accuracy(logits: Tensor, labels: Labels) -> Tensor:
+    return labels.accuracy(logits)
+
+
+class LabelLoss(NamedTuple):
+    """A loss of the label that an image claims, by the classifier and by its twin."""
+
+    classifier: Judgement
+    twin: Judgement
+
+
+def _both(judgement: Callable[[Tensor, Labels], Tensor]) -> LabelLoss:
+    return LabelLoss(_of("logits", judgement), _of("twin", judgement))
+
+
+CROSS_ENTROPY, SOFTMAX_CROSS_ENTROPY = _both(_cross_entropy), _both(_softmax_cross_entropy)
+HINGE, MARGIN = _both(partial(multi_hinge, clamp=True)), _both(partial(multi_hinge, clamp=False))
+ACCURACY = _both(_accuracy)
 
 ClassificationKind = Literal["cross-entropy", "multi-hinge"]
-CLASSIFICATION = {
-    "cross-entropy": Classification(classify, classify_twin, classify, classify_twin),
-    "multi-hinge": Classification(hinge, hinge_twin, margin, margin_twin),
-}
-
-
-def accuracy(output: DiscriminatorOutput, labels: Labels) -> Float[Tensor, " b"]:
-    """Whether the auxiliary classifier is right."""
-    assert output.logits is not None, "the head gives no label logits"
-    return labels.accuracy(output.logits)
-
-
-def twin_accuracy(output: DiscriminatorOutput, labels: Labels) -> Float[Tensor, " b"]:
-    """Whether the twin classifier is right."""
-    assert output.twin is not None, "the head has no twin classifier"
-    return labels.accuracy(output.twin)
+CLASSIFICATION = {"cross-entropy": (CROSS_ENTROPY, CROSS_ENTROPY), "multi-hinge": (HINGE, MARGIN)}
+"""The discriminator's and the generator's label loss."""

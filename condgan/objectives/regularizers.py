@@ -1,11 +1,14 @@
 """Penalties on a discriminator's gradient and on weights."""
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from pydantic import NonNegativeFloat
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrize
 
 from condgan.interfaces import LabelWeights, Step
 from condgan.labels import Labels
@@ -75,10 +78,24 @@ def orthogonal(network: nn.Module) -> Float[Tensor, ""]:
 
     The rows of W are a layer's outputs; where weights are spectrally normalized, those before the division count.
     """
-    of_labels = {id(p) for m in network.modules() if isinstance(m, LabelWeights) for p in m.parameters()}
-    weights = [p.flatten(1) for p in network.parameters() if p.ndim > 1 and id(p) not in of_labels]
-    total = torch.zeros((), device=weights[0].device)
-    for weight in weights:
-        gram = weight @ weight.T
-        total = total + (gram - gram.diag().diag()).square().sum()
-    return total
+    return torch.stack([_off_diagonal(weight) for weight in _matrices(network)]).sum()
+
+
+def _matrices(network: nn.Module) -> Iterator[Tensor]:
+    """The weights that are penalized, a row per output."""
+    for module in network.modules():
+        weight = getattr(module, "weight", None)
+        if parametrize.is_parametrized(module, "weight"):
+            weight = module.parametrizations.weight.original  # pyright: ignore
+        if not isinstance(weight, nn.Parameter) or weight.ndim < 2 or isinstance(module, LabelWeights):
+            continue
+        yield (weight.transpose(0, 1) if isinstance(module, nn.ConvTranspose2d) else weight).flatten(1)
+
+
+def _off_diagonal(matrix: Tensor) -> Tensor:
+    """|W Wᵀ ⊙ (1 − I)|², where W is tall through |Wᵀ W|² = |W Wᵀ|², which is smaller."""
+    rows, columns = matrix.shape
+    if rows <= columns:
+        gram = matrix @ matrix.T
+        return (gram - gram.diag().diag()).square().sum()
+    return (matrix.T @ matrix).square().sum() - matrix.square().sum(1).square().sum()
