@@ -321,10 +321,15 @@ def _dry_run(recipe: recipes.Recipe, directory: Path, skip_bad_images: bool) -> 
     typer.echo(f"data           {about}")
     typer.echo(f"generator      {generator:,} parameters\ndiscriminator  {discriminator:,} parameters")
     typer.echo(
-        f"memory         about {sum(memory) / 2**30:,.1f} GiB: {memory.kept / 2**30:,.1f} weights, gradients, "
-        f"optimizers and average, {memory.activations / 2**30:,.1f} activations of {part:,} images at a time"
+        f"memory         about {_size(sum(memory))}: {_size(memory.kept)} of weights, gradients, optimizers and "
+        f"average, {_size(memory.activations)} of activations for {part:,} images at a time"
     )
     typer.echo(f"run directory  {directory}")
+
+
+def _size(count: int) -> str:
+    """Bytes, for people."""
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
 
 
 def _table(metrics: dict[str, Any]) -> str:

@@ -49,8 +49,8 @@ def test_a_dry_run_of_a_large_recipe_needs_neither_data_nor_memory(capsys: pytes
     assert "87,982,370" in done.out
     # weights, gradients and two moments of both players, and the average, in float32
     kept = (4 * (70_433_988 + 87_982_370) + 70_433_988) * 4 / 2**30
-    assert f"{kept:.1f} weights, gradients, optimizers and average" in done.out
-    assert "256 images at a time" in done.out
+    assert f"{kept:.1f} GiB of weights, gradients, optimizers and average" in done.out
+    assert "for 256 images at a time" in done.out
     assert not list(Path().iterdir())
 
 
