@@ -152,7 +152,7 @@ def _require_same_architecture(path: Path, description: dict[str, Any], recipe: 
     for section in ("data", "generator", "backbone", "head"):
         then = before[section]
         for key, value in now[section].items():
-            if key != "source" and then.get(key) != value:
+            if key not in ("source", "classes") and then.get(key) != value:
                 raise UserError(
                     f"checkpoint '{path}' is of another architecture: {section}.{key} was {then.get(key)} there, "
                     f"the run's recipe.yaml says {value}; restore it there, or start over with --fresh"

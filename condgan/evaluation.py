@@ -42,7 +42,13 @@ def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
             "give --data PATH, a folder of class folders or a zip of one"
         )
     count_parameters(recipe, LabelSpec.of_classes(["a", "b"]))  # refuses a size before anything is read
-    return read(recipe.data.source, recipe.data.size, recipe.data.channels, skip_bad_images)
+    data = read(recipe.data.source, recipe.data.size, recipe.data.channels, skip_bad_images)
+    if len(data.spec.classes) < 2 and recipe.conditional:
+        raise UserError(
+            f"data '{recipe.data.source}' has one class only, '{data.spec.classes[0]}': a class-conditional model "
+            "needs two or more; for one without labels set objective.name=gan and head.name=plain"
+        )
+    return data
 
 
 def load_model(directory: str | Path, which: str = "best") -> Model:
@@ -106,7 +112,7 @@ def evaluate(
         "fakes": len(data.held_out),
         "real": len(data.held_out),
         "reference": "held-out images; ceilings of fd_classifier, density and coverage: as many training images",
-        "extractor": "classifier trained on the training images",
+        "extractor": "classifier trained on the training images" if len(model.classes) > 1 else "untrained network",
         "extractor_accuracy": agreement(bench.held_out),
         "batch_norm": _batch_norm(standing),
         "seed": seed,

@@ -181,6 +181,11 @@ class Recipe:
             _require_head("schedule.init_classifier", self.head.name, LABEL_HEADS["acgan"])
 
     @property
+    def conditional(self) -> bool:
+        """Whether the discriminator looks at labels."""
+        return self.head.name != "plain"
+
+    @property
     def penalties(self) -> Regularizers:
         return self.objective.options["penalties"]
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,6 +40,16 @@ def test_a_dry_run_counts_and_writes_nothing(capsys: pytest.CaptureFixture[str])
     assert "103,243" in done.out
     assert "lr: 0.0001" in done.out
     assert not list(Path().iterdir())
+
+
+def test_one_class_trains_without_labels(capsys: pytest.CaptureFixture[str], photos: Path) -> None:
+    shutil.copytree(photos / "apple", "one/apple")
+    arguments = ["train", "sagan-celeba64", "--data", "one", "--out", "faces", "generator.width=4", "backbone.width=4"]
+    schedule = {"batch": 4, "images": 16, "save": 8, "sample": 8, "log": 8}
+    done = condgan(capsys, *arguments, "data.size=16", "generator.attention=[4]", "backbone.attention=[4]",
+                   *(f"schedule.{key}={value}" for key, value in schedule.items()))  # fmt: skip
+    assert done.code == 0, done.err
+    assert json.loads(Path("faces/metrics.json").read_text())["about"]["extractor"] == "untrained network"
 
 
 def test_a_dry_run_of_a_large_recipe_needs_neither_data_nor_memory(capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +128,8 @@ def test_left_out_images_are_counted(capsys: pytest.CaptureFixture[str], photos:
 )
 def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], arguments: list[str], parts: list[str]) -> None:
     write_image(Path("flat/0.png"))
-    write_image(Path("one/apple/0.png"))
+    for name in ("0.png", "1.png"):
+        write_image(Path("one/apple") / name)
     Path("empty").mkdir()
     Path("text").write_text("hello")
     before = sorted(Path().rglob("*"))

@@ -106,10 +106,6 @@ def _read_classes(path: Path, size: int, channels: int, skip_bad_images: bool) -
     tree = _tree(path)
     by_split = {split: _files_by_class(tree, roots, path) for split, roots in _split_roots(tree, path).items()}
     classes = sorted(by_split["train"], key=_natural)
-    if len(classes) < 2:
-        raise UserError(
-            f"data '{path}' has one class only, '{classes[0]}': a class-conditional model needs two or more"
-        )
     for name in by_split.get("held-out", {}):
         if name not in classes:
             raise UserError(
