@@ -6,8 +6,8 @@ weight; TAC-GAN keeps the true shares, .5, .25 and .25. A digit classifier count
 Differs from the published settings (32 px, BigGAN's networks, hinge, batch 200, four discriminator steps, rates 2e-4,
 weights 0.5 to 3, up to 100,000 iterations): the networks, rates and loss of `digits-tacgan` at 16 px for both methods.
 
-`python -m benchmarks.overlapping_mnist --data mnist.zip --record OUT` runs both methods at weights 1 and 3 on three
-seeds and writes OUT/record.json, OUT/curves.png and a sheet per method and weight. Without --data torchvision
+`python -m benchmarks.overlapping_mnist --data mnist.zip --record OUT` runs both methods at weights 0.1, 1 and 3 on
+three seeds and writes OUT/record.json, OUT/curves.png and a sheet per method and weight. Without --data torchvision
 downloads MNIST to --root. `--method tacgan --weight 3 --seed 0` is one run.
 """
 
@@ -160,10 +160,12 @@ def curves(path: Path, results: list[dict[str, Any]]) -> None:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     colors = dict(zip(METHODS, ("tab:red", "tab:blue"), strict=True))
+    weights = sorted({r["weight"] for r in results})
+    styles = {weight: [":", "--", "-"][i % 3] for i, weight in enumerate(weights)}
     for r in results:
         label = f"{r['method']}, weight {r['weight']:g}" if r["seed"] == 0 else None
         x, y = [p["images"] for p in r["curve"]], [p["shares"][0] for p in r["curve"]]
-        axis.plot(x, y, color=colors[r["method"]], linestyle="-" if r["weight"] > 1 else ":", label=label)
+        axis.plot(x, y, color=colors[r["method"]], linestyle=styles[r["weight"]], label=label)
     axis.axhline(0.5, color="black", linewidth=0.8)
     axis.set(xlabel="images", ylabel="share of zeros", ylim=(0, 0.7))
     axis.legend(fontsize="small")
@@ -176,11 +178,11 @@ def main() -> None:
     parser.add_argument("--data", help="MNIST as class folders or a zip of them; torchvision's by default")
     parser.add_argument("--root", default="data", help="where torchvision keeps its MNIST")
     parser.add_argument("--size", type=int, default=16, help="pixels")
-    parser.add_argument("--images", type=int, default=300_000, help="real images seen in a run")
-    parser.add_argument("--every", type=int, default=30_000, help="images between two counts")
+    parser.add_argument("--images", type=int, default=150_000, help="real images seen in a run")
+    parser.add_argument("--every", type=int, default=15_000, help="images between two counts")
     parser.add_argument("--method", choices=METHODS, default="tacgan")
     parser.add_argument("--weight", type=float, default=1.0)
-    parser.add_argument("--weights", type=float, nargs="+", default=[1.0, 3.0], help="with --record")
+    parser.add_argument("--weights", type=float, nargs="+", default=[0.1, 1.0, 3.0], help="with --record")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3, help="with --record: how many")
     parser.add_argument("--record", type=Path, metavar="OUT", help="run both methods at all weights and seeds")
