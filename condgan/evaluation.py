@@ -45,7 +45,7 @@ def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
     data = read(recipe.data.source, recipe.data.size, recipe.data.channels, skip_bad_images)
     if len(data.spec.classes) < 2 and recipe.conditional:
         raise UserError(
-            f"data '{recipe.data.source}' has one class only, '{data.spec.classes[0]}': a class-conditional model "
+            f"data '{recipe.data.source}' has one class only, '{''.join(data.spec.classes)}': a class-conditional model "
             "needs two or more; for one without labels set objective.name=gan and head.name=plain"
         )
     return data

@@ -64,16 +64,16 @@ def train(
         real_batches = [next(batches) for _ in range(d_steps)]
         for batch in real_batches:
             inputs = _draw(generator, prior, len(batch.images), accumulate)
-            for real, (latent, labels) in zip(batch.chunk(accumulate), inputs, strict=True):
+            for part, (real, (latent, labels)) in enumerate(zip(batch.chunk(accumulate), inputs, strict=True)):
                 with torch.no_grad():
                     fake = generator(latent, labels)
                 step = Step(generator, discriminator, *real, fake, labels, joint)
-                total, means = weighted_sum(objective.discriminator, step, state.iteration)
-                (total / accumulate).backward()
+                total, means = weighted_sum(objective.discriminator, step, state.iteration, part, accumulate)
+                total.backward()
                 with torch.no_grad():
-                    watched = {name: loss(step).mean() for name, loss in objective.watched.items()}
+                    watched = {name: loss(step).mean() / accumulate for name, loss in objective.watched.items()}
                 for name, mean in ({f"D/{name}": mean for name, mean in means.items()} | watched).items():
-                    losses[name] += mean / (d_steps * accumulate)
+                    losses[name] += mean / d_steps
             _step(state.d_optimizer, discriminator, keep=carry_gradients)
             state.images += len(batch.images)
 
@@ -81,13 +81,13 @@ def train(
         batch = real_batches[-1]
         for _ in range(g_steps):
             inputs = _draw(generator, prior, len(batch.images), accumulate)
-            for real, (latent, labels) in zip(batch.chunk(accumulate), inputs, strict=True):
+            for part, (real, (latent, labels)) in enumerate(zip(batch.chunk(accumulate), inputs, strict=True)):
                 fake = generator(latent, labels)
                 step = Step(generator, discriminator, *real, fake, labels, both_for_generator)
-                total, means = weighted_sum(objective.generator, step, state.iteration)
-                (total / accumulate).backward()
+                total, means = weighted_sum(objective.generator, step, state.iteration, part, accumulate)
+                total.backward()
                 for name, mean in means.items():
-                    losses[f"G/{name}"] += mean / (g_steps * accumulate)
+                    losses[f"G/{name}"] += mean / g_steps
             _step(state.g_optimizer, generator, keep=carry_gradients)
         state.d_optimizer.zero_grad()
         state.g_optimizer.zero_grad()

@@ -16,7 +16,7 @@ from condgan.errors import UserError
 from condgan.interfaces import Batch, DiscriminatorOutput, Generator, Step
 from condgan.labels import Labels, LabelSpec
 from condgan.nn.spectral import spectral_norms
-from condgan.objectives import OBJECTIVES, weighted_sum
+from condgan.objectives import OBJECTIVES, Objective, Term, weighted_sum
 from condgan.recipe import Recipe, catalog, load
 from condgan.train import State, train
 
@@ -114,6 +114,31 @@ def test_accumulated_parts_are_the_whole_batch(parts: int, joint: bool) -> None:
         assert a == pytest.approx(b, rel=1e-9)
     for a, b in zip(state.generator.parameters(), other.generator.parameters(), strict=True):
         assert torch.allclose(a, b, rtol=1e-7, atol=1e-9)
+
+
+def test_a_penalty_on_weights_is_taken_once_a_step_however_many_parts() -> None:
+    """And weighs as much: the runs are the same."""
+    calls = {1: 0, 4: 0}
+    runs = []
+    for parts in calls:
+
+        def penalty(step: Step, parts: int = parts) -> torch.Tensor:
+            calls[parts] += 1
+            return sum(p.square().sum() for p in step.discriminator.parameters())
+
+        base = OBJECTIVES["acgan"]()
+        discriminator = {**base.discriminator, "weights": Term(penalty, 0.1, of_weights=True)}
+        state = plain_state()
+        torch.set_default_dtype(torch.float64)
+        try:
+            objective = Objective(discriminator, base.generator)
+            steps = train(state, objective, plain_batches(8), PRIOR, until=10**9, d_steps=2, accumulate=parts)
+            runs.append([{k: float(v) for k, v in one.items()} for one in itertools.islice(steps, 3)])
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert calls == {1: 6, 4: 6}
+    for one, four in zip(*runs, strict=True):
+        assert one == pytest.approx(four, rel=1e-9)
 
 
 def test_one_pass_or_two_are_the_same_without_batch_norm() -> None:

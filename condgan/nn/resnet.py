@@ -40,7 +40,7 @@ def doublings(shape: ImageShape) -> int:
     size = shape.height
     if shape.width != size or size < 16 or size & (size - 1):
         raise UserError(
-            f"image size {shape.height} × {shape.width} given: residual networks need a square power of two from 16; "
+            f"image size {shape.height} × {shape.width} given: these networks need a square power of two from 16; "
             "set data.size to such as 16, 32, 64 or 128"
         )
     return int(math.log2(size)) - 2

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,11 +19,15 @@ Judgement = Callable[[DiscriminatorOutput, Labels], Float[Tensor, "b *patches"]]
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A loss in a sum; with `every` n it is taken in every n-th iteration and weighs n times as much there."""
+    """A loss in a sum; with `every` n it is taken in every n-th iteration and weighs n times as much there.
+
+    `of_weights`: it reads weights and no images, so that one part of a batch takes it for all.
+    """
 
     loss: Loss
     weight: float = 1.0
     every: int = 1
+    of_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +39,19 @@ class Objective:
     watched: Mapping[str, Loss] = field(default_factory=dict)
 
 
-def weighted_sum(terms: Mapping[str, Term], step: Step, iteration: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """The sum to minimize, and each term's mean, unweighted and detached."""
-    due = {name: term for name, term in terms.items() if iteration % term.every == 0}
-    means = {name: term.loss(step).mean() for name, term in due.items()}
-    total = sum(term.weight * term.every * means[name] for name, term in due.items())
-    return total, {name: mean.detach() for name, mean in means.items()}  # pyright: ignore[reportReturnType]
+def weighted_sum(
+    terms: Mapping[str, Term], step: Step, iteration: int, part: int = 0, parts: int = 1
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The sum to minimize, and each term's mean, unweighted and detached: the share of one of a batch's equal parts.
+
+    The shares of all parts add up to the whole batch's.
+    """
+    shares: dict[str, Tensor] = {}
+    for name, term in terms.items():
+        if iteration % term.every == 0 and (part == 0 or not term.of_weights):
+            shares[name] = term.loss(step).mean() / (1 if term.of_weights else parts)
+    total = torch.stack([terms[name].weight * terms[name].every * share for name, share in shares.items()]).sum()
+    return total, {name: share.detach() for name, share in shares.items()}
 
 
 def on_real(judgement: Judgement) -> Loss:

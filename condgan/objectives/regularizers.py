@@ -34,13 +34,16 @@ class Regularizers:
             {
                 "gradient-penalty": Term(gradient_penalty, self.gradient_penalty),
                 "r1": Term(r1, self.r1),
-                "orthogonal": Term(lambda step: orthogonal(step.discriminator), self.orthogonal_discriminator),
+                "orthogonal": Term(
+                    lambda step: orthogonal(step.discriminator), self.orthogonal_discriminator, of_weights=True
+                ),
             }
         )
 
     def generator(self) -> dict[str, Term]:
         """The generator's terms."""
-        return _weighted({"orthogonal": Term(lambda step: orthogonal(step.generator), self.orthogonal_generator)})
+        penalty = Term(lambda step: orthogonal(step.generator), self.orthogonal_generator, of_weights=True)
+        return _weighted({"orthogonal": penalty})
 
 
 def _weighted(terms: dict[str, Term]) -> dict[str, Term]:
