@@ -43,10 +43,11 @@ def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
         )
     count_parameters(recipe, LabelSpec.of_classes(["a", "b"]))  # refuses a size before anything is read
     data = read(recipe.data.source, recipe.data.size, recipe.data.channels, skip_bad_images)
+    names = ", ".join(data.spec.classes)
     if len(data.spec.classes) < 2 and recipe.conditional:
         raise UserError(
-            f"data '{recipe.data.source}' has one class only, '{''.join(data.spec.classes)}': a class-conditional model "
-            "needs two or more; for one without labels set objective.name=gan and head.name=plain"
+            f"data '{recipe.data.source}' has one class only, '{names}': a class-conditional model needs two or more; "
+            "for one without labels set objective.name=gan and head.name=plain"
         )
     return data
 
