@@ -28,6 +28,8 @@ app = typer.Typer(
     rich_markup_mode=None, pretty_exceptions_enable=False,
 )  # fmt: skip
 INIT_CLASSIFIER = 50_000
+FEW = 50
+"""Held-out images below which a table of metrics warns of itself."""
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, such as runs/digits-acgan.")]
 CheckpointOption = Annotated[str, typer.Option(help="best, latest, or a number of images.")]
@@ -80,7 +82,8 @@ def train_command(
         return
     metrics = train_run(recipe, directory, skip_bad_images)
     typer.echo(_table(metrics))
-    longer = f"{resume_command(directory)} schedule.images={2 * recipe.schedule.images}"
+    seen = max(recipe.schedule.images, load_model(directory, "latest").images)
+    longer = f"{resume_command(directory)} schedule.images={2 * seen}"
     typer.echo(f"\nsample it      condgan sample {directory} --out DIR\ntrain longer   {longer}")
     typer.echo(f"look at        {directory / 'sheet.png'}")
 
@@ -346,10 +349,12 @@ def _table(metrics: dict[str, Any]) -> str:
         f"fakes (real images' ceiling); {about['fakes']:,} fakes of checkpoint {about['checkpoint']} "
         f"against {about['real']:,} held-out images,"
     )
+    few = ["so few held-out images say little: density and coverage take all of them for one neighborhood"]
     return "\n".join(
         [
             *lines,
             note,
+            *(few if about["real"] < FEW else []),
             f"seen by a classifier that is right on {about['extractor_accuracy']:.1%} of the held-out images",
         ]
     )

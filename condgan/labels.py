@@ -67,7 +67,7 @@ class Labels:
     @classmethod
     def from_index(cls, spec: LabelSpec, index: Int[Tensor, " b"]) -> "Labels":
         """One-hot labels of a vocabulary with a single exclusive field."""
-        values = F.one_hot(index.long(), spec.width).float()
+        values = F.one_hot(index.long(), spec.width).to(torch.get_default_dtype())
         return cls(spec, values, torch.ones(len(index), 1, dtype=torch.bool, device=index.device))
 
     @classmethod

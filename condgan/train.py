@@ -92,7 +92,7 @@ def train(
         state.d_optimizer.zero_grad()
         state.g_optimizer.zero_grad()
 
-        state.ema.update(generator, state.images)
+        state.ema.update(generator, state.images, state.iteration)
         power_iterate(state.ema.module)
         state.iteration += 1
         yield dict(losses)
