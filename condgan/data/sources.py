@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from sklearn.datasets import load_digits
 from torch import Tensor
 from tqdm import tqdm
@@ -123,6 +123,8 @@ def _read_classes(path: Path, size: int, channels: int, skip_bad_images: bool) -
                 with tree.files[file]() as stream, Image.open(stream) as image:
                     pixels[len(good)] = _pixels(image, size, channels)
                 good.append(index)
+            except UnidentifiedImageError:
+                bad.append(f"'{file}' of class '{classes[index]}' (of no known image format)")
             except Exception as error:  # decoders raise whatever they like
                 bad.append(
                     f"'{file}' of class '{classes[index]}' ({' '.join(str(error).split()) or type(error).__name__})"
