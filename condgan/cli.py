@@ -14,6 +14,7 @@ from PIL import Image
 
 from condgan import recipe as recipes
 from condgan.build import count_parameters, estimate_memory
+from condgan.checkpoint import checkpoints
 from condgan.data.sources import SOURCES
 from condgan.errors import UserError
 from condgan.evaluation import evaluate, load_model, read_data, resume_command, truncation_curve
@@ -82,7 +83,7 @@ def train_command(
         return
     metrics = train_run(recipe, directory, skip_bad_images)
     typer.echo(_table(metrics))
-    seen = max(recipe.schedule.images, load_model(directory, "latest").images)
+    seen = max(recipe.schedule.images, int(checkpoints(directory / "checkpoints")[-1].name))
     longer = f"{resume_command(directory)} schedule.images={2 * seen}"
     typer.echo(f"\nsample it      condgan sample {directory} --out DIR\ntrain longer   {longer}")
     typer.echo(f"look at        {directory / 'sheet.png'}")

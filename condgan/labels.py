@@ -3,7 +3,7 @@
 Axes: b images, k label values over all fields, f fields.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -86,29 +86,35 @@ class Labels:
         """What a network reads: the values and, where there are several fields, the mask of known ones."""
         return self.values if len(self.spec.fields) == 1 else torch.cat([self.values, self.known.float()], 1)
 
+    def over_fields(
+        self, logits: Float[Tensor, "b k"], of_field: Callable[[Field, Tensor, Tensor], Tensor]
+    ) -> Float[Tensor, " b"]:
+        """The sum over fields of what `of_field` says of (field, its logits, its values), 0 where it is unknown."""
+        total = logits.new_zeros(len(logits))
+        for position, field, where in self.spec.slices():
+            one = of_field(field, logits[:, where], self.values[:, where])
+            total = total + torch.where(self.known[:, position], one, 0)
+        return total
+
     def cross_entropy(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
         """Softmax cross-entropy per exclusive field, else sigmoids' summed over values; 0 where unknown."""
-        loss = logits.new_zeros(len(logits))
-        for position, field, where in self.spec.slices():
-            target = self.values[:, where]
+
+        def of_field(field: Field, scores: Tensor, target: Tensor) -> Tensor:
             if field.exclusive:
-                one = F.cross_entropy(logits[:, where], target, reduction="none")
-            else:
-                one = F.binary_cross_entropy_with_logits(logits[:, where], target, reduction="none").sum(1)
-            loss = loss + torch.where(self.known[:, position], one, 0)
-        return loss
+                return F.cross_entropy(scores, target, reduction="none")
+            return F.binary_cross_entropy_with_logits(scores, target, reduction="none").sum(1)
+
+        return self.over_fields(logits, of_field)
 
     def accuracy(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
         """Share of an image's known fields (of their values, where not exclusive) that the logits get right."""
-        right = logits.new_zeros(len(logits))
-        for position, field, where in self.spec.slices():
-            target, guess = self.values[:, where], logits[:, where]
+
+        def of_field(field: Field, guess: Tensor, target: Tensor) -> Tensor:
             if field.exclusive:
-                one = (guess.argmax(1) == target.argmax(1)).float()
-            else:
-                one = ((guess > 0) == (target > 0.5)).float().mean(1)
-            right = right + torch.where(self.known[:, position], one, 0)
-        return right / self.known.sum(1).clamp(min=1)
+                return (guess.argmax(1) == target.argmax(1)).to(guess.dtype)
+            return ((guess > 0) == (target > 0.5)).to(guess.dtype).mean(1)
+
+        return self.over_fields(logits, of_field) / self.known.sum(1).clamp(min=1)
 
     def __len__(self) -> int:
         return len(self.values)

@@ -3,8 +3,9 @@ import pytest
 import torch
 from torch import nn
 
-from condgan.interfaces import DiscriminatorOutput, LabelWeights, Step
+from condgan.interfaces import DiscriminatorOutput, ImageShape, LabelWeights, Step
 from condgan.labels import Field, Labels, LabelSpec
+from condgan.nn import BACKBONES, HEADS, Discriminator
 from condgan.nn.spectral import Spectral, spectral_normalize
 from condgan.objectives import ADVERSARIAL, OBJECTIVES, Objective, Regularizers, Term, weighted_sum
 from condgan.objectives.conditioning import multi_hinge
@@ -228,9 +229,6 @@ def test_gradient_penalties_are_their_formulas_and_reach_the_weights() -> None:
 
 def test_the_gradient_penalty_is_a_term_of_the_one_step_and_passes_attention() -> None:
     """A penalty of its own under Adam would be as strong as all else whatever its weight (SAGAN's public code)."""
-    from condgan.interfaces import ImageShape
-    from condgan.nn import BACKBONES, HEADS, Discriminator
-
     backbone = BACKBONES["resnet"](ImageShape(1, 16, 16), width=2, attention=(8,))
     discriminator = Discriminator(backbone, HEADS["projection"](backbone.features, SPEC))
     objective = OBJECTIVES["gan"](adversarial="wasserstein", penalties=Regularizers(gradient_penalty=10.0, r1=1.0))

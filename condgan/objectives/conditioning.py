@@ -4,13 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from condgan.interfaces import DiscriminatorOutput
-from condgan.labels import Labels
+from condgan.labels import Field, Labels
 from condgan.objectives.base import Judgement
 
 
@@ -20,16 +19,15 @@ def multi_hinge(logits: Float[Tensor, "b k"], labels: Labels, *, clamp: bool) ->
     The true class is among the j, as in TAC-GAN's code, and adds a constant 1/k. A field of independent values takes
     the mean of max(0, 1 ∓ s_j) instead.
     """
-    loss = logits.new_zeros(len(logits))
-    for position, field, where in labels.spec.slices():
-        score, target = logits[:, where], labels.values[:, where]
+
+    def of_field(field: Field, score: Tensor, target: Tensor) -> Tensor:
         if field.exclusive:
             margins = 1 - (score * target).sum(1, keepdim=True) + score
         else:
             margins = 1 - (2 * target - 1) * score
-        one = (F.relu(margins) if clamp else margins).mean(1)
-        loss = loss + torch.where(labels.known[:, position], one, 0)
-    return loss
+        return (F.relu(margins) if clamp else margins).mean(1)
+
+    return labels.over_fields(logits, of_field)
 
 
 def _of(part: Literal["logits", "twin"], judgement: Callable[[Tensor, Labels], Tensor]) -> Judgement:
