@@ -27,13 +27,14 @@ from torch import Tensor
 
 from benchmarks.record import command
 from condgan.build import build_state, build_steps
-from condgan.data.sources import Split, read
+from condgan.data.dataset import Split
+from condgan.data.sources import read
 from condgan.environment import describe
 from condgan.files import write
 from condgan.labels import Labels, LabelSpec
 from condgan.metrics.features import Judge, trained_judge
 from condgan.recipe import Recipe, load
-from condgan.sample import draw_latents, generate
+from condgan.sample import draw_latents, generate, latent_dim
 from condgan.sheets import png, sheet
 
 GROUPS = LabelSpec.of_classes(["A: 1 or 0", "B: 2 or 0"])
@@ -95,7 +96,8 @@ def overlapping(images: Tensor, digits: Tensor) -> Split:
 def count(judge: Judge, generator: Any, seed: int) -> dict[str, Any]:
     """Shares of 0, 1 and 2 among fakes of both groups alike, and of group A without twos and of B without ones."""
     groups = torch.arange(2).repeat_interleave(COUNTED // 2)
-    fakes = generate(generator, draw_latents(seed, 0, COUNTED, generator.latent_dim), Labels.from_index(GROUPS, groups))
+    latents = draw_latents(seed, 0, COUNTED, latent_dim(generator))
+    fakes = generate(generator, latents, Labels.from_index(GROUPS, groups))
     seen = judge.judge(fakes, Labels.from_index(DIGITS, groups)).logits.argmax(1)
     shares = torch.bincount(seen, minlength=3) / COUNTED
     return {
@@ -118,7 +120,7 @@ def run(
             points.append({"images": state.images, **count(judge, state.ema.module, seed)})
     about = {"method": method, "weight": weight, "seed": seed, "seconds": round(time.monotonic() - start, 1)}
     groups = Labels.from_index(GROUPS, torch.arange(2).repeat_interleave(12).repeat(10))
-    latents = draw_latents(seed, 1, len(groups), state.generator.latent_dim)
+    latents = draw_latents(seed, 1, len(groups), latent_dim(state.generator))
     names = [name for name in GROUPS.classes for _ in range(12)]
     return about | {"curve": points}, png(sheet(generate(state.ema.module, latents, groups), names))
 

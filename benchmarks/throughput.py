@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import functional as transforms
 
 from condgan.build import build_state, build_steps
-from condgan.data.sources import Dataset, read
+from condgan.data.dataset import Dataset
+from condgan.data.sources import read
 from condgan.interfaces import Batch
 from condgan.labels import Labels
 from condgan.recipe import Recipe, load

@@ -6,9 +6,10 @@
 >>> pictures = model.pictures(["3", "7"], per_class=4)  # PIL images
 """
 
-from condgan.data.sources import Dataset, Split, read
+from condgan.data.dataset import Dataset, Split
+from condgan.data.sources import read
 from condgan.errors import UserError
-from condgan.evaluation import evaluate
+from condgan.evaluation import evaluate, load_translator
 from condgan.evaluation import load_model as load
 from condgan.labels import Field, Labels, LabelSpec
 from condgan.objectives import Objective, Term
@@ -17,8 +18,9 @@ from condgan.recipe import load as load_recipe
 from condgan.run import train_run
 from condgan.sample import Model
 from condgan.train import State
+from condgan.translate import Translator
 
 __all__ = [
-    "Dataset", "Field", "LabelSpec", "Labels", "Model", "Objective", "Recipe", "Split", "State", "Term", "UserError",
-    "evaluate", "load", "load_recipe", "read", "train_run",
+    "Dataset", "Field", "LabelSpec", "Labels", "Model", "Objective", "Recipe", "Split", "State", "Term", "Translator",
+    "UserError", "evaluate", "load", "load_recipe", "load_translator", "read", "train_run",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from condgan.data.sources import Split
+from condgan.data.dataset import Split
 from condgan.data.stream import stream
 from condgan.ema import EMA
 from condgan.errors import UserError
@@ -16,8 +16,10 @@ from condgan.labels import Labels, LabelSpec
 from condgan.nn import BACKBONES, GENERATORS, HEADS, Discriminator
 from condgan.objectives import OBJECTIVES, Objective, weighted_sum
 from condgan.recipe import Adam, Recipe
+from condgan.sample import Model
 from condgan.seeds import derive_seed
 from condgan.train import State, mixes_batch, train
+from condgan.translate import Translator
 
 
 def device() -> torch.device:
@@ -31,10 +33,10 @@ def build_generator(recipe: Recipe, labels: LabelSpec) -> Generator:
         return placed(_generator(recipe, labels))
 
 
-def empty_generator(recipe: Recipe, labels: LabelSpec) -> Generator:
-    """The generator without weights, on the meta device: to load them into."""
+def empty_networks(recipe: Recipe, labels: LabelSpec) -> tuple[Generator, Discriminator]:
+    """Generator and discriminator without weights, on the meta device: to load them into."""
     with torch.device("meta"):
-        return _generator(recipe, labels)
+        return _generator(recipe, labels), _discriminator(recipe, labels)
 
 
 def build_discriminator(recipe: Recipe, labels: LabelSpec) -> Discriminator:
@@ -67,10 +69,24 @@ def build_steps(
     schedule = recipe.schedule
     return train(
         state, build_objective(recipe),
-        batches or stream(split, schedule.batch, state.seed, position=state.images), _prior(recipe, split.labels),
+        batches or build_stream(recipe, split, state.images), _prior(recipe, split.labels),
         until=schedule.images, d_steps=schedule.d_steps, g_steps=schedule.g_steps, accumulate=schedule.accumulate,
-        joint=schedule.joint, carry_gradients=schedule.carry_gradients,
+        joint=schedule.joint, carry_gradients=schedule.carry_gradients, decay=schedule.decay,
     )  # fmt: skip
+
+
+def build_stream(recipe: Recipe, split: Split, position: int = 0) -> Iterator[Batch]:
+    """The recipe's batches from the `position`-th image on."""
+    return stream(split, recipe.schedule.batch, recipe.seed, position, recipe.data.weights, recipe.data.flip)
+
+
+def model_of(
+    recipe: Recipe, labels: LabelSpec, generator: Generator, discriminator: nn.Module, images: int
+) -> Model | Translator:
+    """What is sampled from or translates after `images` images."""
+    if recipe.translates:
+        return Translator(generator, discriminator, labels, _shape(recipe), recipe.data.background, images)
+    return Model(generator, labels, images)
 
 
 def _prior(recipe: Recipe, labels: Labels) -> Labels:
@@ -82,8 +98,7 @@ def _prior(recipe: Recipe, labels: Labels) -> Labels:
 
 def count_parameters(recipe: Recipe, labels: LabelSpec) -> tuple[int, int]:
     """Trainable parameters of generator and discriminator, without allocating them."""
-    with torch.device("meta"):
-        networks = _generator(recipe, labels), _discriminator(recipe, labels)
+    networks = empty_networks(recipe, labels)
     generator, discriminator = (sum(p.numel() for p in network.parameters()) for network in networks)
     return generator, discriminator
 
@@ -109,13 +124,14 @@ def estimate_memory(recipe: Recipe, labels: LabelSpec) -> Memory:
         )
 
         def activations(count: int) -> int:
-            latent, images = torch.randn(count, generator.latent_dim), torch.zeros(count, *_shape(recipe))
+            images = torch.zeros(count, *_shape(recipe))
+            source = images if generator.latent_dim is None else torch.randn(count, generator.latent_dim)
             claimed = Labels(labels, torch.zeros(count, labels.width), torch.ones(count, len(labels.fields)) > 0)
             peaks = []
             for terms, trains_generator, joint in players:
                 with _saved_bytes(generator, discriminator) as saved:
                     with torch.set_grad_enabled(trains_generator):
-                        fake = generator(latent, claimed)
+                        fake = generator(source, claimed)
                     weighted_sum(terms, Step(generator, discriminator, images, claimed, fake, claimed, joint), 0)
                 peaks.append(sum(saved.values()))
             return max(peaks)

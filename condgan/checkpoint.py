@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,15 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from condgan.build import device, empty_generator, placed
+from condgan.build import device, empty_networks, model_of, placed
 from condgan.errors import UserError
 from condgan.files import new_directory
 from condgan.labels import Field, LabelSpec
-from condgan.metrics.conditional import HIGHER_IS_BETTER
+from condgan.metrics import conditional, translation
 from condgan.recipe import Recipe, Schedule, as_tree, from_tree
 from condgan.sample import Model
 from condgan.train import State
+from condgan.translate import Translator
 
 FORMAT = 1
 
@@ -78,13 +80,21 @@ def restore(path: Path, state: State, recipe: Recipe) -> None:
     state.images, state.iteration = description["images"], description["iteration"]
 
 
-def load_model(path: Path) -> Model:
-    """The averaged generator of a whole checkpoint, ready to sample."""
+def load_model(path: Path) -> Model | Translator:
+    """The averaged generator of a whole checkpoint, ready to sample or to translate."""
     description = _described(path)
-    spec = LabelSpec(tuple(Field(f["name"], tuple(f["values"]), f["exclusive"]) for f in description["labels"]))
-    generator = empty_generator(from_tree(description["recipe"]), spec)
-    _load_weights(generator, path / "ema.safetensors", assign=True)
-    return Model(placed(generator).eval().requires_grad_(False), spec, description["images"])
+    spec = LabelSpec(tuple(_field(**field) for field in description["labels"]))
+    recipe = from_tree(description["recipe"])
+    networks = empty_networks(recipe, spec)
+    for network, name in zip(networks, ("ema", "discriminator"), strict=True):
+        if name == "ema" or recipe.translates:
+            _load_weights(network, path / f"{name}.safetensors", assign=True)
+            placed(network).eval().requires_grad_(False)
+    return model_of(recipe, spec, *networks, description["images"])
+
+
+def _field(name: str, values: list[str], exclusive: bool, groups: Sequence[Sequence[str]] = ()) -> Field:
+    return Field(name, tuple(values), exclusive, tuple(map(tuple, groups)))
 
 
 def checkpoints(directory: Path) -> list[Path]:
@@ -108,7 +118,7 @@ def damage(path: Path) -> str | None:
 
 def ranked(paths: list[Path], by: str) -> list[Path]:
     """The checkpoints that have this score, the best first."""
-    sign = -1 if HIGHER_IS_BETTER[by] else 1
+    sign = -1 if (conditional.HIGHER_IS_BETTER | translation.HIGHER_IS_BETTER)[by] else 1
     scores = {path: sign * score for path in paths if (score := _score(path, by)) is not None}
     return sorted(scores, key=lambda path: scores[path])
 

@@ -17,12 +17,21 @@ from condgan.build import count_parameters, estimate_memory
 from condgan.checkpoint import checkpoints
 from condgan.data.sources import SOURCES
 from condgan.errors import UserError
-from condgan.evaluation import evaluate, load_model, read_data, resume_command, truncation_curve
+from condgan.evaluation import (
+    evaluate,
+    held_out_split,
+    load_model,
+    load_translator,
+    read_data,
+    resume_command,
+    truncation_curve,
+)
 from condgan.files import write
 from condgan.labels import LabelSpec
 from condgan.run import Diverged, Interrupted, choose_directory, train_run
 from condgan.sample import VARY, Model, Vary, Way
-from condgan.sheets import attention_sheet, class_sheets, interpolation_sheet, png, spread
+from condgan.sheets import attention_sheet, channels_last, class_sheets, interpolation_sheet, png, sheet, spread
+from condgan.translate import output_names, read_pictures
 
 app = typer.Typer(
     help="Train, judge and sample conditional image GANs.", add_completion=False,
@@ -54,7 +63,14 @@ def train_command(
             metavar="[RECIPE] [KEY=VALUE]...", help="A recipe's name or YAML file, and options to override."
         ),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Folder of class folders, zip of one, or a known name.")] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Folder of class folders or of images with a list_attr….txt, zip of one, or a known name; again for "
+            "another data set beside it."
+        ),
+    ] = None,
+    attributes: Annotated[str | None, typer.Option(help="Attributes to learn, with commas between; else all.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; runs/RECIPE by default.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over in a new directory.")] = False,
     init_classifier: Annotated[
@@ -74,8 +90,11 @@ def train_command(
     name = given.pop(0) if given and "=" not in given[0] else recipes.DEFAULT
     if init_classifier:
         given.append(f"schedule.init_classifier={INIT_CLASSIFIER}")
-    if data is not None:
-        given.append(f"data.source={json.dumps(data if data in SOURCES else str(Path(data).expanduser().resolve()))}")
+    if data:
+        sources = [one if one in SOURCES else str(Path(one).expanduser().resolve()) for one in data]
+        given.append(f"data.source={json.dumps(sources if len(sources) > 1 else sources[0])}")
+    if attributes is not None:
+        given.append(f"data.attributes={json.dumps(_names(attributes))}")
     recipe = recipes.load(name, given)
     directory = choose_directory(recipe, out, fresh)
     if dry_run:
@@ -85,7 +104,8 @@ def train_command(
     typer.echo(_table(metrics))
     seen = max(recipe.schedule.images, int(checkpoints(directory / "checkpoints")[-1].name))
     longer = f"{resume_command(directory)} schedule.images={2 * seen}"
-    typer.echo(f"\nsample it      condgan sample {directory} --out DIR\ntrain longer   {longer}")
+    verb, more = ("translate", "IMAGE --every-domain ") if recipe.translates else ("sample", "")
+    typer.echo(f"\n{verb} it".ljust(16) + f"condgan {verb} {directory} {more}--out DIR\ntrain longer   {longer}")
     typer.echo(f"look at        {directory / 'sheet.png'}")
 
 
@@ -193,6 +213,59 @@ def truncation_command(
     typer.echo(f"wrote {_listed(out, ['truncation.csv', 'truncation.png', 'sheet.png'])}")
 
 
+@app.command("translate")
+def translate_command(
+    directory: RunArgument,
+    inputs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGE|FOLDER]...", help="Images, folders or zips of some.")
+    ] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for the images, which keep their names.")],
+    change: Annotated[
+        str | None, typer.Option("--set", help="Labels to change, such as Red_Hair=1,Plate_Armor=0 or view=left.")
+    ] = None,
+    every_domain: Annotated[
+        bool, typer.Option("--every-domain", help="Write a strip per image: itself, then as each attribute or class.")
+    ] = False,
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Translate the images of the run's data that it was not trained on.")
+    ] = False,
+    checkpoint: CheckpointOption = "best",
+) -> None:
+    """Translate images to other labels: OUT/NAME.png for each, in their order."""
+    if (change is None) == (not every_domain):
+        given = f"--set {change} and --every-domain" if every_domain else "neither --set nor --every-domain"
+        raise UserError(f"{given} given: expected one of them")
+    if bool(inputs) == held_out:
+        raise UserError(f"{'images and' if inputs else 'neither images nor'} --held-out given: expected one of them")
+    model = load_translator(directory, checkpoint)
+    changes = None if change is None else _changes(change)
+    if changes is not None:
+        model.plan(changes)
+    if held_out:
+        split = held_out_split(directory)
+        names, images, labels = split.names, split.images, split.labels
+    else:
+        pictures = read_pictures(inputs or [])
+        names, images, labels = list(pictures), model.pixels(list(pictures.values())), None
+        for text in model.fitting([picture.size for picture in pictures.values()]):
+            typer.echo(text)
+    files = output_names(names)
+    for part in (slice(i, i + 32) for i in range(0, len(files), 32)):
+        known = None if labels is None else labels[part]
+        if changes is None:
+            cells = torch.cat([images[part, None], model.to_every_domain(images[part], known)], 1)
+            written = [sheet(of_one, ["input", *model.domains]) for of_one in cells]
+        else:
+            translated = model.apply(images[part], changes, known)
+            written = [Image.fromarray(image) for image in channels_last(translated.images)]
+            for name, changed in zip(names[part], translated.changes, strict=True):
+                typer.echo(f"{name}: {_changed(changed)}")
+        for file, picture in zip(files[part], written, strict=True):
+            write(out / file, png(picture))
+    typer.echo(f"wrote {len(files)} image{'s' * (len(files) > 1)} to {out}")
+
+
 @app.command("evaluate")
 def evaluate_command(
     directory: RunArgument,
@@ -201,7 +274,7 @@ def evaluate_command(
     standing: StandingOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
-    """Judge a run's fakes against held-out images, and write RUN/metrics.json."""
+    """Judge a run's fakes or translations against held-out images, and write RUN/metrics.json."""
     metrics = evaluate(directory, checkpoint, seed, standing=standing)
     typer.echo(json.dumps(metrics) if as_json else _table(metrics))
 
@@ -309,15 +382,13 @@ def _system_error(error: OSError) -> str:
 
 
 def _dry_run(recipe: recipes.Recipe, directory: Path, skip_bad_images: bool) -> None:
-    if recipe.data.source is None and recipe.data.classes is not None:
-        spec = LabelSpec.of_classes([str(number) for number in range(recipe.data.classes)])
-        about = f"none given; counted for {recipe.data.classes:,} classes"
+    spec = recipe.data.published_spec() if recipe.data.source is None else None
+    if spec is not None:
+        about = f"none given; counted for {_counted(spec)}"
     else:
         data = read_data(recipe, skip_bad_images)
         spec = data.spec
-        about = (
-            f"{len(data.train):,} training and {len(data.held_out):,} held-out images of {len(spec.classes)} classes"
-        )
+        about = f"{len(data.train):,} training and {len(data.held_out):,} held-out images of {_counted(spec)}"
     generator, discriminator = count_parameters(recipe, spec)
     memory = estimate_memory(recipe, spec)
     part = recipe.schedule.batch // recipe.schedule.accumulate
@@ -331,6 +402,27 @@ def _dry_run(recipe: recipes.Recipe, directory: Path, skip_bad_images: bool) -> 
     typer.echo(f"run directory  {directory}")
 
 
+def _counted(spec: LabelSpec) -> str:
+    """How many classes and attributes a vocabulary has."""
+    kinds = {True: "class" + "es" * (spec.width > 1), False: "attribute" + "s" * (spec.width > 1)}
+    return " and ".join(f"{len(field.values):,} {kinds[field.exclusive]}" for field in spec.fields)
+
+
+def _changes(text: str) -> dict[str, bool | str]:
+    changes: dict[str, bool | str] = {}
+    for part in text.split(","):
+        name, equals, value = map(str.strip, part.partition("="))
+        if not (name and equals and value) or name in changes:
+            raise UserError(f"--set {text} given: expected different labels, such as Red_Hair=1,Plate_Armor=0")
+        changes[name] = value == "1" if value in ("0", "1") else value
+    return changes
+
+
+def _changed(changes: dict[str, bool]) -> str:
+    """What a translation changed."""
+    return ", ".join(f"{'+' if on else '−'}{name}" for name, on in changes.items()) or "nothing to change"
+
+
 def _size(count: int) -> str:
     """Bytes, for people."""
     return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
@@ -338,27 +430,41 @@ def _size(count: int) -> str:
 
 def _table(metrics: dict[str, Any]) -> str:
     about = metrics["about"]
-    names = [name for name in metrics if name not in ("about", "per_class")]
-
-    def row(name: str, values: dict[str, Any]) -> str:
-        cells = [f"{_number(values[m]['fake'])} ({_number(values[m]['real'])})" for m in names]
-        return f"{name:12.12}" + "".join(f"{cell:>24}" for cell in cells)
-
-    lines = [f"{'':12}" + "".join(f"{name:>24}" for name in names), row("all", metrics)]
-    lines += [row(name, values) for name, values in metrics["per_class"].items()]
+    parts = ("per_field", "per_class", "per_attribute")
+    names = [name for name in metrics if name not in ("about", *parts)]
+    groups = {"all": metrics} | {name: row for part in parts for name, row in metrics.get(part, {}).items()}
+    rows = {name: [_cell(row.get(metric)) for metric in names] for name, row in groups.items()}
+    widths = [2 + max(map(len, column)) for column in zip(names, *rows.values(), strict=True)]
+    margin = min(24, max(map(len, rows)))
+    lines = [
+        f"{name:{margin}.{margin}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+        for name, cells in {"": names, **rows}.items()
+    ]
+    across = "; across: of images of the other data sets" if len(metrics.get("per_field", {})) > 1 else ""
+    fakes = f"{about['fakes']:,} fakes of" if "fakes" in about else "translations by"
     note = (
-        f"fakes (real images' ceiling); {about['fakes']:,} fakes of checkpoint {about['checkpoint']} "
+        f"fakes (real images' ceiling{across}); {fakes} checkpoint {about['checkpoint']} "
         f"against {about['real']:,} held-out images,"
     )
-    few = ["so few held-out images say little: density and coverage take all of them for one neighborhood"]
+    few = "so few held-out images say little"
+    if "coverage" in metrics:
+        few += ": density and coverage take all of them for one neighborhood"
     return "\n".join(
         [
             *lines,
             note,
-            *(few if about["real"] < FEW else []),
+            *([few] if about["real"] < FEW else []),
             f"seen by a classifier that is right on {about['extractor_accuracy']:.1%} of the held-out images",
         ]
     )
+
+
+def _cell(value: dict[str, float | None] | float | None) -> str:
+    """A metric: a number, or those of fakes and of real images, and across data sets."""
+    if not isinstance(value, dict):
+        return _number(value)
+    across = f", across {_number(value['across'])}" if "across" in value else ""
+    return f"{_number(value.get('fake'))} ({_number(value.get('real'))}{across})"
 
 
 def _number(value: float | None) -> str:

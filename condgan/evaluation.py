@@ -5,28 +5,24 @@ import io
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
-from torch import Tensor
 
 from condgan import checkpoint
-from condgan.build import count_parameters, device
-from condgan.data.sources import Dataset, Split, read
+from condgan.bench import EVALUATION_SEED, SynthesisBench, bench_of, fakes_of
+from condgan.build import count_parameters
+from condgan.data.dataset import Dataset, Split
+from condgan.data.sources import EXPECTED, read
 from condgan.errors import UserError
 from condgan.files import write
-from condgan.interfaces import Generator
 from condgan.labels import Labels, LabelSpec
-from condgan.metrics.conditional import agreement, compare
-from condgan.metrics.features import Judge, Judged, trained_judge
 from condgan.recipe import Recipe, load
-from condgan.sample import Law, Model, draw_latents, generate, latent_law, normal, progress_sheet
+from condgan.sample import Law, Model, latent_law, normal
 from condgan.sheets import curves, png, sheet, spread
-
-EVALUATION_SEED = 0
+from condgan.translate import Translator
 
 
 def resume_command(directory: Path) -> str:
@@ -35,26 +31,56 @@ def resume_command(directory: Path) -> str:
 
 
 def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
-    """The recipe's data set. Raises UserError if it names none, it cannot be read, or its size does not fit."""
-    if recipe.data.source is None:
-        raise UserError(
-            f"recipe '{recipe.name}' has no data of its own: "
-            "give --data PATH, a folder of class folders or a zip of one"
-        )
+    """The recipe's data set. Raises UserError if it names none, it cannot be read, or it does not fit."""
+    options = recipe.data
+    if options.source is None:
+        raise UserError(f"recipe '{recipe.name}' has no data of its own: give --data PATH; {EXPECTED}")
     count_parameters(recipe, LabelSpec.of_classes(["a", "b"]))  # refuses a size before anything is read
-    data = read(recipe.data.source, recipe.data.size, recipe.data.channels, skip_bad_images)
-    names = ", ".join(data.spec.classes)
-    if len(data.spec.classes) < 2 and recipe.conditional:
+    data = read(
+        options.source, options.size, options.channels, attributes=options.attributes, exclusive=options.exclusive,
+        paired=options.paired, background=options.background, skip_bad_images=skip_bad_images,
+    )  # fmt: skip
+    fields = data.spec.fields
+    if data.spec.width < 2 and fields[0].exclusive and recipe.conditional:
         raise UserError(
-            f"data '{recipe.data.source}' has one class only, '{names}': a class-conditional model needs two or more; "
+            f"data '{recipe.data.source}' has one class only, '{data.spec.classes[0]}': a conditional model needs two "
+            "or more; "
             "for one without labels set objective.name=gan and head.name=plain"
+        )
+    if not recipe.translates and (len(fields) > 1 or any(not field.exclusive for field in fields)):
+        raise UserError(
+            f"data '{recipe.data.source}' has attributes or several data sets' labels, which recipe '{recipe.name}' "
+            "cannot learn yet: give class folders, or choose a translator such as sprites-stargan"
         )
     return data
 
 
 def load_model(directory: str | Path, which: str = "best") -> Model:
-    """The averaged generator of a run: of its best checkpoint, its latest, or the one after `which` images."""
-    return checkpoint.load_model(find_checkpoint(Path(directory), which))
+    """The averaged generator of a run: of its best checkpoint, its latest, or the one after `which` images.
+
+    Raises UserError for a run that translates.
+    """
+    model = checkpoint.load_model(find_checkpoint(Path(directory), which))
+    if isinstance(model, Translator):
+        raise UserError(
+            f"run '{directory}' translates images and has none of its own: use condgan translate, or load_translator"
+        )
+    return model
+
+
+def load_translator(directory: str | Path, which: str = "best") -> Translator:
+    """The same for a run that translates images."""
+    model = checkpoint.load_model(find_checkpoint(Path(directory), which))
+    if isinstance(model, Model):
+        raise UserError(f"run '{directory}' is no translator, it makes images from labels: use condgan sample, or load")
+    return model
+
+
+def held_out_split(directory: str | Path) -> Split:
+    """The images of a run's data that it was not trained on."""
+    data = read_data(load(Path(directory) / "recipe.yaml"), skip_bad_images=True)
+    require_same_data(Path(directory), data)
+    return data.held_out
 
 
 def find_checkpoint(directory: Path, which: str = "best") -> Path:
@@ -94,31 +120,30 @@ def evaluate(
     data: Dataset | None = None,
     standing: int | None = None,
 ) -> dict[str, Any]:
-    """Judge as many fakes as there are held-out images, of the same classes; write metrics.json and sheet.png.
+    """Judge a run against held-out images; write metrics.json and sheet.png.
 
+    As many fakes as there are held-out images, of the same classes; of a translator, their translations.
     `standing`: batch norms know the standing statistics of so many batches.
     """
     directory = Path(directory)
     path = find_checkpoint(directory, which)
     model = checkpoint.load_model(path)
     if standing is not None:
+        if isinstance(model, Translator):
+            raise UserError(f"standing statistics given with run '{directory}': a translator has no latents to draw")
         model = model.with_standing_statistics(standing, seed)
     recipe = load(directory / "recipe.yaml")
     data = data or read_data(recipe, skip_bad_images=True)
     require_same_data(directory, data)
-    bench = bench_of(data)
+    bench = bench_of(recipe, data)
     metrics = bench.compare(model, seed)
     metrics["about"] = {
         "checkpoint": path.name,
-        "fakes": len(data.held_out),
-        "real": len(data.held_out),
-        "reference": "held-out images; ceilings of fd_classifier, density and coverage: as many training images",
-        "extractor": "classifier trained on the training images" if len(model.classes) > 1 else "untrained network",
-        "extractor_accuracy": agreement(bench.held_out),
-        "batch_norm": _batch_norm(standing),
+        **bench.about,
+        **({} if recipe.translates else {"batch_norm": _batch_norm(standing)}),
         "seed": seed,
     }
-    write(directory / "sheet.png", png(progress_sheet(model.generator, model.spec, recipe.seed)))
+    write(directory / "sheet.png", png(bench.sheet(model, recipe.seed)))
     write(directory / "metrics.json", json.dumps(metrics, indent=1).encode())
     return metrics
 
@@ -147,10 +172,10 @@ def truncation_curve(
     at = sorted(set(at))
     laws: dict[float | None, Law] = {value: latent_law(**{what: value}) for value in at} | {None: normal}
     path = find_checkpoint(directory, which)
-    model = checkpoint.load_model(path)
+    model = load_model(directory, path.name)
     data = read_data(load(directory / "recipe.yaml"), skip_bad_images=True)
     require_same_data(directory, data)
-    bench = bench_of(data)
+    bench = SynthesisBench.of(data)
     columns = [number for number in spread(len(model.classes), 40) for _ in range(max(1, 20 // len(model.classes)))]
     metrics, rows = [], []
     for law in laws.values():
@@ -198,44 +223,3 @@ def require_same_data(directory: Path, data: Dataset) -> None:
             f"the data of run '{directory}' has changed ({then['train']} + {then['held_out']} images then, "
             f"{len(data.train)} + {len(data.held_out)} now): give back the old data, or start over with --fresh"
         )
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What fakes are judged against: held-out images and as many training images, of the same classes."""
-
-    judge: Judge
-    held_out: Judged
-    training: Judged
-
-    def compare(self, model: Model, seed: int) -> dict[str, Any]:
-        """The metrics of as many fakes as there are held-out images, of the same classes."""
-        labels = self.held_out.labels
-        fakes = fakes_of(model.generator, labels, seed, model.law)
-        return compare(self.judge.judge(fakes, labels), self.held_out, self.training)
-
-
-def bench_of(data: Dataset) -> Bench:
-    """The judge of a data set, and what it has seen of the real images."""
-    judge, training = judge_of(data), like(data.held_out.labels, data.train)
-    held_out = judge.judge(data.held_out.images, data.held_out.labels)
-    return Bench(judge, held_out, judge.judge(training.images, training.labels))
-
-
-def fakes_of(generator: Generator, labels: Labels, seed: int, law: Law = normal) -> UInt8[Tensor, "n c h w"]:
-    """An image for each of some labels, from the seed's latents."""
-    return generate(generator, draw_latents(seed, 0, len(labels), generator.latent_dim, law), labels)
-
-
-def like(labels: Labels, split: Split) -> Split:
-    """Images of a split with the class counts of some labels, as far as there are enough; always the same."""
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
-    wanted, have = labels.index(), split.labels.index()[order]
-    chosen = [order[have == number][:count] for number, count in enumerate(wanted.bincount().tolist())]
-    index = torch.cat(chosen)
-    return Split(split.images[index], split.labels[index])
-
-
-def judge_of(data: Dataset) -> Judge:
-    """The judge of a data set, from the cache where it has one."""
-    return trained_judge(data.train.images, data.train.labels, data.content_hash, device())

@@ -45,19 +45,20 @@ class DiscriminatorOutput(NamedTuple):
 
 
 class Generator(nn.Module):
-    """(latent b × z, labels) → images in [−1, 1]."""
+    """(Latents b × z, labels) → images in [−1, 1]; a translator takes images in the latents' place."""
 
-    latent_dim: int
+    latent_dim: int | None
+    """None: a translator."""
 
 
 class Backbone(nn.Module):
-    """Images in [−1, 1] → pooled features b × `features`."""
+    """Images in [−1, 1] → features b × `features`: (d) where they are pooled, else a map's (d, h, w)."""
 
-    features: int
+    features: tuple[int, ...]
 
 
 class Head(nn.Module):
-    """(Pooled features, the labels that the images claim to have) → `DiscriminatorOutput`."""
+    """(Features, the labels that the images claim to have) → `DiscriminatorOutput`."""
 
 
 class LabelWeights(nn.Module):

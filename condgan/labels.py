@@ -16,11 +16,36 @@ from condgan.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One question about an image: exclusive values (softmax) or independent ones (sigmoids)."""
+    """One question about an image: exclusive values (softmax) or independent ones (sigmoids).
+
+    `groups`: of independent values, those of which an image has one or none, such as hair colors. Each data set has a
+    field of its own; where several are trained together, an image knows that of its data set.
+    """
 
     name: str
     values: tuple[str, ...]
     exclusive: bool = True
+    groups: tuple[tuple[str, ...], ...] = ()
+
+    def units(self) -> list[list[int]]:
+        """The positions of values that are answered together: all, or each group and each value in none."""
+        if self.exclusive:
+            return [list(range(len(self.values)))]
+        grouped = [[self.values.index(value) for value in group] for group in self.groups]
+        alone = set(range(len(self.values))) - {position for unit in grouped for position in unit}
+        return sorted([*grouped, *([position] for position in alone)])
+
+    def most_likely(self, logits: Float[Tensor, "b v"]) -> Bool[Tensor, "b v"]:
+        """The values that logits speak for: one of an exclusive field, of a group the highest if it is above 0."""
+        chosen = torch.ones_like(logits, dtype=torch.bool) if self.exclusive else logits > 0
+        for unit in self.units():
+            chosen[:, unit] &= F.one_hot(logits[:, unit].argmax(1), len(unit)).bool()
+        return chosen
+
+    def right(self, logits: Float[Tensor, "b v"], target: Float[Tensor, "b v"]) -> Bool[Tensor, "b u"]:
+        """Which of its units logits get right."""
+        same = self.most_likely(logits) == (target > 0.5)
+        return torch.stack([same[:, unit].all(1) for unit in self.units()], 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +72,10 @@ class LabelSpec:
     def classes(self) -> tuple[str, ...]:
         """The values of the first field, which name the columns of sheets and the rows of tables."""
         return self.fields[0].values
+
+    def where(self, field: int) -> slice:
+        """Where a field's values lie among all `width` of them."""
+        return next(where for position, _, where in self.slices() if position == field)
 
     def slices(self) -> Iterator[tuple[int, Field, slice]]:
         """Each field's position, itself, and where its values lie among all `width` of them."""
@@ -77,10 +106,14 @@ class Labels:
             raise UserError("labels of several fields or attributes have no list of classes: draw them from the data")
         return cls.from_index(spec, torch.arange(spec.width))
 
+    @classmethod
+    def nothing(cls, spec: LabelSpec, count: int) -> "Labels":
+        """Of so many images nothing is known."""
+        return cls(spec, torch.zeros(count, spec.width), torch.zeros(count, len(spec.fields), dtype=torch.bool))
+
     def index(self, field: int = 0) -> Int[Tensor, " b"]:
         """The class number in an exclusive field."""
-        where = next(where for position, _, where in self.spec.slices() if position == field)
-        return self.values[:, where].argmax(1)
+        return self.values[:, self.spec.where(field)].argmax(1)
 
     def vector(self) -> Float[Tensor, "b v"]:
         """What a network reads: the values and, where there are several fields, the mask of known ones."""
@@ -107,12 +140,12 @@ class Labels:
         return self.over_fields(logits, of_field)
 
     def accuracy(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
-        """Share of an image's known fields (of their values, where not exclusive) that the logits get right."""
+        """Share of an image's known fields (of their units, where not exclusive) that the logits get right."""
 
         def of_field(field: Field, guess: Tensor, target: Tensor) -> Tensor:
             if field.exclusive:
                 return (guess.argmax(1) == target.argmax(1)).to(guess.dtype)
-            return ((guess > 0) == (target > 0.5)).to(guess.dtype).mean(1)
+            return field.right(guess, target).to(guess.dtype).mean(1)
 
         return self.over_fields(logits, of_field) / self.known.sum(1).clamp(min=1)
 

@@ -18,6 +18,9 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, TypeAda
 from pydantic.dataclasses import dataclass
 
 from condgan.errors import UserError, unknown
+from condgan.labels import Field as Labelled
+from condgan.labels import LabelSpec
+from condgan.metrics import conditional, translation
 from condgan.nn import BACKBONES, GENERATORS, HEADS
 from condgan.objectives import OBJECTIVES, Regularizers
 from condgan.options import STRICT
@@ -95,13 +98,39 @@ def _part(kind: str, table: Mapping[str, Callable]) -> Callable[[Any], Part]:
 
 @dataclass(frozen=True, config=STRICT)
 class Data:
-    """What to train on: a name (`digits`) or a path, and the size and channels that its images are brought to."""
+    """What to train on: names (`digits`) or paths, and the size and channels that their images are brought to."""
 
     size: Annotated[int, Field(ge=1, le=4096)]
-    channels: Literal[1, 3]
-    source: str | None = None
+    channels: Literal[1, 3, 4]
+    source: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Several are trained on together; each image knows the labels of its own."""
     classes: PositiveInt | None = None
     """How many the published data set has: what a dry run without data counts with."""
+    attributes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """Which of an attribute file's are labels; by default all."""
+    exclusive: tuple[tuple[str, ...], ...] | None = None
+    """Groups of them of which an image has one at most; by default neighbors of which each image has exactly one."""
+    paired: bool = False
+    """Whether images that differ in labels alone are there to compare translations with; see `condgan.read`."""
+    background: str = "white"
+    """What shows through where images are transparent."""
+    flip: bool = False
+    """Whether half of the images are mirrored, by chance."""
+    weights: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None
+    """How often each of several data sets has a turn; alike by default."""
+
+    def published_spec(self) -> LabelSpec | None:
+        """The labels of the published data set, as far as the recipe knows them."""
+        fields = []
+        if self.attributes:
+            fields.append(Labelled("attributes", self.attributes, exclusive=False, groups=self.exclusive or ()))
+        if self.classes:
+            fields.append(Labelled("class", tuple(str(number) for number in range(self.classes))))
+        return LabelSpec(tuple(fields)) if fields else None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return (self.source,) if isinstance(self.source, str) else self.source or ()
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -134,6 +163,8 @@ class Schedule:
     """Whether real and fake images go through the discriminator as one batch."""
     carry_gradients: bool = False
     """Whether a player's steps within an iteration add up their gradients, as in TAC-GAN's code."""
+    decay: CountOrZero = 0
+    """Over how many last images both learning rates fall linearly to zero."""
     fake_labels: Literal["data", "uniform"] = "data"
     """Where the labels of fakes come from: the training images' own frequencies, or every class alike."""
     init_classifier: CountOrZero = 0
@@ -144,7 +175,9 @@ class Schedule:
     keep_last: Annotated[int, Field(ge=2)] = 2
     """How many checkpoints are kept because they are the latest, and because they score best."""
     keep_best: PositiveInt = 1
-    best_by: Literal["fd_classifier", "label_agreement", "density", "coverage"] = "fd_classifier"
+    best_by: Literal["fd_classifier", "label_agreement", "density", "coverage", "reconstruction_l1", "identity_l1"] = (
+        "fd_classifier"
+    )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -172,6 +205,23 @@ class Recipe:
                 "the batch must divide into equal parts of two images or more"
             )
         _require_head(f"objective '{self.objective.name}'", self.head.name, LABEL_HEADS[self.objective.name])
+        if self.translates != (self.objective.name in TRANSLATING):
+            wanted = "objective stargan" if self.translates else "another objective, or generator stargan"
+            raise UserError(
+                f"generator '{self.generator.name}' given with objective '{self.objective.name}': expected {wanted}"
+            )
+        scores = translation.HIGHER_IS_BETTER if self.translates else conditional.HIGHER_IS_BETTER
+        if self.schedule.best_by not in scores:
+            raise unknown("score schedule.best_by", self.schedule.best_by, scores)
+        if self.translates and self.schedule.fake_labels != "data":
+            raise UserError(
+                "schedule.fake_labels uniform given: a translator's targets are its batch's labels, permuted"
+            )
+        if self.data.weights and self.data.sources and len(self.data.weights) != len(self.data.sources):
+            raise UserError(
+                f"data.weights of {len(self.data.weights)} data sets given, expected one for each of the "
+                f"{len(self.data.sources)} of data.source"
+            )
         if self.objective.options["adversarial"] == "wasserstein" and not self.penalties.gradient_penalty:
             raise UserError(
                 "objective.adversarial wasserstein given without a gradient penalty, which would diverge: "
@@ -186,12 +236,24 @@ class Recipe:
         return self.head.name != "plain"
 
     @property
+    def translates(self) -> bool:
+        """Whether it learns image → image."""
+        return self.generator.name in TRANSLATORS
+
+    @property
     def penalties(self) -> Regularizers:
         return self.objective.options["penalties"]
 
 
-LABEL_HEADS = {"acgan": ("classifier", "twin"), "gan": ("projection", "plain"), "tacgan": ("twin",)}
+LABEL_HEADS = {
+    "acgan": ("classifier", "twin"),
+    "gan": ("projection", "plain"),
+    "stargan": ("domain", "classifier"),
+    "tacgan": ("twin",),
+}
 """The heads whose outputs an objective reads."""
+TRANSLATORS, TRANSLATING = ("stargan",), ("stargan",)
+"""The generators that take images, and the objectives that give them some."""
 
 
 def _require_head(what: str, head: str, wanted: tuple[str, ...]) -> None:

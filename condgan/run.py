@@ -16,39 +16,24 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from condgan import checkpoint
-from condgan.build import build_state, build_steps, device
+from condgan.bench import bench_of, real_sheet
+from condgan.build import build_state, build_steps, build_stream, device, model_of
 from condgan.checkpoint import NonFinite
-from condgan.data.sources import Dataset, Split
-from condgan.data.stream import stream
+from condgan.data.dataset import Dataset
 from condgan.environment import describe
 from condgan.errors import UserError
-from condgan.evaluation import (
-    EVALUATION_SEED,
-    evaluate,
-    fakes_of,
-    judge_of,
-    like,
-    read_data,
-    require_same_data,
-    resume_command,
-)
+from condgan.evaluation import evaluate, read_data, require_same_data, resume_command
 from condgan.files import TEMPORARY, remove_temporaries, write
 from condgan.log import SINGULAR, Log
-from condgan.metrics.conditional import score
-from condgan.metrics.features import Judge, Judged
 from condgan.nn.spectral import singular_values
 from condgan.recipe import Recipe, differences, dump, load
-from condgan.sample import progress_classes, progress_sheet
-from condgan.sheets import png, sheet
+from condgan.sheets import png
 from condgan.train import State, pretrain_classifier
 
-SCORED_IMAGES = 1_000
-"""At most so many fakes score a checkpoint during training."""
 FREE = {
     "name",
     "description",
@@ -200,7 +185,7 @@ def _begin(directory: Path, recipe: Recipe, data: Dataset) -> None:
             "sha256": data.content_hash,
             "train": len(data.train),
             "held_out": len(data.held_out),
-            "classes": list(data.spec.classes),
+            "classes": [value for field in data.spec.fields for value in field.values],
             "skipped": list(data.skipped),
         }
     }
@@ -232,19 +217,15 @@ def _resume(directory: Path, state: State, recipe: Recipe) -> None:
 
 
 def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals: _Signals) -> None:
-    judge = judge_of(data)
-    reference = like(
-        data.train.labels[torch.arange(len(data.train))[:: math.ceil(len(data.train) / SCORED_IMAGES)]], data.train
-    )
-    judged = judge.judge(reference.images, reference.labels)
+    bench = bench_of(recipe, data)
     split = data.train.to(device())
     schedule = recipe.schedule
     if state.images == 0 and schedule.init_classifier:
-        pretrain_classifier(state, stream(split, schedule.batch, state.seed), schedule.init_classifier)
+        pretrain_classifier(state, build_stream(recipe, split), schedule.init_classifier)
     steps = build_steps(recipe, state, split)
     log = Log(directory, state.images, schedule.images)
     if state.images == 0:
-        real = _real_sheet(data)
+        real = real_sheet(data)
         write(directory / "samples" / "real.png", png(real))
         log.picture("real", 0, real)
     _say(f"training in {directory}; curves: tensorboard --logdir {directory / 'tensorboard'}")
@@ -262,8 +243,9 @@ def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals
                     for every in (schedule.log, schedule.sample, schedule.save)
                 )
                 before = state.images
+                model = model_of(recipe, data.spec, state.ema.module, state.discriminator, state.images)
                 if sample_now:
-                    picture = progress_sheet(state.ema.module, data.spec, state.seed)
+                    picture = bench.sheet(model, state.seed)
                     write(directory / "samples" / f"{state.images}.png", png(picture))
                     log.picture("samples", state.images, picture)
                 if log_now or score_now or stop:
@@ -271,7 +253,7 @@ def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals
                     window.clear()
                     if score_now or stop:
                         checkpoint.require_finite(state)
-                    scores = _score(state, reference, judged, judge) if score_now else {}
+                    scores = bench.score(model) if score_now else {}
                     log.scalars(state.images, values | scores)
                     if score_now or stop:
                         checkpoint.save_checkpoint(directory / "checkpoints", state, recipe, data.spec, scores)
@@ -301,12 +283,6 @@ def _means(window: dict[int, dict[str, Tensor]]) -> dict[str, float]:
     return dict(zip(names, means, strict=True))
 
 
-def _score(state: State, reference: Split, judged: Judged, judge: Judge) -> dict[str, float]:
-    """What decides the best checkpoint: the averaged generator against training images."""
-    fakes = judge.judge(fakes_of(state.ema.module, reference.labels, EVALUATION_SEED), reference.labels)
-    return score(fakes, judged)
-
-
 def _singular_values(state: State) -> dict[str, float]:
     """The largest singular values of each spectrally normalized weight of both players, read at once."""
     values = {
@@ -316,14 +292,6 @@ def _singular_values(state: State) -> dict[str, float]:
         for i, value in enumerate(of_layer)
     }
     return dict(zip(values, torch.stack([*values.values()]).tolist(), strict=True)) if values else {}
-
-
-def _real_sheet(data: Dataset, rows: int = 10) -> Image.Image:
-    """Real images in the columns of progress sheets."""
-    index, shown = data.train.labels.index(), progress_classes(data.spec)
-    columns = [torch.nonzero(index == number).flatten() for number in shown]
-    chosen = torch.stack([column[torch.arange(rows) % len(column)] for column in columns], 1).flatten()
-    return sheet(data.train.images[chosen], [data.spec.classes[number] for number in shown])
 
 
 def _say(text: str) -> None:

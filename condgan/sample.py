@@ -63,14 +63,20 @@ def latent_law(truncation: float | None = None, latent_scale: float | None = Non
     return normal if truncation is None else truncated(truncation)
 
 
-def draw_latents(seed: int, position: int, count: int, latent_dim: int, law: Law = normal) -> Float[Tensor, "b z"]:
+def draw_latents(seed: int, position: int, count: int, dim: int, law: Law = normal) -> Float[Tensor, "b z"]:
     """The first `count` latents of a seed at a position (a class's number, for samples of that class).
 
     Raises UserError for a negative seed.
     """
     _require_seed(seed)
     rng = np.random.default_rng(derive_seed(seed, "latents", position))
-    return torch.from_numpy(law(rng.standard_normal((count, latent_dim), np.float32)).astype(np.float32, copy=False))
+    return torch.from_numpy(law(rng.standard_normal((count, dim), np.float32)).astype(np.float32, copy=False))
+
+
+def latent_dim(generator: Generator) -> int:
+    """Of a generator that is no translator."""
+    assert generator.latent_dim is not None, "a translator takes images"
+    return generator.latent_dim
 
 
 @torch.inference_mode()
@@ -103,7 +109,7 @@ def standing_statistics(generator: Generator, law: Law, spec: LabelSpec, batches
     for batch in range(batches):
         own = derive_seed(seed, "standing", batch)
         index = np.random.default_rng(own).integers(len(spec.classes), size=STANDING_BATCH)
-        latents = draw_latents(own, 0, STANDING_BATCH, generator.latent_dim, law)
+        latents = draw_latents(own, 0, STANDING_BATCH, latent_dim(generator), law)
         generator(latents.to(device), Labels.from_index(spec, torch.from_numpy(index)).to(device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.eval().momentum = momentum
@@ -117,7 +123,7 @@ def progress_classes(spec: LabelSpec) -> list[int]:
 def progress_sheet(generator: Generator, spec: LabelSpec, seed: int, rows: int = 10) -> Image.Image:
     """A column per class, of at most 40; a row shares its latent, and all sheets of a seed share all latents."""
     shown = progress_classes(spec)
-    latents = draw_latents(seed, 0, rows, generator.latent_dim)
+    latents = draw_latents(seed, 0, rows, latent_dim(generator))
     labels = Labels.from_index(spec, torch.tensor(shown).repeat(rows))
     images = generate(generator, latents.repeat_interleave(len(shown), 0), labels)
     return sheet(images, [spec.classes[number] for number in shown])
@@ -230,7 +236,7 @@ class Model:
         if rows < 1 or steps < 2:
             raise UserError(f"{rows} rows of {steps} steps given: expected 1 row or more, of 2 steps or more")
         numbers = torch.tensor([[self._number(name) for name in pair] for pair in self.ends(rows, classes)])
-        latents = draw_latents(seed, 0, 2 * rows, self.generator.latent_dim, self.law).unflatten(0, (rows, 2))
+        latents = draw_latents(seed, 0, 2 * rows, latent_dim(self.generator), self.law).unflatten(0, (rows, 2))
         weights = F.one_hot(numbers, len(self.classes)).float()
         t = torch.linspace(0, 1, steps)[:, None]
         of_latent, of_class = VARY[vary]
@@ -282,7 +288,7 @@ class Model:
             raise UserError(f"{per_class} images per class given: expected 1 or more")
         parts = []
         for position, weights in groups:
-            latents = draw_latents(seed, position, per_class, self.generator.latent_dim, self.law)
+            latents = draw_latents(seed, position, per_class, latent_dim(self.generator), self.law)
             parts.append(generate(self.generator, latents, self._labels(weights.expand(per_class, -1))))
         return torch.cat(parts)
 

@@ -5,6 +5,7 @@ Axes: n images, r rows, k columns, c channels, h × w pixels, p positions, i × 
 
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,7 +17,8 @@ from torch import Tensor
 
 WIDEST = 2_000
 """Pixels after which a sheet's columns go on in another band."""
-HEADER = 18
+HEADER, LINE = 18, 13
+"""Pixels of a line of names above columns, and of each further line."""
 GAP = 2
 CLASSES_PER_SHEET = 100
 
@@ -31,7 +33,7 @@ def sheet(images: UInt8[Tensor, "n c h w"], columns: Sequence[str], rows: Sequen
 
     Columns beyond 2,000 pixels go on in further bands below, as equal as can be.
     """
-    grid = enlarged(images, 48).unflatten(0, (-1, len(columns)))
+    grid = enlarged(_opaque(images), 48).unflatten(0, (-1, len(columns)))
     bands = math.ceil(len(columns) / max(1, WIDEST // (grid.shape[4] + GAP)))
     width = math.ceil(len(columns) / bands)
     parts = [_band(grid[:, i : i + width], columns[i : i + width], rows) for i in range(0, len(columns), width)]
@@ -143,20 +145,46 @@ def channels_first(images: UInt8[np.ndarray, "n h w *c"]) -> UInt8[Tensor, "n c 
 
 def _band(grid: UInt8[Tensor, "r k c h w"], columns: Sequence[str], rows: Sequence[str]) -> Image.Image:
     font = ImageFont.load_default(12)
+    titles = [_title(name, font, grid.shape[4] + GAP) for name in columns]
+    header = HEADER + LINE * (max(map(len, titles)) - 1)
     height, width = grid.shape[3] + GAP, grid.shape[4] + GAP
     margin = math.ceil(max((font.getlength(name) + 6 for name in rows), default=0))
     cells = F.pad(grid.expand(-1, -1, 3, -1, -1), (GAP, 0, GAP, 0), value=255)
     pixels = cells.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
-    picture = Image.new("RGB", (margin + pixels.shape[1] + GAP, HEADER + pixels.shape[0] + GAP), "white")
-    picture.paste(Image.fromarray(pixels.contiguous().numpy()), (margin, HEADER))
+    picture = Image.new("RGB", (margin + pixels.shape[1] + GAP, header + pixels.shape[0] + GAP), "white")
+    picture.paste(Image.fromarray(pixels.contiguous().numpy()), (margin, header))
     draw = ImageDraw.Draw(picture)
-    for i, name in enumerate(columns):
-        while font.getlength(name) > width and len(name) > 1:
-            name = name[:-2] + "…" if name.endswith("…") else name[:-1] + "…"
-        draw.text((margin + GAP + i * width + grid.shape[4] / 2, 3), name, "black", font, anchor="ma")
+    for i, lines in enumerate(titles):
+        center, top = margin + GAP + i * width + grid.shape[4] / 2, header - HEADER + 3 - LINE * (len(lines) - 1)
+        for j, line in enumerate(lines):
+            draw.text((center, top + LINE * j), line, "black", font, anchor="ma")
     for i, name in enumerate(rows):
-        draw.text((margin - 2, HEADER + GAP + i * height + grid.shape[3] / 2), name, "black", font, anchor="rm")
+        draw.text((margin - 2, header + GAP + i * height + grid.shape[3] / 2), name, "black", font, anchor="rm")
     return picture
+
+
+def _title(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """A name in lines of a width, broken after underscores and spaces; what does not fit is cut."""
+    lines = [""]
+    for word in re.findall(r"[^_ ]+[_ ]*|[_ ]+", name):
+        if lines[-1] and font.getlength((lines[-1] + word).rstrip()) > width:
+            lines.append("")
+        lines[-1] += word
+    return [_cut(line.rstrip(), font, width) for line in lines]
+
+
+def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    while font.getlength(line) > width and len(line) > 1:
+        line = line[:-2] + "…" if line.endswith("…") else line[:-1] + "…"
+    return line
+
+
+def _opaque(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n d h w"]:
+    """Images that may be transparent on white."""
+    if images.shape[1] != 4:
+        return images
+    color, alpha = images[:, :3].float(), images[:, 3:].float() / 255
+    return (255 + alpha * (color - 255)).round().to(torch.uint8)
 
 
 def _marked(

@@ -44,12 +44,15 @@ def train(
     accumulate: int = 1,
     joint: bool = False,
     carry_gradients: bool = False,
+    decay: int = 0,
 ) -> Iterator[dict[str, Tensor]]:
     """Train until `until` real images were seen, yielding each iteration's losses as tensors on the device.
 
     An iteration is `d_steps` discriminator steps, each on a batch of its own, and `g_steps` generator steps. A step
     sums the gradients of `accumulate` equal parts of its batch. The labels of fakes are drawn from `prior`, such as the
-    labels of the training images. Names: D/… and G/… for the two players' terms, plain for what is watched.
+    labels of the training images; a translator's fakes are its batch's images with its batch's labels, permuted. Both
+    learning rates fall linearly to zero over the last `decay` images. Names: D/… and G/… for the two players' terms,
+    plain for what is watched.
     `joint`: real and fake images go through the discriminator as one batch; in the generator's step, which needs no
     real ones, only where batch norms would see the difference. `carry_gradients`: a player's step adds the gradients of
     its steps before it in the iteration (TAC-GAN's code).
@@ -58,15 +61,16 @@ def train(
     both_for_generator = joint and mixes_batch(discriminator)
     while state.images < until:
         torch.manual_seed(derive_seed(state.seed, "iteration", 0, state.iteration))
+        _set_rates(state, until, decay)
         losses: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=prior.values.device))
 
         discriminator.requires_grad_(True)
         real_batches = [next(batches) for _ in range(d_steps)]
         for batch in real_batches:
-            inputs = _draw(generator, prior, len(batch.images), accumulate)
-            for part, (real, (latent, labels)) in enumerate(zip(batch.chunk(accumulate), inputs, strict=True)):
+            inputs = _draw(generator, prior, batch, accumulate)
+            for part, (real, (source, labels)) in enumerate(zip(batch.chunk(accumulate), inputs, strict=True)):
                 with torch.no_grad():
-                    fake = generator(latent, labels)
+                    fake = generator(source, labels)
                 step = Step(generator, discriminator, *real, fake, labels, joint)
                 total, means = weighted_sum(objective.discriminator, step, state.iteration, part, accumulate)
                 total.backward()
@@ -80,9 +84,9 @@ def train(
         discriminator.requires_grad_(False)
         batch = real_batches[-1]
         for _ in range(g_steps):
-            inputs = _draw(generator, prior, len(batch.images), accumulate)
-            for part, (real, (latent, labels)) in enumerate(zip(batch.chunk(accumulate), inputs, strict=True)):
-                fake = generator(latent, labels)
+            inputs = _draw(generator, prior, batch, accumulate)
+            for part, (real, (source, labels)) in enumerate(zip(batch.chunk(accumulate), inputs, strict=True)):
+                fake = generator(source, labels)
                 step = Step(generator, discriminator, *real, fake, labels, both_for_generator)
                 total, means = weighted_sum(objective.generator, step, state.iteration, part, accumulate)
                 total.backward()
@@ -96,6 +100,7 @@ def train(
         power_iterate(state.ema.module)
         state.iteration += 1
         yield dict(losses)
+    _set_rates(state, until, decay)
 
 
 def mixes_batch(network: nn.Module) -> bool:
@@ -123,8 +128,20 @@ def _step(optimizer: Optimizer, network: nn.Module, keep: bool = False) -> None:
         optimizer.zero_grad()
 
 
-def _draw(generator: Generator, prior: Labels, count: int, parts: int) -> list[tuple[Tensor, Labels]]:
-    device = prior.values.device
-    latents = torch.randn(count, generator.latent_dim, device=device)
-    labels = prior[torch.randint(len(prior), (count,), device=device)]
-    return list(zip(latents.chunk(parts), labels.chunk(parts), strict=True))
+def _set_rates(state: State, until: int, decay: int) -> None:
+    """Learning rates as a function of the images seen, so that a resumed run has the same."""
+    left = min(1.0, max(0, until - state.images) / decay) if decay else 1.0
+    for optimizer in (state.g_optimizer, state.d_optimizer):
+        for group in optimizer.param_groups:
+            group["lr"] = left * optimizer.defaults["lr"]
+
+
+def _draw(generator: Generator, prior: Labels, batch: Batch, parts: int) -> list[tuple[Tensor, Labels]]:
+    """What the generator makes fakes of, and their labels."""
+    count, device = len(batch.images), prior.values.device
+    if generator.latent_dim is None:
+        source, labels = batch.images, batch.labels[torch.randperm(count, device=device)]
+    else:
+        source = torch.randn(count, generator.latent_dim, device=device)
+        labels = prior[torch.randint(len(prior), (count,), device=device)]
+    return list(zip(source.chunk(parts), labels.chunk(parts), strict=True))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from condgan.data.sources import Split, read
+from condgan.data.dataset import Split
+from condgan.data.sources import read
 from condgan.data.stream import epoch_order, stream
 from condgan.errors import UserError
 from condgan.interfaces import to_float, to_uint8

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,3 +50,25 @@ def test_parts_put_together_are_the_whole() -> None:
     again = Labels.cat(labels.chunk(4))
     assert torch.equal(again.values, labels.values)
     assert torch.equal(labels[torch.tensor([5])].values, labels.values[5:6])
+
+
+HAIR = Field("attributes", ("young", "black", "blond", "brown", "hat"), False, (("black", "blond", "brown"),))
+
+
+def test_a_group_is_one_question_and_other_attributes_are_one_each() -> None:
+    assert HAIR.units() == [[0], [1, 2, 3], [4]]
+    assert Field("class", ("a", "b")).units() == [[0, 1]]
+
+
+@given(st.permutations([-2.0, -1.0, -0.5, 0.5, 1.0, 2.0]).map(lambda values: values[:5]))
+def test_of_a_group_the_highest_logit_above_zero_is_read(logits: list[float]) -> None:
+    read = HAIR.most_likely(torch.tensor([logits]))[0].tolist()
+    top = max(logits[1:4])
+    assert read == [logits[0] > 0, *(one == top and top > 0 for one in logits[1:4]), logits[4] > 0]
+
+
+def test_accuracy_counts_units() -> None:
+    """Young right, the hair wrong because two compete, no hat right."""
+    labels = Labels(LabelSpec((HAIR,)), torch.tensor([[1.0, 1, 0, 0, 0]]), torch.ones(1, 1) > 0)
+    assert labels.accuracy(torch.tensor([[2.0, 1, 3, -1, -2]])).item() == pytest.approx(2 / 3)
+    assert labels.accuracy(torch.tensor([[2.0, 1, -3, -1, -2]])).item() == 1

@@ -127,7 +127,7 @@ def outputs_on_meta(shape: ImageShape, name: str, g: dict, d: dict) -> None:
     labels = Labels(DIGITS, torch.zeros(2, 10), torch.ones(2, 1) > 0)
     images = generator(torch.randn(2, generator.latent_dim), labels)
     assert images.shape == (2, *shape)
-    assert backbone(images).shape == (2, backbone.features)
+    assert backbone(images).shape == (2, *backbone.features)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -212,7 +212,7 @@ def test_adding_is_a_concatenation_with_tied_weights() -> None:
 
 def test_projection_is_the_paper() -> None:
     """D(x, y) = ψ(φ(x)) + ⟨v_y, φ(x)⟩, and with a class bias + b_y: a linear classifier's logit of the class."""
-    head = HEADS["projection"](6, DIGITS, class_bias=True, spectral_norm=None)
+    head = HEADS["projection"]((6,), DIGITS, class_bias=True, spectral_norm=None)
     nn.init.normal_(head.bias)
     features, index = torch.randn(5, 6), torch.tensor([0, 3, 3, 9, 1])
     expected = [
@@ -323,7 +323,7 @@ def test_a_generators_label_tables_are_not_normalized_but_a_discriminators_are(c
             assert not parametrize.is_parametrized(layer)
         elif isinstance(layer, nn.Conv2d | nn.Linear):
             assert parametrize.is_parametrized(layer)
-    assert parametrize.is_parametrized(HEADS["projection"](8, DIGITS).embedding)
+    assert parametrize.is_parametrized(HEADS["projection"]((8,), DIGITS).embedding)
 
 
 @pytest.mark.parametrize("init", ["ortho", "normal", "xavier"])

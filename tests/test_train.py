@@ -35,6 +35,11 @@ def tiny(name: str) -> Recipe:
     for part in ("generator", "backbone", "head"):
         if getattr(recipe, part).options.get("init") == "ortho":
             overrides.append(f"{part}.init=normal")
+    if recipe.translates:
+        both = recipe.data.attributes and recipe.data.classes or "joint" in name
+        overrides += ["data.source=" + ("[tinted-digits, digits]" if both else "tinted-digits"), "data.channels=3"]
+        overrides += ["data.size=16", "data.attributes=null", "data.exclusive=null", "generator.width=4"]
+        return load(name, [*overrides, "backbone.width=4"])
     if name.startswith(("digits-", "mnist-")):
         return load(name, overrides)
     overrides += ["data.size=32", "generator.width=8", "backbone.width=8"]
@@ -47,13 +52,17 @@ def first_losses(name: str) -> list[dict[str, float]]:
     torch.set_default_dtype(torch.float64)
     try:
         recipe = tiny(name)
-        data = read("digits", recipe.data.size, recipe.data.channels)
+        data = read(recipe.data.source, recipe.data.size, recipe.data.channels)
         state = build.build_state(recipe, data.spec)
-        batches = (Batch(b.images.double(), b.labels) for b in build.stream(data.train, 8, recipe.seed))
+        batches = (Batch(b.images.double(), double(b.labels)) for b in build.build_stream(recipe, data.train))
         steps = build.build_steps(recipe, state, data.train, batches)
         return [{name: float(loss) for name, loss in losses.items()} for losses in itertools.islice(steps, 3)]
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def double(labels: Labels) -> Labels:
+    return Labels(labels.spec, labels.values.double(), labels.known)
 
 
 @pytest.mark.parametrize("name", list(catalog()))

@@ -1,109 +1,94 @@
 """Readers: any labelled images, read once into uint8, training and held-out images apart."""
 
-import hashlib
-import os
-import re
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from sklearn.datasets import load_digits
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
 
+from condgan.data.attributes import choose, find, locate, partition, read_table
+from condgan.data.dataset import Dataset, Exact, Split, hold_out, join
+from condgan.data.digits import digits, tinted_digits
+from condgan.data.pixels import color, pixels
+from condgan.data.tree import Tree, open_tree
 from condgan.errors import UserError
-from condgan.interfaces import ImageShape
 from condgan.labels import Labels, LabelSpec
 
 HELD_OUT = {"test", "testing", "val", "valid", "validation"}
 TRAIN = {"train", "training"}
+SOURCES: dict[str, Callable[[int, int], Dataset]] = {"digits": digits, "tinted-digits": tinted_digits}
+EXPECTED = (
+    "give a folder of class folders (with or without train/ and test/), one of images with a list_attr….txt, or a zip "
+    "of either"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """Images of 0 … 255 and their labels."""
+class _Reading:
+    """How pictures become pixels and labels; see `read`."""
 
-    images: UInt8[Tensor, "n c h w"]
-    labels: Labels
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def to(self, device: torch.device | str) -> "Split":
-        return Split(self.images.to(device), self.labels.to(device))
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set in memory; the held-out images are for evaluation and never trained on."""
-
-    train: Split
-    held_out: Split
-    skipped: tuple[str, ...] = ()
-    """Unreadable files that were left out."""
-
-    @property
-    def spec(self) -> LabelSpec:
-        return self.train.labels.spec
-
-    @property
-    def shape(self) -> ImageShape:
-        return ImageShape(*self.train.images.shape[1:])
-
-    @cached_property
-    def content_hash(self) -> str:
-        """SHA-256 of the images, labels and class names of both splits."""
-        digest = hashlib.sha256(repr(self.spec).encode())
-        for split in (self.train, self.held_out):
-            digest.update(repr(tuple(split.images.shape)).encode())
-            digest.update(split.images.numpy().data)
-            digest.update(split.labels.values.numpy().data)
-        return digest.hexdigest()
+    size: int
+    channels: int
+    attributes: Sequence[str] | None
+    exclusive: Sequence[Sequence[str]] | None
+    paired: bool
+    background: tuple[int, int, int]
+    skip_bad_images: bool
 
 
-def read(source: str, size: int, channels: int, skip_bad_images: bool = False) -> Dataset:
-    """Read a data set by name, or from a folder of class folders or a zip of one, at size × size pixels.
+def read(
+    source: str | Sequence[str],
+    size: int,
+    channels: int,
+    *,
+    attributes: Sequence[str] | None = None,
+    exclusive: Sequence[Sequence[str]] | None = None,
+    paired: bool = False,
+    background: str = "white",
+    skip_bad_images: bool = False,
+) -> Dataset:
+    """Read a data set by name, or from a folder or zip, at size × size pixels; or several as one.
 
-    Every image is turned upright, put on white where it is transparent, made gray or RGB, cropped to its central square
-    and resized (bicubic, antialiased).
+    It holds a folder of images per class, or images and a list_attr….txt in CelebA's layout, of which `attributes` are
+    chosen (all by default). `exclusive`: groups of attributes of which an image has one at most; by default neighbors
+    of which every image has exactly one. `paired`: images that differ in nothing but labels are there, to compare
+    translations with: files of the same name in all class folders, or the same other attributes.
+
+    Every image is turned upright, put on `background` where it is transparent (but for 4 channels), made gray, RGB or
+    RGBA, cropped to its central square and resized (bicubic, antialiased).
     """
-    if source in SOURCES:
-        return SOURCES[source](size, channels)
-    return _read_classes(Path(source).expanduser(), size, channels, skip_bad_images)
+    sources = [source] if isinstance(source, str) else list(source)
+    how = _Reading(size, channels, attributes, exclusive, paired, color(background), skip_bad_images)
+    parts = [SOURCES[one](size, channels) if one in SOURCES else _read_path(Path(one), how) for one in sources]
+    chosen_from = [one for one, part in zip(sources, parts, strict=True) if not part.spec.fields[0].exclusive]
+    if (attributes or exclusive) and not set(chosen_from) - set(SOURCES):
+        names = ", ".join(attributes or [name for group in exclusive or () for name in group])
+        raise UserError(f"attributes {names} given with data '{', '.join(sources)}', which has no list_attr….txt file")
+    if len(parts) == 1:
+        return parts[0]
+    stems = [Path(one).stem for one in sources]
+    twice = Counter(stems)
+    names = [f"{stem}-{i}" if twice[stem] > 1 else stem for i, stem in enumerate(stems, start=1)]
+    return join(dict(zip(names, parts, strict=True)))
 
 
-def digits(size: int, channels: int) -> Dataset:
-    """scikit-learn's 1,797 handwritten digits, 8 × 8 in 17 grays; a fifth of each class is held out."""
-    grays, index = load_digits(return_X_y=True)
-    images = [Image.fromarray((gray * (255 / 16)).round().astype(np.uint8).reshape(8, 8)) for gray in grays]
-    pixels = np.stack([_pixels(image, size, channels) for image in images])
-    return _dataset(_hold_out(pixels, index, fraction=0.2), [str(digit) for digit in range(10)])
+def _read_path(path: Path, how: _Reading) -> Dataset:
+    path = path.expanduser()
+    tree = open_tree(path, EXPECTED)
+    if (table := find(tree)) is not None:
+        return _read_attributes(tree, table, path, how)
+    return _read_classes(tree, path, how)
 
 
-SOURCES: dict[str, Callable[[int, int], Dataset]] = {"digits": digits}
-
-
-@dataclass(frozen=True, slots=True)
-class _Tree:
-    """The visible files of a folder or zip, how to open each, and all folders."""
-
-    files: Mapping[PurePosixPath, Callable[[], IO]]
-    folders: set[PurePosixPath]
-
-    def inside(self, root: PurePosixPath) -> list[PurePosixPath]:
-        """The folders right in `root`."""
-        return sorted(folder for folder in self.folders if folder.parent == root and folder != root)
-
-
-def _read_classes(path: Path, size: int, channels: int, skip_bad_images: bool) -> Dataset:
-    tree = _tree(path)
+def _read_classes(tree: Tree, path: Path, how: _Reading) -> Dataset:
+    if not tree.inside(PurePosixPath()):
+        raise UserError(f"data '{path}' {'holds no class folders' if tree.files else 'is empty'}: {EXPECTED}")
     by_split = {split: _files_by_class(tree, roots, path) for split, roots in _split_roots(tree, path).items()}
     classes = sorted(by_split["train"], key=_natural)
     for name in by_split.get("held-out", {}):
@@ -111,92 +96,131 @@ def _read_classes(path: Path, size: int, channels: int, skip_bad_images: bool) -
             raise UserError(
                 f"data '{path}': class '{name}' is in the held-out split only; give both splits the same classes"
             )
+    spec = LabelSpec.of_classes(classes)
 
-    bad: list[str] = []
-    splits: dict[str, _Arrays] = {}
+    splits: dict[str, Split] = {}
+    skipped: list[str] = []
     for split, files in by_split.items():
         todo = [(index, file) for index, name in enumerate(classes) for file in files.get(name, [])]
-        pixels = np.empty((len(todo), channels, size, size), np.uint8)
-        good: list[int] = []
-        for index, file in tqdm(todo, desc=f"reading {split} images", leave=False, disable=None):
-            try:
-                with tree.files[file]() as stream, Image.open(stream) as image:
-                    pixels[len(good)] = _pixels(image, size, channels)
-                good.append(index)
-            except UnidentifiedImageError:
-                bad.append(f"'{file}' of class '{classes[index]}' (of no known image format)")
-            except Exception as error:  # decoders raise whatever they like
-                bad.append(
-                    f"'{file}' of class '{classes[index]}' ({' '.join(str(error).split()) or type(error).__name__})"
-                )
-        splits[split] = pixels[: len(good)], np.array(good, dtype=np.int64)
-    if bad and not skip_bad_images:
+        described = [f"'{file}' of class '{classes[index]}'" for index, file in todo]
+        images, kept, bad = _decode(tree, [file for _, file in todo], described, f"reading {split} images", path, how)
+        skipped += bad
+        index = torch.tensor([todo[i][0] for i in kept], dtype=torch.int64)
+        splits[split] = Split(images, Labels.from_index(spec, index), tuple(str(todo[i][1]) for i in kept))
+
+    if "held-out" not in splits:
+        whole = splits["train"]
+        _require_images(whole.labels, 2, f"data '{path}'")
+        key = np.array([PurePosixPath(name).name for name in whole.names]) if how.paired else None
+        splits = _split(
+            whole, *_hold_out_names(key) if key is not None else hold_out(whole.labels.index().numpy(), 0.1)
+        )
+    for split, one in splits.items():
+        _require_images(one.labels, 1, f"the {split} split of '{path}'")
+    exact = {}
+    if how.paired:
+        exact["class"] = _exact(splits, lambda split: [(PurePosixPath(name).name,) for name in split.names], path)
+    return Dataset(splits["train"], splits["held-out"], tuple(skipped), exact)
+
+
+def _read_attributes(tree: Tree, file: PurePosixPath, path: Path, how: _Reading) -> Dataset:
+    table = read_table(tree, file)
+    field, holds, other, others = choose(table, how.attributes, how.exclusive)
+    files = locate(tree, table)
+    official = partition(tree, table)
+    described = [f"'{image}' of '{file}', line {line}" for image, line in zip(table.images, table.lines, strict=True)]
+    images, kept, bad = _decode(tree, files, described, "reading images", path, how)
+    if len(kept) < 2:
+        raise UserError(f"data '{path}' has {len(kept)} readable images: at least 2 needed")
+
+    def labels(spec: LabelSpec, holds: np.ndarray) -> Labels:
+        return Labels(spec, torch.from_numpy(holds[kept]).float(), torch.ones(len(kept), 1, dtype=torch.bool))
+
+    whole = Split(
+        images,
+        labels(LabelSpec((field,)), holds),
+        tuple(table.images[i] for i in kept),
+        None if other is None else labels(LabelSpec((other,)), others),
+    )
+    if official is None:
+        parts = hold_out(np.zeros(len(kept), int), 0.1)
+    else:
+        held_out = 2 if (official[kept] == 2).any() else 1
+        parts = np.flatnonzero(official[kept] == 0), np.flatnonzero(official[kept] == held_out)
+        if not all(map(len, parts)):
+            raise UserError(f"the partition file of '{path}' leaves no image to train on, or none to hold out")
+    splits = _split(whole, *parts)
+
+    def content(split: Split) -> Iterable[tuple]:
+        return [()] * len(split) if split.content is None else map(tuple, split.content.values.tolist())
+
+    exact = {"attributes": _exact(splits, content, path)} if how.paired else {}
+    return Dataset(splits["train"], splits["held-out"], tuple(bad), exact)
+
+
+def _decode(
+    tree: Tree, files: Sequence[PurePosixPath], described: Sequence[str], what: str, path: Path, how: _Reading
+) -> tuple[UInt8[Tensor, "n c h w"], list[int], list[str]]:
+    """The pixels of all readable files, which these are, and what is wrong with the others.
+
+    Raises UserError for the others, unless they are to be left out.
+    """
+    decoded = np.empty((len(files), how.channels, how.size, how.size), np.uint8)
+    kept: list[int] = []
+    bad: list[str] = []
+    for number, file in enumerate(tqdm(files, desc=what, leave=False, disable=None)):
+        try:
+            with tree.files[file]() as stream, Image.open(stream) as image:
+                decoded[len(kept)] = pixels(image, how.size, how.channels, how.background)
+            kept.append(number)
+        except UnidentifiedImageError:
+            bad.append(f"{described[number]} (of no known image format)")
+        except Exception as error:  # decoders raise whatever they like
+            bad.append(f"{described[number]} ({' '.join(str(error).split()) or type(error).__name__})")
+    if bad and not how.skip_bad_images:
         more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
         raise UserError(
             f"unreadable image {bad[0]}{more} in '{path}': mend it, or go on without with --skip-bad-images"
         )
-
-    if "held-out" not in splits:
-        _require_images(splits["train"][1], classes, 2, f"data '{path}'")
-        splits = _hold_out(*splits["train"], fraction=0.1)
-    for split, (_, index) in splits.items():
-        _require_images(index, classes, 1, f"the {split} split of '{path}'")
-    return _dataset(splits, classes, bad)
+    return torch.from_numpy(decoded[: len(kept)]), kept, bad
 
 
-def _tree(path: Path) -> _Tree:
-    expected = "give a folder of class folders (with or without train/ and test/) or a zip of one"
-    if not path.exists():
-        raise UserError(f"data '{path}' does not exist: {expected}")
-    if path.is_dir():
-        names, folders = _walk(path)
-        files = {name: partial(open, path / name, "rb") for name in sorted(names)}
-    elif zipfile.is_zipfile(path):
-        try:
-            archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter: a zip version unknown to Python
-            raise UserError(f"zip '{path}' is damaged ({error}): zip the folder anew") from None
-        for name in archive.namelist():
-            if _OUTSIDE.search(name):
-                raise UserError(
-                    f"zip '{path}' refused: its member '{name}' points outside the archive; zip the folder anew"
-                )
-        files = {name: partial(archive.open, name) for name in sorted(archive.namelist()) if not name.endswith("/")}
-        folders = [name for name in archive.namelist() if name.endswith("/")]
-    else:
-        raise UserError(f"data '{path}' is neither a folder nor a complete zip file: {expected}")
-    visible = {PurePosixPath(name): opener for name, opener in files.items() if not _HIDDEN.search(name)}
-    parents = {ancestor for parent in {name.parent for name in visible} for ancestor in (parent, *parent.parents)}
-    tree = _Tree(visible, parents | {PurePosixPath(name) for name in folders if not _HIDDEN.search(name)})
-    if not tree.inside(PurePosixPath()):
-        raise UserError(f"data '{path}' {'is empty' if not visible else 'holds no class folders'}: {expected}")
-    return tree
+def _split(whole: Split, train: np.ndarray, held_out: np.ndarray) -> dict[str, Split]:
+    return {"train": whole.at(torch.from_numpy(train)), "held-out": whole.at(torch.from_numpy(held_out))}
 
 
-def _walk(path: Path) -> tuple[list[str], list[str]]:
-    """All files and folders below, links followed but not in circles; a link to nothing counts as a file."""
-    names: list[str] = []
-    folders: list[str] = []
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for folder, inner, files in os.walk(path, followlinks=True, onerror=fail):
-        here = Path(folder)
-        above = {os.path.realpath(parent) for parent in here.parents if parent.is_relative_to(path)}
-        if os.path.realpath(here) in above:
-            inner.clear()
-            continue
-        folders += [(here / name).relative_to(path).as_posix() for name in inner]
-        names += [(here / name).relative_to(path).as_posix() for name in files]
-    return names, folders
+def _hold_out_names(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All files of a tenth of the names."""
+    different, of_file = np.unique(names, return_inverse=True)
+    held_out = np.isin(of_file, hold_out(np.zeros(len(different), int), 0.1)[1])
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-_HIDDEN = re.compile(r"(^|/)(\.|__MACOSX)")
-_OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
+def _exact(splits: Mapping[str, Split], keys: Callable[[Split], Iterable[tuple]], path: Path) -> Exact:
+    """True translations: the image with the same key and the labels asked for. Raises UserError where there are two."""
+    images = torch.cat([split.images for split in splits.values()])
+    of_image = [key for split in splits.values() for key in keys(split)]
+    values = [tuple(row) for split in splits.values() for row in split.labels.values.tolist()]
+    number = {both: i for i, both in enumerate(zip(of_image, values, strict=True))}
+    if len(number) < len(of_image):
+        names = [name for split in splits.values() for name in split.names]
+        first = next(i for i, both in enumerate(zip(of_image, values, strict=True)) if number[both] != i)
+        twin = number[of_image[first], values[first]]
+        raise UserError(
+            f"data.paired given with data '{path}', where '{names[first]}' and '{names[twin]}' have the same labels: "
+            "expected images that differ in them; leave it out"
+        )
+    of_held_out = of_image[len(of_image) - len(splits["held-out"]) :]
+
+    def exact(index: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
+        wanted = zip((of_held_out[i] for i in index.tolist()), map(tuple, labels.values.tolist()), strict=True)
+        found = torch.tensor([number.get(both, -1) for both in wanted], dtype=torch.int64)
+        return images[found.clamp(min=0)], found >= 0
+
+    return exact
 
 
-def _split_roots(tree: _Tree, path: Path) -> dict[str, PurePosixPath]:
+def _split_roots(tree: Tree, path: Path) -> dict[str, PurePosixPath]:
     """The folders that hold the class folders of each split; folders that only wrap them are seen through."""
     images = {file.parent for file in tree.files if file.suffix.lower() in Image.registered_extensions()}
     root = PurePosixPath()
@@ -214,7 +238,7 @@ def _split_roots(tree: _Tree, path: Path) -> dict[str, PurePosixPath]:
     return {"train": train[0], "held-out": held_out[0]} if held_out else {"train": train[0]}
 
 
-def _files_by_class(tree: _Tree, root: PurePosixPath, path: Path) -> dict[str, list[PurePosixPath]]:
+def _files_by_class(tree: Tree, root: PurePosixPath, path: Path) -> dict[str, list[PurePosixPath]]:
     classes: dict[str, list[PurePosixPath]] = {folder.name: [] for folder in tree.inside(root)}
     depth = len(root.parts)
     for file in tree.files:
@@ -232,47 +256,9 @@ def _natural(name: str) -> tuple:
     return (0, int(name), name) if name.isdecimal() else (1, 0, name)
 
 
-def _require_images(index: np.ndarray, classes: Sequence[str], least: int, where: str) -> None:
-    for number, count in enumerate(np.bincount(index, minlength=len(classes)).tolist()):
+def _require_images(labels: Labels, least: int, where: str) -> None:
+    for name, count in zip(labels.spec.classes, labels.values.sum(0).int().tolist(), strict=True):
         if count < least:
             raise UserError(
-                f"class '{classes[number]}' has {count} readable image{'s' * (count != 1)} in {where}: "
-                f"at least {least} needed"
+                f"class '{name}' has {count} readable image{'s' * (count != 1)} in {where}: at least {least} needed"
             )
-
-
-def _pixels(image: Image.Image, size: int, channels: int) -> UInt8[np.ndarray, "c h w"]:
-    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits of gray
-        image = Image.fromarray((np.asarray(image).astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), (size, size), Image.Resampling.BICUBIC)
-    return np.asarray(image).reshape(size, size, channels).transpose(2, 0, 1)
-
-
-_Arrays = tuple[np.ndarray, np.ndarray]
-"""Pixels and class numbers."""
-
-
-def _hold_out(pixels: np.ndarray, index: np.ndarray, fraction: float) -> dict[str, _Arrays]:
-    """A fixed split into what to train on and what to hold out, at least one of each class on either side."""
-    rng = np.random.default_rng(0)
-    held_out = []
-    for number in np.unique(index):
-        where = rng.permutation(np.flatnonzero(index == number))
-        held_out.append(where[: min(max(1, round(fraction * len(where))), len(where) - 1)])
-    chosen = np.sort(np.concatenate(held_out))
-    rest = np.setdiff1d(np.arange(len(index)), chosen)
-    return {"train": (pixels[rest], index[rest]), "held-out": (pixels[chosen], index[chosen])}
-
-
-def _dataset(splits: Mapping[str, _Arrays], classes: Sequence[str], skipped: Sequence[str] = ()) -> Dataset:
-    spec = LabelSpec.of_classes(classes)
-    train, held_out = (
-        Split(torch.from_numpy(pixels), Labels.from_index(spec, torch.from_numpy(index)))
-        for pixels, index in (splits["train"], splits["held-out"])
-    )
-    return Dataset(train, held_out, tuple(skipped))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -31,8 +31,11 @@ class Judged(NamedTuple):
 
     def of_class(self, index: int) -> "Judged":
         """The images that claim to be of one class."""
-        where = self.labels.index() == index
-        return Judged(self.features[where], self.logits[where], self.labels[where])
+        return self.at(torch.nonzero(self.labels.index() == index).flatten())
+
+    def at(self, index: Int[Tensor, " m"]) -> "Judged":
+        """Some of them."""
+        return Judged(self.features[index], self.logits[index], self.labels[index])
 
 
 class Judge(nn.Module):

@@ -162,7 +162,7 @@ class BigGANDeepBackbone(Backbone):
             layers += [DeepDownBlock(leaving, leaving, halve=False) for _ in range(depth - 1)]
             layers.append(attend(resolution))
         self.layers = nn.Sequential(*layers, nn.ReLU())
-        self.features = channels[4]
+        self.features = (channels[4],)
         initialize(self, init)
         spectral_normalize(self, spectral_norm)
 

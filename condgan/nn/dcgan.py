@@ -90,7 +90,7 @@ class ACGANBackbone(Backbone):
             ]
             layers += [nn.BatchNorm2d(more, norm_eps, norm_momentum)] if i else []
         self.layers = nn.Sequential(*layers)
-        self.features = 8 * width * (shape.height // 16) * (shape.width // 16)
+        self.features = (8 * width * (shape.height // 16) * (shape.width // 16),)
         init_normal(self)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:

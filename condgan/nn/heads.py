@@ -1,12 +1,40 @@
-"""What a discriminator concludes from its backbone's features."""
+"""What a discriminator concludes from its backbone's features; a map of them is flattened where a head wants none."""
+
+import math
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from condgan.errors import UserError
 from condgan.interfaces import Backbone, DiscriminatorOutput, Head
 from condgan.labels import Labels, LabelSpec
 from condgan.nn.layers import InitKind, LabelEmbedding, initialize
 from condgan.nn.spectral import Spectral, spectral_normalize
+
+
+class DomainHead(Head):
+    """Real or fake for each patch of a map, and a classifier of the labels that sees it whole (Choi et al. 2018)."""
+
+    def __init__(
+        self,
+        features: tuple[int, ...],
+        labels: LabelSpec,
+        *,
+        init: InitKind | None = None,
+        spectral_norm: Spectral | None = None,
+    ) -> None:
+        super().__init__()
+        if len(features) != 3:
+            raise UserError(
+                "head 'domain' given with a backbone that leaves no map of patches: set backbone.name=stargan"
+            )
+        channels, height, width = features
+        self.score = nn.Conv2d(channels, 1, 3, padding=1, bias=False)
+        self.classifier = nn.Conv2d(channels, labels.width, (height, width), bias=False)
+        _finish(self, init, spectral_norm)
+
+    def forward(self, features: Float[Tensor, "b d i j"], labels: Labels) -> DiscriminatorOutput:
+        return DiscriminatorOutput(self.score(features).squeeze(1), logits=self.classifier(features).flatten(1))
 
 
 class PlainHead(Head):
@@ -14,17 +42,18 @@ class PlainHead(Head):
 
     def __init__(
         self,
-        features: int,
+        features: tuple[int, ...],
         labels: LabelSpec,
         *,
         init: InitKind | None = "ortho",
         spectral_norm: Spectral | None = Spectral(),
     ) -> None:
         super().__init__()
-        self.score = nn.Linear(features, 1)
+        self.score = nn.Linear(math.prod(features), 1)
         _finish(self, init, spectral_norm)
 
-    def forward(self, features: Float[Tensor, "b d"], labels: Labels) -> DiscriminatorOutput:
+    def forward(self, features: Float[Tensor, "b *d"], labels: Labels) -> DiscriminatorOutput:
+        features = features.flatten(1)
         return DiscriminatorOutput(self.score(features).flatten(), features)
 
 
@@ -36,7 +65,7 @@ class ProjectionHead(Head):
 
     def __init__(
         self,
-        features: int,
+        features: tuple[int, ...],
         labels: LabelSpec,
         *,
         class_bias: bool = False,
@@ -44,12 +73,13 @@ class ProjectionHead(Head):
         spectral_norm: Spectral | None = Spectral(),
     ) -> None:
         super().__init__()
-        self.score = nn.Linear(features, 1)
-        self.embedding = LabelEmbedding(labels, features)
+        self.score = nn.Linear(math.prod(features), 1)
+        self.embedding = LabelEmbedding(labels, math.prod(features))
         self.bias = nn.Parameter(self.embedding.weight.new_zeros(labels.vector_width)) if class_bias else None
         _finish(self, init, spectral_norm)
 
-    def forward(self, features: Float[Tensor, "b d"], labels: Labels) -> DiscriminatorOutput:
+    def forward(self, features: Float[Tensor, "b *d"], labels: Labels) -> DiscriminatorOutput:
+        features = features.flatten(1)
         vector = labels.vector()
         score = self.score(features).flatten() + (self.embedding(vector) * features).sum(1)
         return DiscriminatorOutput(score if self.bias is None else score + vector @ self.bias, features)
@@ -60,18 +90,19 @@ class ClassifierHead(Head):
 
     def __init__(
         self,
-        features: int,
+        features: tuple[int, ...],
         labels: LabelSpec,
         *,
         init: InitKind | None = "ortho",
         spectral_norm: Spectral | None = Spectral(),
     ) -> None:
         super().__init__()
-        self.score = nn.Linear(features, 1)
-        self.classifier = nn.Linear(features, labels.width)
+        self.score = nn.Linear(math.prod(features), 1)
+        self.classifier = nn.Linear(math.prod(features), labels.width)
         _finish(self, init, spectral_norm)
 
-    def forward(self, features: Float[Tensor, "b d"], labels: Labels) -> DiscriminatorOutput:
+    def forward(self, features: Float[Tensor, "b *d"], labels: Labels) -> DiscriminatorOutput:
+        features = features.flatten(1)
         return DiscriminatorOutput(self.score(features).flatten(), features, self.classifier(features))
 
 
@@ -80,19 +111,20 @@ class TwinHead(Head):
 
     def __init__(
         self,
-        features: int,
+        features: tuple[int, ...],
         labels: LabelSpec,
         *,
         init: InitKind | None = "ortho",
         spectral_norm: Spectral | None = Spectral(),
     ) -> None:
         super().__init__()
-        self.score = nn.Linear(features, 1)
-        self.classifier = nn.Linear(features, labels.width)
-        self.twin = nn.Linear(features, labels.width)
+        self.score = nn.Linear(math.prod(features), 1)
+        self.classifier = nn.Linear(math.prod(features), labels.width)
+        self.twin = nn.Linear(math.prod(features), labels.width)
         _finish(self, init, spectral_norm)
 
-    def forward(self, features: Float[Tensor, "b d"], labels: Labels) -> DiscriminatorOutput:
+    def forward(self, features: Float[Tensor, "b *d"], labels: Labels) -> DiscriminatorOutput:
+        features = features.flatten(1)
         return DiscriminatorOutput(
             self.score(features).flatten(), features, self.classifier(features), self.twin(features)
         )

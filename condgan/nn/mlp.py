@@ -51,7 +51,7 @@ class MLPBackbone(Backbone):
     def __init__(self, shape: ImageShape, *, width: PositiveInt = 10) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Flatten(), *_hidden(shape.channels * shape.height * shape.width, width))
-        self.features = width
+        self.features = (width,)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         return self.layers(images)

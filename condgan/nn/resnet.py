@@ -272,7 +272,7 @@ class ResNetBackbone(Backbone):
             layers += [attend(after)] if halve else []
             entering = leaving
         self.layers = nn.Sequential(*layers, nn.ReLU())
-        self.features = entering
+        self.features = (entering,)
         initialize(self, init)
         spectral_normalize(self, spectral_norm)
 

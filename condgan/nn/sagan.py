@@ -104,7 +104,7 @@ class SAGANDCGANBackbone(Backbone):
             self.convolutions.append(nn.Sequential(nn.Conv2d(entering, leaving, 4, 2, 1), nn.LeakyReLU(0.1)))
             self.attention[str(resolution)] = attend(resolution)
             entering = leaving
-        self.features = entering * 16
+        self.features = (entering * 16,)
         initialize(self, init)
         for part in (self.convolutions, *([self.attention] if spectral_attention else [])):
             spectral_normalize(part, spectral_norm)

@@ -12,6 +12,7 @@ from condgan.objectives.conditioning import (
     ClassificationKind,
 )
 from condgan.objectives.regularizers import Regularizers
+from condgan.objectives.translation import cycle_consistency, to_own_labels
 
 
 def gan(*, adversarial: AdversarialKind = "hinge", penalties: Regularizers = Regularizers()) -> Objective:
@@ -85,6 +86,36 @@ def tacgan(
     )
 
 
-OBJECTIVES = {"acgan": acgan, "gan": gan, "tacgan": tacgan}
+def stargan(
+    *,
+    adversarial: AdversarialKind = "wasserstein",
+    weight: NonNegativeFloat = 1.0,
+    cycle: NonNegativeFloat = 10.0,
+    identity: NonNegativeFloat = 0.0,
+    penalties: Regularizers = Regularizers(),
+) -> Objective:
+    """StarGAN: images translated to other labels show these, and come back unharmed (Choi et al. 2018, eq. 5–6).
+
+    `weight` is λ_cls, `cycle` λ_rec; λ_gp is `penalties.gradient_penalty`, published as 10 with `wasserstein`.
+    `identity`, which is not in the paper, also weighs how far images translated to their own labels go from themselves:
+    a cycle alone may turn every image into another one and back.
+    """
+    adv = ADVERSARIAL[adversarial]
+    label = CROSS_ENTROPY.classifier
+    return Objective(
+        discriminator={"adv": Term(adv.discriminator), "class/real": Term(on_real(label), weight)}
+        | penalties.discriminator(),
+        generator={
+            "adv": Term(adv.generator),
+            "class/fake": Term(on_fake(label), weight),
+            "cycle": Term(cycle_consistency, cycle),
+        }
+        | ({"identity": Term(to_own_labels, identity)} if identity else {})
+        | penalties.generator(),
+        watched={"accuracy/real": on_real(ACCURACY.classifier), "accuracy/fake": on_fake(ACCURACY.classifier)},
+    )
+
+
+OBJECTIVES = {"acgan": acgan, "gan": gan, "stargan": stargan, "tacgan": tacgan}
 
 __all__ = ["ADVERSARIAL", "OBJECTIVES", "Loss", "Objective", "Regularizers", "Term", "weighted_sum"]

@@ -1,0 +1,299 @@
+"""What a model is judged on: real images, and what the judge has seen of them."""
+
+import math
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from condgan.build import device
+from condgan.data.dataset import Dataset, Split, data_sets
+from condgan.interfaces import Generator
+from condgan.labels import Labels
+from condgan.metrics import conditional, translation
+from condgan.metrics.distances import frechet
+from condgan.metrics.features import Judge, Judged, trained_judge
+from condgan.recipe import Recipe
+from condgan.sample import Law, Model, draw_latents, generate, latent_dim, normal, progress_sheet
+from condgan.seeds import derive_seed
+from condgan.sheets import sheet, spread
+from condgan.translate import Domain, Translator, domains, toward
+
+EVALUATION_SEED = 0
+SCORED_IMAGES = 1_000
+"""At most so many fakes score a checkpoint during training."""
+STRIPS = 10
+"""Rows of a translator's sheets."""
+
+
+@runtime_checkable
+class Bench(Protocol):
+    """The data set of a run and its judge, for models of one kind."""
+
+    def score(self, model: Any) -> dict[str, float]:
+        """A cheap judgement against training images, which decides the best checkpoint."""
+        ...
+
+    def compare(self, model: Any, seed: int) -> dict[str, Any]:
+        """The metrics against held-out images."""
+        ...
+
+    def sheet(self, model: Any, seed: int) -> Image.Image:
+        """A picture of what the model does."""
+        ...
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What stands behind the metrics."""
+        ...
+
+
+def like(labels: Labels, split: Split) -> Split:
+    """Images of a split with the class counts of some labels, as far as there are enough; always the same.
+
+    Where labels are attributes, any images, as many of each data set.
+    """
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+    if len(labels.spec.fields) == 1 and labels.spec.fields[0].exclusive:
+        wanted, have = labels.index(), split.labels.index()[order]
+    else:
+        wanted, have = (one.known.int().argmax(1) for one in (labels, split.labels[order]))
+    chosen = [order[have == number][:count] for number, count in enumerate(wanted.bincount().tolist())]
+    return split.at(torch.cat(chosen))
+
+
+def some(split: Split) -> Split:
+    """Images evenly spread over a split, as many as score a checkpoint."""
+    return split.at(torch.arange(len(split))[:: math.ceil(len(split) / SCORED_IMAGES)])
+
+
+def fakes_of(generator: Generator, labels: Labels, seed: int, law: Law = normal) -> UInt8[Tensor, "n c h w"]:
+    """An image for each of some labels, from the seed's latents."""
+    return generate(generator, draw_latents(seed, 0, len(labels), latent_dim(generator), law), labels)
+
+
+def judge_of(data: Dataset) -> Judge:
+    """The judge of a data set, from the cache where it has one."""
+    return trained_judge(data.train.images, data.train.labels, data.content_hash, device())
+
+
+def real_sheet(data: Dataset, rows: int = STRIPS) -> Image.Image:
+    """Training images by what they show: the columns of progress sheets."""
+    of_value = {}
+    names = [domain.name for domain in domains(data.spec)]
+    for name, values in zip(names, data.train.labels.values.unbind(1), strict=True):
+        index = torch.nonzero(values > 0.5).flatten()
+        if len(index):
+            of_value[name] = index[torch.arange(rows) % len(index)]
+    shown = [[*of_value][number] for number in spread(len(of_value), at_most=40)]
+    chosen = torch.stack([of_value[name] for name in shown], 1).flatten()
+    return sheet(data.train.images[chosen], shown)
+
+
+@dataclass(frozen=True)
+class SynthesisBench:
+    """What fakes are judged against: held-out images and as many training images, of the same classes."""
+
+    judge: Judge
+    held_out: Judged
+    training: Judged
+    reference: Judged
+
+    @classmethod
+    def of(cls, data: Dataset) -> "SynthesisBench":
+        judge = judge_of(data)
+        splits = data.held_out, like(data.held_out.labels, data.train), like(some(data.train).labels, data.train)
+        return cls(judge, *(judge.judge(split.images, split.labels) for split in splits))
+
+    def score(self, model: Model) -> dict[str, float]:
+        labels = self.reference.labels
+        return conditional.score(self._judged(model, labels, EVALUATION_SEED), self.reference)
+
+    def compare(self, model: Model, seed: int) -> dict[str, Any]:
+        return conditional.compare(self._judged(model, self.held_out.labels, seed), self.held_out, self.training)
+
+    def sheet(self, model: Model, seed: int) -> Image.Image:
+        return progress_sheet(model.generator, model.spec, seed)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        spec = self.held_out.labels.spec
+        return {
+            "fakes": len(self.held_out.labels),
+            "real": len(self.held_out.labels),
+            "reference": "held-out images; ceilings of fd_classifier, density and coverage: as many training images",
+            "extractor": "classifier trained on the training images" if spec.width > 1 else "untrained network",
+            "extractor_accuracy": conditional.agreement(self.held_out),
+        }
+
+    def _judged(self, model: Model, labels: Labels, seed: int) -> Judged:
+        return self.judge.judge(fakes_of(model.generator, labels, seed, model.law), labels)
+
+
+@dataclass(frozen=True)
+class TranslationBench:
+    """What translations are judged against: held-out images, what is known of them, and training images."""
+
+    data: Dataset
+    judge: Judge
+    content_judge: Judge | None
+    """Of what a translation shall leave as it is, where the data knows any."""
+    held_out: Judged
+    training: Judged
+    some: Split
+    reference: Judged
+
+    @classmethod
+    def of(cls, data: Dataset) -> "TranslationBench":
+        judge, part = judge_of(data), some(data.train)
+        splits = data.held_out, like(data.held_out.labels, data.train), part
+        held_out, training, reference = (judge.judge(split.images, split.labels) for split in splits)
+        return cls(data, judge, _content_judge(data), held_out, training, part, reference)
+
+    def score(self, model: Translator) -> dict[str, float]:
+        targets = permuted(self.some.labels, EVALUATION_SEED)
+        translated = model.generate(self.some.images, targets)
+        judged = self.judge.judge(translated, targets)
+        return translation.score(judged, self.reference) | _consistency(model, self.some, translated)
+
+    def compare(self, model: Translator, seed: int) -> dict[str, Any]:
+        """Every held-out image translated to every domain that it is not of, per attribute and on average.
+
+        attribute_accuracy: the share of translations in which the judge sees what was asked for; kept_accuracy: the
+        share of an image's other attributes that it still sees; content_accuracy: the share of what else is known of
+        an image, and is still seen; each beside the same of real images. In shares of the pixels' range, target_mae:
+        the distance to the true translation; of all held-out images, reconstruction_l1: to other labels and back;
+        identity_l1: to their own. fd_classifier: from images with other images' labels to real ones. Where there are
+        several data sets, accuracy across: of images of the others.
+        """
+        held_out, spec = self.data.held_out, self.data.spec
+        complete = model.complete(held_out.images, held_out.labels)
+        rows = {domain.name: self._row(model, complete, domain) for domain in domains(spec)}
+        targets = permuted(held_out.labels, seed)
+        translated = model.generate(held_out.images, targets)
+        metrics: dict[str, Any] = _mean_row(list(rows.values())) | {
+            "fd_classifier": {
+                "fake": frechet(self.judge.judge(translated, targets).features, self.held_out.features),
+                "real": frechet(self.training.features, self.held_out.features),
+            },
+            **_consistency(model, held_out, translated),
+        }
+        if len(spec.fields) > 1:
+            metrics["per_field"] = {
+                field.name: _mean_row([rows[one.name] for one in domains(spec) if one.field == position])
+                for position, field in enumerate(spec.fields)
+            }
+        return metrics | {"per_attribute": rows}
+
+    def sheet(self, model: Translator, seed: int) -> Image.Image:
+        """Held-out images of each data set, and each of them in every domain."""
+        sets = data_sets(self.data.held_out.labels)
+        rows = [index[spread(len(index), at_most=math.ceil(STRIPS / len(sets)))] for index in sets]
+        shown = self.data.held_out.at(torch.cat(rows))
+        return strips(model, shown.images, shown.labels)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {
+            "real": len(self.data.held_out),
+            "reference": "held-out images; ceilings: their own, of fd_classifier that of as many training images",
+            "extractor": "classifier trained on the training images",
+            "extractor_accuracy": conditional.agreement(self.held_out),
+        }
+
+    def _row(self, model: Translator, complete: Labels, domain: Domain) -> dict[str, Any]:
+        """The metrics of translations to one domain."""
+        real, where = self.data.held_out, self.data.spec.where(domain.field)
+        own, asked = real.labels.known[:, domain.field], toward(complete, domain)
+        has = real.labels.values[:, where][:, domain.value] > 0.5
+        index = torch.nonzero(own & (asked.values[:, where] != complete.values[:, where]).any(1)).flatten()
+        images, seen = self._translated(model, index, asked)
+        before, showing = self.held_out.at(index), self.held_out.at(torch.nonzero(own & (has | domain.flips)).flatten())
+        row: dict[str, Any] = {
+            "attribute_accuracy": _pair(*(translation.shown(one, *domain[:2]) for one in (seen, showing))),
+            "kept_accuracy": _pair(*(translation.kept(one, *domain[:2]) for one in (seen, before))),
+            "content_accuracy": _pair(*(self._content(one, index) for one in (images, real.images[index]))),
+        }
+        row = {name: pair for name, pair in row.items() if pair["fake"] is not None or pair["real"] is not None}
+        others = torch.nonzero(~own).flatten()
+        if len(others):
+            across = self._translated(model, others, asked)[1]
+            row["attribute_accuracy"] |= {"across": translation.shown(across, *domain[:2])}
+        exact = self.data.exact.get(self.data.spec.fields[domain.field].name)
+        if exact is not None and len(index):
+            true, found = exact(index, asked[index])
+            if found.any():
+                row["target_mae"] = translation.l1(images[found], true[found])
+        return row
+
+    def _translated(self, model: Translator, index: Tensor, asked: Labels) -> tuple[Tensor, Judged]:
+        if not len(index):
+            return self.data.held_out.images[index], self.held_out.at(index)
+        images = model.generate(self.data.held_out.images[index], asked[index])
+        return images, self.judge.judge(images, asked[index])
+
+    def _content(self, images: Tensor, index: Tensor) -> float | None:
+        labels = self.data.held_out.content
+        if self.content_judge is None or labels is None:
+            return None
+        known = labels.known[index].any(1)
+        if not known.any():
+            return None
+        return conditional.agreement(self.content_judge.judge(images[known], labels[index[known]]))
+
+
+def bench_of(recipe: Recipe, data: Dataset) -> Bench:
+    """The bench of what a recipe trains."""
+    return TranslationBench.of(data) if recipe.translates else SynthesisBench.of(data)
+
+
+def permuted(labels: Labels, seed: int) -> Labels:
+    """The labels of other images of the same data set, as in training."""
+    drawing = torch.Generator().manual_seed(derive_seed(seed, "targets"))
+    order = torch.arange(len(labels))
+    for index in data_sets(labels):
+        order[index] = index[torch.randperm(len(index), generator=drawing)]
+    return labels[order]
+
+
+def strips(model: Translator, images: UInt8[Tensor, "n c h w"], labels: Labels | None = None) -> Image.Image:
+    """A row per image: itself, then its translation to each domain."""
+    cells = torch.cat([images[:, None], model.to_every_domain(images, labels)], 1)
+    return sheet(cells.flatten(0, 1), ["input", *model.domains])
+
+
+def _consistency(model: Translator, split: Split, translated: UInt8[Tensor, "n c h w"]) -> dict[str, float]:
+    """How far images are from themselves after a translation and back, and after one to their own labels."""
+    back, same = (model.generate(images, split.labels) for images in (translated, split.images))
+    return {
+        "reconstruction_l1": translation.l1(back, split.images),
+        "identity_l1": translation.l1(same, split.images),
+    }
+
+
+def _mean_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mean of each metric over the rows that have it."""
+    mean: dict[str, Any] = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row[name] for row in rows if name in row]
+        if isinstance(values[0], dict):
+            mean[name] = _mean_row([{k: v for k, v in pair.items() if v is not None} for pair in values])
+        else:
+            mean[name] = fmean(values)
+    return mean
+
+
+def _pair(fake: float | None, real: float | None) -> dict[str, float | None]:
+    return {"fake": fake, "real": real}
+
+
+def _content_judge(data: Dataset) -> Judge | None:
+    content = data.train.content
+    if content is None:
+        return None
+    known = content.known.any(1)
+    return trained_judge(data.train.images[known], content[known], f"{data.content_hash} content", device())

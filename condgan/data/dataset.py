@@ -1,0 +1,146 @@
+"""A data set in memory: images, labels and what is known of true translations."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int, UInt8
+from torch import Tensor
+
+from condgan.interfaces import ImageShape
+from condgan.labels import Field, Labels, LabelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images of 0 … 255 and their labels."""
+
+    images: UInt8[Tensor, "n c h w"]
+    labels: Labels
+    names: tuple[str, ...] = ()
+    """Of their files, where they have any."""
+    content: Labels | None = None
+    """What else is known of them and a translation leaves as it is: the digit, the attributes not chosen."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device | str) -> "Split":
+        content = None if self.content is None else self.content.to(device)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device), content=content)
+
+    def at(self, index: Int[Tensor, " m"]) -> "Split":
+        """Some of them."""
+        names = tuple(self.names[int(i)] for i in index) if self.names else ()
+        content = None if self.content is None else self.content[index]
+        return Split(self.images[index], self.labels[index], names, content)
+
+
+Exact = Callable[[Int[Tensor, " m"], Labels], tuple[UInt8[Tensor, "m c h w"], Bool[Tensor, " m"]]]
+"""The true translations of held-out images, by their numbers, to labels; and which of them are known."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in memory; the held-out images are for evaluation and never trained on."""
+
+    train: Split
+    held_out: Split
+    skipped: tuple[str, ...] = ()
+    """Unreadable files that were left out."""
+    exact: Mapping[str, Exact] = field(default_factory=dict)
+    """By the field whose labels are translated."""
+
+    @property
+    def spec(self) -> LabelSpec:
+        return self.train.labels.spec
+
+    @property
+    def shape(self) -> ImageShape:
+        return ImageShape(*self.train.images.shape[1:])
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 of the images, labels and class names of both splits."""
+        digest = hashlib.sha256(repr(self.spec).encode())
+        for split in (self.train, self.held_out):
+            digest.update(repr(tuple(split.images.shape)).encode())
+            digest.update(split.images.numpy().data)
+            for labels in [split.labels, *([] if split.content is None else [split.content])]:
+                digest.update(labels.values.numpy().data)
+                digest.update(labels.known.numpy().data)
+        return digest.hexdigest()
+
+
+def data_sets(labels: Labels) -> list[Int[Tensor, " m"]]:
+    """The numbers of each data set's images: those that know its field."""
+    return [torch.nonzero(known).flatten() for known in labels.known.unbind(1)]
+
+
+def hold_out(index: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """A fixed split into what to train on and what to hold out, at least one of each class on either side."""
+    rng = np.random.default_rng(0)
+    held_out = []
+    for number in np.unique(index):
+        where = rng.permutation(np.flatnonzero(index == number))
+        held_out.append(where[: min(max(1, round(fraction * len(where))), len(where) - 1)])
+    chosen = np.sort(np.concatenate(held_out))
+    return np.setdiff1d(np.arange(len(index)), chosen), chosen
+
+
+def join(parts: Mapping[str, Dataset]) -> Dataset:
+    """Several data sets, by their names, as one, in which each image knows its own field."""
+    fields = [one.spec.fields[0] for one in parts.values()]
+    names = [field.name for field in fields]
+    fields = tuple(
+        replace(field, name=source) if names.count(field.name) > 1 else field
+        for source, field in zip(parts, fields, strict=True)
+    )
+    of_content = tuple(
+        replace(one.train.content.spec.fields[0], name=source)
+        for source, one in parts.items()
+        if one.train.content is not None
+    )
+    splits, starts, exact = {}, np.cumsum([0, *(len(one.held_out) for one in parts.values())]), {}
+    for which in ("train", "held_out"):
+        halves: list[Split] = [getattr(one, which) for one in parts.values()]
+        splits[which] = Split(
+            torch.cat([half.images for half in halves]),
+            _spread(LabelSpec(fields), [half.labels for half in halves]),
+            tuple(f"{source}/{name}" for source, half in zip(parts, halves, strict=True) for name in half.names),
+            _spread(LabelSpec(of_content), [len(half) if half.content is None else half.content for half in halves])
+            if of_content
+            else None,
+        )
+    for number, (own, one) in enumerate(zip(fields, parts.values(), strict=True)):
+        for of_one in one.exact.values():
+            exact[own.name] = _exact_of_part(of_one, one.spec, number, int(starts[number]), fields)
+    return Dataset(**splits, skipped=tuple(name for one in parts.values() for name in one.skipped), exact=exact)
+
+
+def _spread(spec: LabelSpec, parts: Sequence[Labels | int]) -> Labels:
+    """Labels of one field each, or images without any by their number, in a vocabulary of all the fields."""
+    count = sum(part if isinstance(part, int) else len(part) for part in parts)
+    values, known = torch.zeros(count, spec.width), torch.zeros(count, len(spec.fields), dtype=torch.bool)
+    row, places = 0, spec.slices()
+    for part in parts:
+        if isinstance(part, int):
+            row += part
+            continue
+        position, _, where = next(places)
+        values[row : row + len(part), where] = part.values
+        known[row : row + len(part), position] = part.known[:, 0]
+        row += len(part)
+    return Labels(spec, values, known)
+
+
+def _exact_of_part(exact: Exact, spec: LabelSpec, number: int, start: int, fields: tuple[Field, ...]) -> Exact:
+    where = next(where for position, _, where in LabelSpec(fields).slices() if position == number)
+
+    def of_joined(index: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
+        return exact(index - start, Labels(spec, labels.values[:, where], labels.known[:, [number]]))
+
+    return of_joined

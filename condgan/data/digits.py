@@ -1,0 +1,69 @@
+"""The embedded data: scikit-learn's 1,797 handwritten digits, 8 × 8 in 17 grays; a fifth of each class is held out."""
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from condgan.data.dataset import Dataset, Split, hold_out
+from condgan.data.pixels import pixels
+from condgan.errors import UserError
+from condgan.labels import Field, Labels, LabelSpec
+
+CLASSES = LabelSpec.of_classes([str(digit) for digit in range(10)])
+INKS = {"Red_Ink": (165, 20, 30), "Green_Ink": (10, 95, 40), "Blue_Ink": (30, 40, 160)}
+PAPERS = {False: (250, 240, 215), True: (165, 140, 110)}
+"""By whether it is dark; every ink is darker still."""
+TINTS = LabelSpec((Field("attributes", (*INKS, "Dark_Paper"), exclusive=False, groups=(tuple(INKS),)),))
+
+
+def digits(size: int, channels: int) -> Dataset:
+    """The digits, light on dark."""
+    images, index = _read(size, channels)
+    whole = Split(images, Labels.from_index(CLASSES, index), tuple(f"digit-{i:04}.png" for i in range(len(index))))
+    train, held_out = (torch.from_numpy(part) for part in hold_out(index.numpy(), fraction=0.2))
+    return Dataset(whole.at(train), whole.at(held_out))
+
+
+def tinted_digits(size: int, channels: int) -> Dataset:
+    """The digits in one of three inks on light or dark paper, drawn for each; true translations are known.
+
+    A pixel of the gray g, 0 … 1, is paper + g · (ink − paper). Raises UserError for other than 3 channels.
+    """
+    if channels != 3:
+        raise UserError(f"data.channels={channels} given with data 'tinted-digits': expected 3, they are colored")
+    grays, index = _read(size, 1)
+    rng = np.random.default_rng(0)
+    values = torch.zeros(len(index), TINTS.width)
+    values[torch.arange(len(index)), torch.from_numpy(rng.integers(len(INKS), size=len(index)))] = 1
+    values[:, -1] = torch.from_numpy(rng.integers(2, size=len(index))).float()
+    known = torch.ones(len(index), 1, dtype=torch.bool)
+    whole = Split(
+        tint(grays, values),
+        Labels(TINTS, values, known),
+        tuple(f"digit-{i:04}.png" for i in range(len(index))),
+        Labels.from_index(CLASSES, index),
+    )
+    train, held_out = (torch.from_numpy(part) for part in hold_out(index.numpy(), fraction=0.2))
+    held_out_grays = grays[held_out]
+
+    def exact(chosen: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
+        return tint(held_out_grays[chosen], labels.values), torch.ones(len(chosen), dtype=torch.bool)
+
+    return Dataset(whole.at(train), whole.at(held_out), exact={"attributes": exact})
+
+
+def tint(grays: Tensor, values: Tensor) -> Tensor:
+    """Grays 0 … 255, n × 1 × h × w, in the colors of the attributes' values: n × 3 × h × w."""
+    inks = torch.tensor(list(INKS.values()), dtype=torch.float32)[values[:, : len(INKS)].argmax(1)]
+    papers = torch.tensor([PAPERS[False], PAPERS[True]], dtype=torch.float32)[values[:, -1].long()]
+    ink, paper = inks[..., None, None], papers[..., None, None]
+    return (paper + grays / 255 * (ink - paper)).round().to(torch.uint8)
+
+
+def _read(size: int, channels: int) -> tuple[Tensor, Tensor]:
+    grays, index = load_digits(return_X_y=True)
+    images = [Image.fromarray((gray * (255 / 16)).round().astype(np.uint8).reshape(8, 8)) for gray in grays]
+    decoded = np.stack([pixels(image, size, channels, background=(255, 255, 255)) for image in images])
+    return torch.from_numpy(decoded), torch.from_numpy(index)
