@@ -176,10 +176,7 @@ class TranslationBench:
         targets = permuted(held_out.labels, seed)
         translated = model.generate(held_out.images, targets)
         metrics: dict[str, Any] = _mean_row(list(rows.values())) | {
-            "fd_classifier": {
-                "fake": frechet(self.judge.judge(translated, targets).features, self.held_out.features),
-                "real": frechet(self.training.features, self.held_out.features),
-            },
+            "fd_classifier": _pair(self._far(self.judge.judge(translated, targets)), self._far(self.training)),
             **_consistency(model, held_out, translated),
         }
         if len(spec.fields) > 1:
@@ -229,6 +226,12 @@ class TranslationBench:
             if found.any():
                 row["target_mae"] = translation.l1(images[found], true[found])
         return row
+
+    def _far(self, judged: Judged) -> float | None:
+        """The Fréchet distance from held-out images, where there are enough to have a spread."""
+        if min(len(judged.labels), len(self.held_out.labels)) < 2:
+            return None
+        return frechet(judged.features, self.held_out.features)
 
     def _translated(self, model: Translator, index: Tensor, asked: Labels) -> tuple[Tensor, Judged]:
         if not len(index):

@@ -31,7 +31,7 @@ from condgan.labels import LabelSpec
 from condgan.run import Diverged, Interrupted, choose_directory, train_run
 from condgan.sample import VARY, Model, Vary, Way
 from condgan.sheets import attention_sheet, channels_last, class_sheets, interpolation_sheet, png, sheet, spread
-from condgan.translate import output_names, read_pictures
+from condgan.translate import fitting, open_pictures, output_names
 
 app = typer.Typer(
     help="Train, judge and sample conditional image GANs.", add_completion=False,
@@ -246,9 +246,9 @@ def translate_command(
         split = held_out_split(directory)
         names, images, labels = split.names, split.images, split.labels
     else:
-        pictures = read_pictures(inputs or [])
-        names, images, labels = list(pictures), model.pixels(list(pictures.values())), None
-        for text in model.fitting([picture.size for picture in pictures.values()]):
+        opened = [(name, picture.size, model.pixels([picture])) for name, picture in open_pictures(inputs or [])]
+        names, images, labels = [name for name, *_ in opened], torch.cat([pixels for *_, pixels in opened]), None
+        for text in fitting([size for _, size, _ in opened], model.shape):
             typer.echo(text)
     files = output_names(names)
     for part in (slice(i, i + 32) for i in range(0, len(files), 32)):

@@ -103,17 +103,6 @@ class Translator:
         size, channels, ground = self.shape.height, self.shape.channels, color(self.background)
         return torch.stack([torch.from_numpy(pixels(one, size, channels, ground).copy()) for one in pictures])
 
-    def fitting(self, sizes: Sequence[tuple[int, int]]) -> list[str]:
-        """What becomes of pictures of these widths and heights before they are translated, in words."""
-        own = (self.shape.width, self.shape.height)
-        others = Counter(size for size in sizes if size != own)
-        to = f"{own[0]}×{own[1]}, the size that the run was trained at"
-        square = {size: "" if size[0] == size[1] else ", their central square" for size in others}
-        return [
-            f"resized {count} image{'s' * (count > 1)} of {width}×{height}{square[width, height]} to {to}"
-            for (width, height), count in others.most_common(3)
-        ] + ([f"and those of {len(others) - 3} other sizes"] if len(others) > 3 else [])
-
     def translate(self, pictures: Sequence[Image.Image], changes: Changes) -> list[Image.Image]:
         """Pictures of any size and mode with changed labels, such as {"Red_Hair": True}, the rest as it was.
 
@@ -197,12 +186,12 @@ class Translator:
         for name, on in changes.items():
             field, value = self._find(name, on)
             values = wanted.setdefault(field, {})
-            if isinstance(on, bool) and not on and self.spec.fields[field].exclusive:
+            if not on and self.spec.fields[field].exclusive:
                 raise UserError(
                     f"{name}=0 given: an image is always of one of {', '.join(self.spec.fields[field].values)}; say of "
                     "which, such as " + f"{self.spec.fields[field].values[value - 1]}=1"
                 )
-            values[value] = True if isinstance(on, str) else on
+            values[value] = bool(on)
         for field, values in wanted.items():
             for unit in self.spec.fields[field].units():
                 both = [self.spec.fields[field].values[value] for value in unit if values.get(value)]
@@ -230,12 +219,12 @@ class Translator:
         return known[name][0]
 
 
-def read_pictures(paths: Sequence[Path]) -> dict[str, Image.Image]:
-    """Images by their names, in order: single files, and all image files in folders and zips, by their paths in these.
+def open_pictures(paths: Sequence[Path]) -> Iterator[tuple[str, Image.Image]]:
+    """Pictures and their names, in order: single files, and all image files in folders and zips by their paths there.
 
-    Raises UserError for an image that is none or stands in two of them, and for a folder without any.
+    Raises UserError for a picture that is none, for two of one name, and for a folder without any.
     """
-    pictures: dict[str, Image.Image] = {}
+    names: set[str] = set()
     for path in paths:
         if path.is_file() and not zipfile.is_zipfile(path):
             found = {path.name: partial(open, path, "rb")}
@@ -246,18 +235,18 @@ def read_pictures(paths: Sequence[Path]) -> dict[str, Image.Image]:
             if not found:
                 raise UserError(f"'{path}' holds no image: give an image, a folder of images or a zip of one")
         for name, opened in found.items():
-            if name in pictures:
+            if name in names:
                 raise UserError(f"'{name}' of '{path}' given, and another image of that name: translate them apart")
+            names.add(name)
             try:
-                with opened() as stream, Image.open(stream) as image:
-                    image.load()
-                    pictures[name] = image
+                with opened() as stream, Image.open(stream) as picture:
+                    picture.load()
             except UnidentifiedImageError:
                 raise UserError(f"'{name}' of '{path}' is no image of a known format: give a PNG or JPEG") from None
             except Exception as error:  # decoders raise whatever they like
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise UserError(f"'{name}' of '{path}' is unreadable ({reason}): mend it or leave it out") from None
-    return pictures
+            yield name, picture
 
 
 def output_names(names: Sequence[str]) -> list[str]:
@@ -267,6 +256,18 @@ def output_names(names: Sequence[str]) -> list[str]:
     return [
         stem if twice[stem] == 1 or name == stem else f"{name}.png" for name, stem in zip(names, stems, strict=True)
     ]
+
+
+def fitting(sizes: Sequence[tuple[int, int]], shape: ImageShape) -> list[str]:
+    """What becomes of pictures of these widths and heights before they are translated, in words."""
+    own = (shape.width, shape.height)
+    others = Counter(size for size in sizes if size != own).most_common()
+    said = [
+        f"resized {count} image{'s' * (count > 1)} of {width}×{height}{', their central square,' * (width != height)} "
+        f"to {own[0]}×{own[1]}, the size that the run was trained at"
+        for (width, height), count in others[:3]
+    ]
+    return [*said, *([f"and images of {len(others) - 3} more sizes"] if len(others) > 3 else [])]
 
 
 @contextmanager

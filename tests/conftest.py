@@ -22,6 +22,12 @@ TINY = [
 ]  # fmt: skip
 """Overrides that make any of the digits' recipes train in a second."""
 
+TINY_TRANSLATOR = [
+    "generator.width=4", "generator.blocks=1", "backbone.width=4", "schedule.batch=16", "schedule.images=160",
+    "schedule.decay=64", "schedule.log=32", "schedule.sample=160", "schedule.save=64", "objective.identity=1.0",
+]  # fmt: skip
+"""The same for digits-stargan."""
+
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

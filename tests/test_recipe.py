@@ -84,7 +84,7 @@ def test_differences_name_what_changed() -> None:
         ("data.size=160000", "option data.size: 160000 given, expected less than or equal to 4096"),
         ("generator.width=1e-2", "option generator.width: 0.01 given, expected a valid integer"),
         ("schedule=3", "option schedule: 3 given, expected a section"),
-        ("data.channels=2", "option data.channels: 2 given, expected 1 or 3"),
+        ("data.channels=2", "option data.channels: 2 given, expected 1, 3 or 4"),
         ("seed.x=3", "'seed.x=3' given: 'seed' is an option, not a section"),
         ("=3", "expected an override such as g_opt.lr=1e-4"),
         ("seed=[", "cannot be read as a value"),

@@ -36,7 +36,7 @@ def tiny(name: str) -> Recipe:
         if getattr(recipe, part).options.get("init") == "ortho":
             overrides.append(f"{part}.init=normal")
     if recipe.translates:
-        both = recipe.data.attributes and recipe.data.classes or "joint" in name
+        both = (recipe.data.attributes and recipe.data.classes) or "joint" in name
         overrides += ["data.source=" + ("[tinted-digits, digits]" if both else "tinted-digits"), "data.channels=3"]
         overrides += ["data.size=16", "data.attributes=null", "data.exclusive=null", "generator.width=4"]
         return load(name, [*overrides, "backbone.width=4"])
