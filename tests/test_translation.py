@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 import condgan as package
 from condgan import build
-from condgan.checkpoint import remove_after
 from condgan.bench import TranslationBench, permuted
+from condgan.checkpoint import remove_after
 from condgan.data.digits import TINTS, tint
 from condgan.data.sources import read
 from condgan.errors import UserError
