@@ -1,9 +1,11 @@
-"""Train, judge and sample conditional image GANs.
+"""Train, judge and use conditional image GANs.
 
 >>> import condgan
 >>> model = condgan.load("runs/digits-acgan")
 >>> threes = model.sample("3", per_class=16, seed=0)  # uint8 array, 16 × height × width
 >>> pictures = model.pictures(["3", "7"], per_class=4)  # PIL images
+>>> translator = condgan.load_translator("runs/digits-stargan")
+>>> blue = translator.translate(pictures, {"Blue_Ink": True})
 """
 
 from condgan.data.dataset import Dataset, Split

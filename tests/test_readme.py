@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from conftest import TINY, TINY_TRANSLATOR
 from helpers import condgan
 
 ROOT = Path(__file__).parent.parent
@@ -28,14 +28,18 @@ def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str], ph
         "interpolate",
         "truncation",
         "attention",
+        "translate",
     }
     for command in commands:
-        done = condgan(capsys, *command, *(TINY if command[0] == "train" else []))
+        tiny = TINY_TRANSLATOR if "digits-stargan" in command else TINY
+        done = condgan(capsys, *command, *(tiny if command[0] == "train" else []))
         assert done.code == 0, (command, done.err)
     assert len(list(Path("images").rglob("*.png"))) == 33
     assert len(list(Path("between-3-and-8").rglob("*.png"))) == 17
     assert {path.name for path in Path("curve").iterdir()} == {"truncation.csv", "truncation.png", "sheet.png"}
     assert [path.name for path in Path("looks").iterdir()] == ["attention.8.png"]
+    assert len(list(Path("strips").iterdir())) == 359
+    assert len(list(Path("blue").rglob("*.png"))) == 24
     for block in blocks("python"):
         names: dict[str, object] = {}
         exec(block, names)
