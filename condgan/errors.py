@@ -11,7 +11,8 @@ class UserError(ValueError):
 def unknown(kind: str, given: object, known: Iterable[object]) -> UserError:
     """The error for a name that is not among the known ones, with the closest of them as a suggestion."""
     names = [str(name) for name in known]
-    close = difflib.get_close_matches(str(given), names, n=1)
-    hint = f"did you mean '{close[0]}'? " if close else ""
+    by_lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(str(given).lower(), by_lower, n=1)
+    hint = f"did you mean '{by_lower[close[0]]}'? " if close else ""
     listed = ", ".join(names) if len(names) <= 30 else f"{', '.join(names[:30])}, … ({len(names)} in all)"
     return UserError(f"unknown {kind} '{given}': {hint}known: {listed or 'none'}")

@@ -250,12 +250,17 @@ def open_pictures(paths: Sequence[Path]) -> Iterator[tuple[str, Image.Image]]:
 
 
 def output_names(names: Sequence[str]) -> list[str]:
-    """The PNG file that each image is written to: its own name, with .png after it where two would be the same."""
+    """The PNG file that each image is written to: its own name, with .png after it where two would be the same.
+
+    Raises UserError where they still are.
+    """
     stems = [str(PurePosixPath(name).with_suffix(".png")) for name in names]
     twice = Counter(stems)
-    return [
-        stem if twice[stem] == 1 or name == stem else f"{name}.png" for name, stem in zip(names, stems, strict=True)
-    ]
+    pairs = list(zip(names, stems, strict=True))
+    files = [stem if twice[stem] == 1 or name == stem else f"{name}.png" for name, stem in pairs]
+    if clash := next((file for file, count in Counter(files).items() if count > 1), None):
+        raise UserError(f"two of the images would be written to '{clash}': translate them apart")
+    return files
 
 
 def fitting(sizes: Sequence[tuple[int, int]], shape: ImageShape) -> list[str]:

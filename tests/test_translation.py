@@ -479,6 +479,8 @@ def test_names_are_kept_and_never_collide() -> None:
     names = ["a.png", "b.jpg", "c/d.jpeg", "e.jpg", "e.bmp", "f.png", "f.jpg"]
     written = ["a.png", "b.png", "c/d.png", "e.jpg.png", "e.bmp.png", "f.png", "f.jpg.png"]
     assert output_names(names) == written
+    with pytest.raises(UserError, match="two of the images would be written to 'e.jpg.png'"):
+        output_names(["e.jpg", "e.png", "e.jpg.png"])
 
 
 # ---- judging
@@ -618,6 +620,7 @@ def test_a_held_out_split_is_one_command(capsys: pytest.CaptureFixture[str], tra
         (["c.png", "mixed", "--set", "Blue_Ink=1"], ["'bad.png' of 'mixed' is no image"]),
         (["c.png", "c.png", "--set", "Blue_Ink=1"], ["another image of that name"]),
         (["c.png", "--set", "Blue_Inc=1"], ["unknown label 'Blue_Inc'", "did you mean 'Blue_Ink'?"]),
+        (["c.png", "--set", "BLUEINK=1"], ["unknown label 'BLUEINK'", "did you mean 'Blue_Ink'?"]),
         (["c.png", "--set", "Blue_Ink=1,Red_Ink=1"], ["Red_Ink and Blue_Ink given, which exclude each other"]),
         (["c.png", "--set", "Blue_Ink"], ["--set Blue_Ink given: expected different labels"]),
         (["c.png", "--set", "Blue_Ink=1,Blue_Ink=0"], ["expected different labels"]),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from jaxtyping import Float, Num, UInt8
 from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
@@ -54,8 +55,8 @@ def tinted_digits(size: int, channels: int) -> Dataset:
     return Dataset(whole.at(train), whole.at(held_out), exact={"attributes": exact})
 
 
-def tint(grays: Tensor, values: Tensor) -> Tensor:
-    """Grays 0 … 255, n × 1 × h × w, in the colors of the attributes' values: n × 3 × h × w."""
+def tint(grays: Num[Tensor, "n 1 h w"], values: Float[Tensor, "n v"]) -> UInt8[Tensor, "n 3 h w"]:
+    """Grays of 0 … 255 in the colors that the attributes' values say."""
     inks = torch.tensor(list(INKS.values()), dtype=torch.float32)[values[:, : len(INKS)].argmax(1)]
     papers = torch.tensor([PAPERS[False], PAPERS[True]], dtype=torch.float32)[values[:, -1].long()]
     ink, paper = inks[..., None, None], papers[..., None, None]

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from tqdm import tqdm
@@ -18,7 +18,7 @@ from condgan.data.digits import digits, tinted_digits
 from condgan.data.pixels import color, pixels
 from condgan.data.tree import Tree, open_tree
 from condgan.errors import UserError
-from condgan.labels import Labels, LabelSpec
+from condgan.labels import Field, Labels, LabelSpec
 
 HELD_OUT = {"test", "testing", "val", "valid", "validation"}
 TRAIN = {"train", "training"}
@@ -128,34 +128,34 @@ def _read_attributes(tree: Tree, file: PurePosixPath, path: Path, how: _Reading)
     field, holds, other, others = choose(table, how.attributes, how.exclusive)
     files = locate(tree, table)
     official = partition(tree, table)
-    described = [f"'{image}' of '{file}', line {line}" for image, line in zip(table.images, table.lines, strict=True)]
-    images, kept, bad = _decode(tree, files, described, "reading images", path, how)
-    if len(kept) < 2:
-        raise UserError(f"data '{path}' has {len(kept)} readable images: at least 2 needed")
-
-    def labels(spec: LabelSpec, holds: np.ndarray) -> Labels:
-        return Labels(spec, torch.from_numpy(holds[kept]).float(), torch.ones(len(kept), 1, dtype=torch.bool))
-
-    whole = Split(
-        images,
-        labels(LabelSpec((field,)), holds),
-        tuple(table.images[i] for i in kept),
-        None if other is None else labels(LabelSpec((other,)), others),
-    )
     if official is None:
-        parts = hold_out(np.zeros(len(kept), int), 0.1)
+        parts = hold_out(np.zeros(len(files), int), 0.1)
     else:
-        held_out = 2 if (official[kept] == 2).any() else 1
-        parts = np.flatnonzero(official[kept] == 0), np.flatnonzero(official[kept] == held_out)
-        if not all(map(len, parts)):
-            raise UserError(f"the partition file of '{path}' leaves no image to train on, or none to hold out")
-    splits = _split(whole, *parts)
+        parts = np.flatnonzero(official == 0), np.flatnonzero(official == (2 if (official == 2).any() else 1))
+    splits, skipped = {}, []
+    for split, part in zip(("train", "held-out"), parts, strict=True):
+        described = [f"'{table.images[i]}' of '{file}', line {table.lines[i]}" for i in part]
+        images, kept, bad = _decode(tree, [files[i] for i in part], described, f"reading {split} images", path, how)
+        if not kept:
+            raise UserError(f"data '{path}' has no readable image in its {split} split: at least 1 needed")
+        splits[split] = Split(
+            images,
+            _attributes(field, holds[part[kept]]),
+            tuple(table.images[i] for i in part[kept]),
+            None if other is None else _attributes(other, others[part[kept]]),
+        )
+        skipped += bad
 
     def content(split: Split) -> Iterable[tuple]:
         return [()] * len(split) if split.content is None else map(tuple, split.content.values.tolist())
 
     exact = {"attributes": _exact(splits, content, path)} if how.paired else {}
-    return Dataset(splits["train"], splits["held-out"], tuple(bad), exact)
+    return Dataset(splits["train"], splits["held-out"], tuple(skipped), exact)
+
+
+def _attributes(field: Field, holds: Bool[np.ndarray, "n v"]) -> Labels:
+    known = torch.ones(len(holds), 1, dtype=torch.bool)
+    return Labels(LabelSpec((field,)), torch.from_numpy(holds).to(torch.get_default_dtype()), known)
 
 
 def _decode(
