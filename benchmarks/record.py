@@ -33,7 +33,8 @@ def main() -> None:
         "metrics": metrics,
         "curve": [line for line in log if "fd_classifier" in line],
     }
-    record["recipe"]["data"]["source"] = Path(record["recipe"]["data"]["source"]).name
+    names = [Path(one).name for one in load(run / "recipe.yaml").data.sources]
+    record["recipe"]["data"]["source"] = names if len(names) > 1 else "".join(names)
     out.mkdir(parents=True, exist_ok=True)
     (out / "record.json").write_text(json.dumps(record, indent=1) + "\n")
     shutil.copy(run / "sheet.png", out / "sheet.png")

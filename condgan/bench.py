@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import fmean
 from typing import Any, Protocol, runtime_checkable
 
@@ -140,8 +141,6 @@ class TranslationBench:
 
     data: Dataset
     judge: Judge
-    content_judge: Judge | None
-    """Of what a translation shall leave as it is, where the data knows any."""
     held_out: Judged
     training: Judged
     some: Split
@@ -152,7 +151,18 @@ class TranslationBench:
         judge, part = judge_of(data), some(data.train)
         splits = data.held_out, like(data.held_out.labels, data.train), part
         held_out, training, reference = (judge.judge(split.images, split.labels) for split in splits)
-        return cls(data, judge, _content_judge(data), held_out, training, part, reference)
+        return cls(data, judge, held_out, training, part, reference)
+
+    @cached_property
+    def content_judge(self) -> Judge | None:
+        """Of what a translation shall leave as it is, where the data knows any."""
+        images, content = self.data.train.images, self.data.train.content
+        if content is None:
+            return None
+        known = content.known.any(1)
+        if not known.all():
+            images, content = images[known], content[known]
+        return trained_judge(images, content, f"{self.data.content_hash} content", device())
 
     def score(self, model: Translator) -> dict[str, float]:
         targets = permuted(self.some.labels, EVALUATION_SEED)
@@ -292,11 +302,3 @@ def _mean_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _pair(fake: float | None, real: float | None) -> dict[str, float | None]:
     return {"fake": fake, "real": real}
-
-
-def _content_judge(data: Dataset) -> Judge | None:
-    content = data.train.content
-    if content is None:
-        return None
-    known = content.known.any(1)
-    return trained_judge(data.train.images[known], content[known], f"{data.content_hash} content", device())

@@ -104,6 +104,8 @@ def train_command(
     typer.echo(_table(metrics))
     seen = max(recipe.schedule.images, int(checkpoints(directory / "checkpoints")[-1].name))
     longer = f"{resume_command(directory)} schedule.images={2 * seen}"
+    if recipe.schedule.decay:  # the rates have reached zero
+        longer += f" schedule.decay={2 * recipe.schedule.decay} --fresh"
     verb, more = ("translate", "IMAGE --every-domain ") if recipe.translates else ("sample", "")
     typer.echo(f"\n{verb} it".ljust(16) + f"condgan {verb} {directory} {more}--out DIR\ntrain longer   {longer}")
     typer.echo(f"look at        {directory / 'sheet.png'}")
@@ -238,19 +240,24 @@ def translate_command(
         raise UserError(f"{given} given: expected one of them")
     if bool(inputs) == held_out:
         raise UserError(f"{'images and' if inputs else 'neither images nor'} --held-out given: expected one of them")
+    if blocking := next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None):
+        raise UserError(f"--out {out} given: '{blocking}' is a file; give a folder")
     model = load_translator(directory, checkpoint)
     changes = None if change is None else _changes(change)
     if changes is not None:
         model.plan(changes)
     if held_out:
         split = held_out_split(directory)
-        names, images, labels = split.names, split.images, split.labels
+        names, images, labels, originals = split.names, split.images, split.labels, set()
     else:
-        opened = [(name, picture.size, model.pixels([picture])) for name, picture in open_pictures(inputs or [])]
-        names, images, labels = [name for name, *_ in opened], torch.cat([pixels for *_, pixels in opened]), None
-        for text in fitting([size for _, size, _ in opened], model.shape):
+        opened = list(open_pictures(model, inputs or []))
+        names, images, labels = [one.name for one in opened], torch.cat([one.image for one in opened]), None
+        originals = {one.file.resolve() for one in opened if one.file is not None}
+        for text in fitting([one.size for one in opened], model.shape):
             typer.echo(text)
     files = output_names(names)
+    if over := next((out / file for file in files if (out / file).resolve() in originals), None):
+        raise UserError(f"--out {out} given: '{over}' is one of the images; give another folder")
     for part in (slice(i, i + 32) for i in range(0, len(files), 32)):
         known = None if labels is None else labels[part]
         if changes is None:
@@ -263,7 +270,8 @@ def translate_command(
                 typer.echo(f"{name}: {_changed(changed)}")
         for file, picture in zip(files[part], written, strict=True):
             write(out / file, png(picture))
-    typer.echo(f"wrote {len(files)} image{'s' * (len(files) > 1)} to {out}")
+    trained = f"from {model.images:,} images of training"
+    typer.echo(f"wrote {len(files)} image{'s' * (len(files) > 1)} to {out}, {trained}")
 
 
 @app.command("evaluate")
@@ -414,7 +422,7 @@ def _changes(text: str) -> dict[str, bool | str]:
         name, equals, value = map(str.strip, part.partition("="))
         if not (name and equals and value) or name in changes:
             raise UserError(f"--set {text} given: expected different labels, such as Red_Hair=1,Plate_Armor=0")
-        changes[name] = value == "1" if value in ("0", "1") else value
+        changes[name] = value
     return changes
 
 

@@ -41,15 +41,15 @@ def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
         paired=options.paired, background=options.background, skip_bad_images=skip_bad_images,
     )  # fmt: skip
     fields = data.spec.fields
-    if data.spec.width < 2 and fields[0].exclusive and recipe.conditional:
+    named = "' and '".join(options.sources)
+    if recipe.conditional and (lonely := next((one for one in fields if one.exclusive and len(one.values) < 2), None)):
         raise UserError(
-            f"data '{recipe.data.source}' has one class only, '{data.spec.classes[0]}': a conditional model needs two "
-            "or more; "
+            f"data '{named}' has one class only, '{lonely.values[0]}': a conditional model needs two or more; "
             "for one without labels set objective.name=gan and head.name=plain"
         )
     if not recipe.translates and (len(fields) > 1 or any(not field.exclusive for field in fields)):
         raise UserError(
-            f"data '{recipe.data.source}' has attributes or several data sets' labels, which recipe '{recipe.name}' "
+            f"data '{named}' has attributes or several data sets' labels, which recipe '{recipe.name}' "
             "cannot learn yet: give class folders, or choose a translator such as sprites-stargan"
         )
     return data

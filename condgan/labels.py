@@ -3,15 +3,18 @@
 Axes: b images, k label values over all fields, f fields.
 """
 
+import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from condgan.errors import UserError
+from condgan.errors import UserError, unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +23,23 @@ class Field:
 
     `groups`: of independent values, those of which an image has one or none, such as hair colors. Each data set has a
     field of its own; where several are trained together, an image knows that of its data set.
+    Raises UserError for a value given twice, and for groups that overlap or hold others than the values.
     """
 
     name: str
     values: tuple[str, ...]
     exclusive: bool = True
-    groups: tuple[tuple[str, ...], ...] = ()
+    groups: tuple[tuple[str, ...], ...] = dataclasses.field(
+        default=(), repr=False
+    )  # data sets' hashes are made of the repr
+
+    def __post_init__(self) -> None:
+        grouped = [name for group in self.groups for name in group]
+        for what, names in (("label", self.values), ("member of exclusive groups", grouped)):
+            if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+                raise UserError(f"{what} '{twice}' given twice: expected each name once")
+        if other := next((name for name in grouped if name not in self.values), None):
+            raise unknown("member of exclusive groups", other, self.values)
 
     def units(self) -> list[list[int]]:
         """The positions of values that are answered together: all, or each group and each value in none."""
@@ -37,15 +51,20 @@ class Field:
 
     def most_likely(self, logits: Float[Tensor, "b v"]) -> Bool[Tensor, "b v"]:
         """The values that logits speak for: one of an exclusive field, of a group the highest if it is above 0."""
-        chosen = torch.ones_like(logits, dtype=torch.bool) if self.exclusive else logits > 0
+        if self.exclusive:
+            return F.one_hot(logits.argmax(1), logits.shape[1]).bool()
+        chosen = logits > 0
         for unit in self.units():
-            chosen[:, unit] &= F.one_hot(logits[:, unit].argmax(1), len(unit)).bool()
+            if len(unit) > 1:
+                highest = torch.stack([logits[:, value] for value in unit], 1).argmax(1)
+                for place, value in enumerate(unit):
+                    chosen[:, value] &= highest == place
         return chosen
 
     def right(self, logits: Float[Tensor, "b v"], target: Float[Tensor, "b v"]) -> Bool[Tensor, "b u"]:
         """Which of its units logits get right."""
         same = self.most_likely(logits) == (target > 0.5)
-        return torch.stack([same[:, unit].all(1) for unit in self.units()], 1)
+        return torch.stack([reduce(torch.logical_and, [same[:, value] for value in unit]) for unit in self.units()], 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,9 @@ class Data:
         """The labels of the published data set, as far as the recipe knows them."""
         fields = []
         if self.attributes:
-            fields.append(Labelled("attributes", self.attributes, exclusive=False, groups=self.exclusive or ()))
+            groups = (tuple(name for name in group if name in self.attributes) for group in self.exclusive or ())
+            chosen = tuple(group for group in groups if len(group) > 1)
+            fields.append(Labelled("attributes", self.attributes, exclusive=False, groups=chosen))
         if self.classes:
             fields.append(Labelled("class", tuple(str(number) for number in range(self.classes))))
         return LabelSpec(tuple(fields)) if fields else None
@@ -204,6 +206,11 @@ class Recipe:
                 f"schedule.batch {batch} given with schedule.accumulate {parts}: "
                 "the batch must divide into equal parts of two images or more"
             )
+        if self.schedule.decay > self.schedule.images:
+            raise UserError(
+                f"schedule.decay {self.schedule.decay} given with schedule.images {self.schedule.images}: rates cannot "
+                "fall for longer than that; lower it"
+            )
         _require_head(f"objective '{self.objective.name}'", self.head.name, LABEL_HEADS[self.objective.name])
         if self.translates != (self.objective.name in TRANSLATING):
             wanted = "objective stargan" if self.translates else "another objective, or generator stargan"
@@ -228,7 +235,7 @@ class Recipe:
                 "add objective.penalties.gradient_penalty=10, and spectral_norm=null to backbone and head"
             )
         if self.schedule.init_classifier:
-            _require_head("schedule.init_classifier", self.head.name, LABEL_HEADS["acgan"])
+            _require_head("schedule.init_classifier", self.head.name, CLASSIFIERS)
 
     @property
     def conditional(self) -> bool:
@@ -238,7 +245,7 @@ class Recipe:
     @property
     def translates(self) -> bool:
         """Whether it learns image → image."""
-        return self.generator.name in TRANSLATORS
+        return getattr(GENERATORS[self.generator.name], "latent_dim", 0) is None
 
     @property
     def penalties(self) -> Regularizers:
@@ -252,8 +259,10 @@ LABEL_HEADS = {
     "tacgan": ("twin",),
 }
 """The heads whose outputs an objective reads."""
-TRANSLATORS, TRANSLATING = ("stargan",), ("stargan",)
-"""The generators that take images, and the objectives that give them some."""
+TRANSLATING = ("stargan",)
+"""The objectives of translators."""
+CLASSIFIERS = ("classifier", "domain", "twin")
+"""The heads that read labels."""
 
 
 def _require_head(what: str, head: str, wanted: tuple[str, ...]) -> None:

@@ -155,7 +155,8 @@ def _require_own(directory: Path, recipe: Recipe) -> None:
         if directory.is_dir() and all(p.name == "lock" or p.name.startswith(TEMPORARY) for p in directory.iterdir()):
             return
         raise UserError(f"'{directory}' exists and is no run directory: give a new one with --out")
-    changed = {k: v for k, v in differences(load(directory / "recipe.yaml"), recipe).items() if k not in FREE}
+    free = FREE - {"schedule.images"} if recipe.schedule.decay else FREE  # rates fall towards the last image
+    changed = {k: v for k, v in differences(load(directory / "recipe.yaml"), recipe).items() if k not in free}
     if changed:
         key, (there, here) = next(iter(changed.items()))
         raise UserError(

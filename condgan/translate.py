@@ -83,7 +83,10 @@ class Translated(NamedTuple):
 
 @dataclass(frozen=True)
 class Translator:
-    """A trained generator that translates images, and the discriminator, which can read their labels."""
+    """A trained generator that translates images, and the discriminator, which can read their labels.
+
+    Both in evaluation mode, but for the discriminator of a run that still trains.
+    """
 
     generator: Generator
     discriminator: nn.Module
@@ -101,7 +104,10 @@ class Translator:
     def pixels(self, pictures: Sequence[Image.Image]) -> UInt8[Tensor, "b c h w"]:
         """Pictures of any size and mode as the networks see them; see `condgan.read`."""
         size, channels, ground = self.shape.height, self.shape.channels, color(self.background)
-        return torch.stack([torch.from_numpy(pixels(one, size, channels, ground).copy()) for one in pictures])
+        images = torch.empty(len(pictures), *self.shape, dtype=torch.uint8)
+        for image, picture in zip(images, pictures, strict=True):
+            image.copy_(torch.from_numpy(pixels(picture, size, channels, ground).copy()))
+        return images
 
     def translate(self, pictures: Sequence[Image.Image], changes: Changes) -> list[Image.Image]:
         """Pictures of any size and mode with changed labels, such as {"Red_Hair": True}, the rest as it was.
@@ -109,11 +115,11 @@ class Translator:
         What holds in a picture, the discriminator says. Raises UserError for labels that are unknown or exclude each
         other.
         """
-        return _pictures(self.apply(self.pixels(pictures), changes).images)
+        return _pictures(self.apply(self.pixels(pictures), changes).images) if pictures else []
 
     def every_domain(self, pictures: Sequence[Image.Image]) -> list[dict[str, Image.Image]]:
         """Of each picture, its translation to each domain."""
-        images = self.to_every_domain(self.pixels(pictures))
+        images = self.to_every_domain(self.pixels(pictures)) if pictures else ()
         return [dict(zip(self.domains, _pictures(of_one), strict=True)) for of_one in images]
 
     def apply(self, images: UInt8[Tensor, "b c h w"], changes: Changes, labels: Labels | None = None) -> Translated:
@@ -171,8 +177,12 @@ class Translator:
         """Images of 0 … 255 with just these labels."""
         device = next(self.generator.parameters()).device
         parts = [slice(i, i + CHUNK) for i in range(0, len(images), CHUNK)]
-        made = [self.generator(to_float(images[part].to(device)), labels[part].to(device)) for part in parts]
-        return torch.cat([to_uint8(part).cpu() for part in made])
+        return torch.cat(
+            [
+                to_uint8(self.generator(to_float(images[part].to(device)), labels[part].to(device))).cpu()
+                for part in parts
+            ]
+        )
 
     def plan(self, changes: Changes) -> dict[int, dict[int, bool]]:
         """What to change, by field and value.
@@ -181,17 +191,18 @@ class Translator:
         of a class.
         """
         if not changes:
-            raise UserError("no label to change given: expected some such as " + f"{self.domains[0]}=1")
+            raise UserError(f"no label to change given: expected some such as {self.domains[0]}=1")
         wanted: dict[int, dict[int, bool]] = {}
         for name, on in changes.items():
-            field, value = self._find(name, on)
+            field, value, on = self._find(name, on)
             values = wanted.setdefault(field, {})
             if not on and self.spec.fields[field].exclusive:
                 raise UserError(
                     f"{name}=0 given: an image is always of one of {', '.join(self.spec.fields[field].values)}; say of "
-                    "which, such as " + f"{self.spec.fields[field].values[value - 1]}=1"
+                    f"which, such as {self.spec.fields[field].values[value - 1]}=1"
                 )
-            values[value] = bool(on)
+            if values.setdefault(value, on) != on:
+                raise UserError(f"{self.spec.fields[field].values[value]} given as 1 and as 0: expected one of them")
         for field, values in wanted.items():
             for unit in self.spec.fields[field].units():
                 both = [self.spec.fields[field].values[value] for value in unit if values.get(value)]
@@ -199,13 +210,14 @@ class Translator:
                     raise UserError(f"{' and '.join(both)} given, which exclude each other: choose one of them")
         return wanted
 
-    def _find(self, name: str, on: bool | str) -> tuple[int, int]:
-        """The field and value that a name means: VALUE, FIELD.VALUE or, with a value, FIELD."""
-        of_field = {field.name: position for position, field in enumerate(self.spec.fields)}
-        if isinstance(on, str):
-            if name not in of_field:
-                raise UserError(f"{name}={on} given: expected 1 or 0, or one of the fields {', '.join(of_field)}")
-            name = f"{name}.{on}"
+    def _find(self, name: str, on: bool | str) -> tuple[int, int, bool]:
+        """The field and value that a name means, VALUE, FIELD.VALUE or FIELD with a value; and whether to hold."""
+        of_field = [field.name for field in self.spec.fields]
+        if isinstance(on, str) and name in of_field:
+            name, on = f"{name}.{on}", True
+        if isinstance(on, str) and on not in ("0", "1"):
+            raise UserError(f"{name}={on} given: expected 1 or 0, or one of the fields {', '.join(of_field)}")
+        shall = on == "1" if isinstance(on, str) else bool(on)
         known: dict[str, list[tuple[int, int]]] = {}
         for position, field in enumerate(self.spec.fields):
             for value, one in enumerate(field.values):
@@ -216,37 +228,52 @@ class Translator:
         if len(known[name]) > 1:
             fields = [self.spec.fields[position].name for position, _ in known[name]]
             raise UserError(f"label '{name}' stands in {' and '.join(fields)}: write {fields[0]}.{name}")
-        return known[name][0]
+        return *known[name][0], shall
 
 
-def open_pictures(paths: Sequence[Path]) -> Iterator[tuple[str, Image.Image]]:
-    """Pictures and their names, in order: single files, and all image files in folders and zips by their paths there.
+class Opened(NamedTuple):
+    """A picture from a file, ready to translate."""
+
+    name: str
+    file: Path | None
+    """None in a zip."""
+    size: tuple[int, int]
+    """Width and height of the picture."""
+    image: UInt8[Tensor, "1 c h w"]
+
+
+def open_pictures(model: Translator, paths: Sequence[Path]) -> Iterator[Opened]:
+    """Pictures in order: single files by their names, and all image files in folders and zips by their paths there.
 
     Raises UserError for a picture that is none, for two of one name, and for a folder without any.
     """
     names: set[str] = set()
     for path in paths:
         if path.is_file() and not zipfile.is_zipfile(path):
-            found = {path.name: partial(open, path, "rb")}
+            found = {path.name: (path, partial(open, path, "rb"))}
         else:
             tree = open_tree(path, "give an image, a folder of images or a zip of one")
             known = Image.registered_extensions()
-            found = {str(name): file for name, file in tree.files.items() if name.suffix.lower() in known}
+            here = path if path.is_dir() else None
+            found = {
+                str(name): (here and here / name, file)
+                for name, file in tree.files.items()
+                if name.suffix.lower() in known
+            }
             if not found:
                 raise UserError(f"'{path}' holds no image: give an image, a folder of images or a zip of one")
-        for name, opened in found.items():
+        for name, (file, opened) in found.items():
             if name in names:
                 raise UserError(f"'{name}' of '{path}' given, and another image of that name: translate them apart")
             names.add(name)
             try:
                 with opened() as stream, Image.open(stream) as picture:
-                    picture.load()
+                    yield Opened(name, file, picture.size, model.pixels([picture]))
             except UnidentifiedImageError:
                 raise UserError(f"'{name}' of '{path}' is no image of a known format: give a PNG or JPEG") from None
             except Exception as error:  # decoders raise whatever they like
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise UserError(f"'{name}' of '{path}' is unreadable ({reason}): mend it or leave it out") from None
-            yield name, picture
 
 
 def output_names(names: Sequence[str]) -> list[str]:
@@ -258,7 +285,8 @@ def output_names(names: Sequence[str]) -> list[str]:
     twice = Counter(stems)
     pairs = list(zip(names, stems, strict=True))
     files = [stem if twice[stem] == 1 or name == stem else f"{name}.png" for name, stem in pairs]
-    if clash := next((file for file, count in Counter(files).items() if count > 1), None):
+    folders = {str(parent) for file in files for parent in PurePosixPath(file).parents}
+    if clash := next((file for file, count in Counter(files).items() if count > 1 or file in folders), None):
         raise UserError(f"two of the images would be written to '{clash}': translate them apart")
     return files
 
@@ -267,12 +295,16 @@ def fitting(sizes: Sequence[tuple[int, int]], shape: ImageShape) -> list[str]:
     """What becomes of pictures of these widths and heights before they are translated, in words."""
     own = (shape.width, shape.height)
     others = Counter(size for size in sizes if size != own).most_common()
-    said = [
-        f"resized {count} image{'s' * (count > 1)} of {width}×{height}{', their central square,' * (width != height)} "
-        f"to {own[0]}×{own[1]}, the size that the run was trained at"
-        for (width, height), count in others[:3]
-    ]
-    return [*said, *([f"and images of {len(others) - 3} more sizes"] if len(others) > 3 else [])]
+    said = []
+    for (width, height), count in others[:3]:
+        plural = count > 1
+        square = "" if width == height else f", {'their' if plural else 'its'} central square,"
+        said.append(
+            f"resized {count} image{'s' * plural} of {width}×{height}{square} to {own[0]}×{own[1]}, the size that the "
+            "run was trained at"
+        )
+    more = len(others) - 3
+    return [*said, *([f"and images of {more} more size{'s' * (more > 1)}"] if more > 0 else [])]
 
 
 @contextmanager

@@ -107,6 +107,8 @@ def test_a_zip_of_it_is_the_same(faces: Path, tmp_path: Path) -> None:
         (lambda text: text.replace("004.png", "x.png", 1), r"line 7: image 'x.png' is missing"),
         (lambda text: text.replace("00", "99"), r"line 3: image '990.png' and 9 more are missing"),
         (lambda text: "", r"line 1: '' given, expected the number of images"),
+        (lambda text: text.replace("Red Blue Hat Old", ""), r"line 2: nothing given, expected the attributes' names"),
+        (lambda text: text.replace("  1\n", "  -1\n"), r"attribute 'Old' .*: no training image has it"),
     ],
 )
 def test_a_faulty_attribute_file_is_one_line_that_says_where(faces: Path, change, match: str) -> None:
@@ -114,6 +116,53 @@ def test_a_faulty_attribute_file_is_one_line_that_says_where(faces: Path, change
     file.write_text(change(file.read_text()))
     with pytest.raises(UserError, match=match):
         read(str(faces), 8, 1)
+
+
+def test_line_endings_tabs_blank_lines_and_marks_do_not_matter(faces: Path) -> None:
+    file, before = faces / "list_attr_faces.txt", read(str(faces), 8, 1).content_hash
+    text = file.read_text().replace("\n", "\r\n").replace("  ", "\t") + "\r\n"
+    file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert read(str(faces), 8, 1).content_hash == before
+    lines = [f"{name}\t{0 if i < 20 else 2}\r\n\r\n" for i, (name, _) in enumerate(rows(30))]
+    (faces / "list_eval_partition.txt").write_bytes(b"\xef\xbb\xbf" + "".join(lines).encode())
+    assert len(read(str(faces), 8, 1).held_out) == 10
+
+
+def test_an_image_in_several_places_is_taken_beside_the_file_or_refused(faces: Path) -> None:
+    shutil.copytree(faces / "img", faces / "cropped")
+    with pytest.raises(UserError, match=r"line 3: both 'cropped/000.png' and 'img/000.png' are an image '000.png'"):
+        read(str(faces), 8, 1)
+    for name, _ in rows(30):
+        shutil.move(faces / "img" / name, faces / name)
+    write_image(faces / "cropped" / "000.png", 255)
+    data = read(str(faces), 8, 1)
+    dark = [n for n, v in zip(data.train.names, data.train.labels.values.tolist(), strict=True) if v[0]]
+    assert "000.png" in dark
+    assert float(data.train.images[data.train.names.index("000.png")].float().mean()) < 130
+    (faces / "list_attr_more.txt").write_text("")
+    with pytest.raises(UserError, match="two such files found"):
+        read(str(faces), 8, 1)
+
+
+def test_a_damaged_zip_of_attributes_is_refused(faces: Path, tmp_path: Path) -> None:
+    path = Path(shutil.make_archive(str(tmp_path / "made"), "zip", faces))
+    whole = bytearray(path.read_bytes())
+    start = whole.index(b"list_attr_faces.txt") + len("list_attr_faces.txt")
+    whole[start + 5 : start + 25] = b"x" * 20
+    path.write_bytes(whole)
+    with pytest.raises(UserError, match="'list_attr_faces.txt' cannot be unpacked"):
+        read(str(path), 8, 1)
+
+
+def test_data_sets_of_one_name_stay_apart_and_the_same_one_is_refused(photos: Path, tmp_path: Path) -> None:
+    for name in ("p/x", "q/x", "x-2", "class"):
+        shutil.copytree(photos, tmp_path / name)
+    data = read(["p/x", "q/x", "x-2", "class"], 8, 3)
+    assert [field.name for field in data.spec.fields] == ["x", "x-2", "x-2-2", "class"]
+    assert len(data.train) == 4 * 21
+    assert len({name.split("/")[0] for name in data.train.names}) == 4
+    with pytest.raises(UserError, match="data 'p/x' given twice"):
+        read(["p/x", "p/x"], 8, 3)
 
 
 def test_bad_choices_and_partitions_are_refused(faces: Path, photos: Path) -> None:
@@ -134,7 +183,7 @@ def test_bad_choices_and_partitions_are_refused(faces: Path, photos: Path) -> No
     with pytest.raises(UserError, match="lacks image '001.png'"):
         read(str(faces), 8, 1)
     (faces / "list_eval_partition.txt").write_text("\n".join(f"{name} 0" for name, _ in rows(30)))
-    with pytest.raises(UserError, match="no readable image in its held-out split"):
+    with pytest.raises(UserError, match="has 0 readable images to hold out, at least 1 needed"):
         read(str(faces), 8, 1)
 
 
@@ -240,7 +289,7 @@ def test_tinted_digits_follow_their_rule() -> None:
 
 def test_several_data_sets_know_their_own_fields(faces: Path, views: Path) -> None:
     data = read([str(faces), str(views), "digits"], 8, 3, attributes=["Red", "Hat"])
-    assert [field.name for field in data.spec.fields] == ["attributes", "views", "digits"]
+    assert [field.name for field in data.spec.fields] == ["faces", "views", "digits"]
     assert data.train.labels.known.sum(1).unique().tolist() == [1]
     assert [len(index) for index in data_sets(data.train.labels)] == [27, 54, 1438]
     assert data.train.names[0].startswith("faces/")

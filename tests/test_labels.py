@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from condgan.errors import UserError
 from condgan.labels import Field, Labels, LabelSpec
 
 CLASSES = LabelSpec.of_classes(["a", "b", "c"])
@@ -53,6 +54,20 @@ def test_parts_put_together_are_the_whole() -> None:
 
 
 HAIR = Field("attributes", ("young", "black", "blond", "brown", "hat"), False, (("black", "blond", "brown"),))
+
+
+@pytest.mark.parametrize(
+    ("values", "groups", "message"),
+    [
+        (("a", "a"), (), "label 'a' given twice"),
+        (("a", "b", "c"), (("a", "b"), ("b", "c")), "member of exclusive groups 'b' given twice"),
+        (("a", "b"), (("a", "a"),), "member of exclusive groups 'a' given twice"),
+        (("a", "b"), (("a", "c"),), "unknown member of exclusive groups 'c'"),
+    ],
+)
+def test_fields_that_make_no_sense_are_refused(values: tuple, groups: tuple, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Field("attributes", values, False, groups)
 
 
 def test_a_group_is_one_question_and_other_attributes_are_one_each() -> None:

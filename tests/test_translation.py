@@ -58,6 +58,41 @@ def test_parameter_counts_are_the_published_ones(size: int, spec: LabelSpec, cou
     assert logits.shape == (2, spec.width)
 
 
+def test_forward_passes_are_those_of_the_published_tables() -> None:
+    """Table 4 and 5 written down layer by layer, at 1/16 of the width, with the same weights."""
+
+    def convolution(fewer: int, more: int, kernel: int, stride: int, padding: int) -> list[nn.Module]:
+        layer = nn.Conv2d(fewer, more, kernel, stride, padding, bias=False)
+        return [layer, nn.InstanceNorm2d(more, affine=True), nn.ReLU()]
+
+    def back(fewer: int, more: int) -> list[nn.Module]:
+        layer = nn.ConvTranspose2d(fewer, more, 4, 2, 1, bias=False)
+        return [layer, nn.InstanceNorm2d(more, affine=True), nn.ReLU()]
+
+    blocks = [nn.Sequential(*convolution(16, 16, 3, 1, 1), *convolution(16, 16, 3, 1, 1)[:2]) for _ in range(6)]
+    enter = nn.Sequential(*convolution(3 + 5, 4, 7, 1, 3), *convolution(4, 8, 4, 2, 1), *convolution(8, 16, 4, 2, 1))
+    leave = nn.Sequential(*back(16, 8), *back(8, 4), nn.Conv2d(4, 3, 7, 1, 3, bias=False), nn.Tanh())
+    widths = [3, 4, 8, 16, 32, 64, 128]
+    trunk = [layer for i in range(6) for layer in (nn.Conv2d(widths[i], widths[i + 1], 4, 2, 1), nn.LeakyReLU(0.01))]
+    score, classes = nn.Conv2d(128, 1, 3, 1, 1, bias=False), nn.Conv2d(128, 5, 2, bias=False)
+    table = [nn.ModuleList([enter, *blocks, leave]), nn.ModuleList([nn.Sequential(*trunk), score, classes])]
+    made = networks(ImageShape(3, 128, 128), FIVE, generator={"width": 4}, backbone={"width": 4})
+    for network, ours in zip(table, made, strict=True):
+        for theirs, mine in zip(network.parameters(), ours.parameters(), strict=True):
+            assert theirs.shape == mine.shape
+            mine.data = torch.randn_like(mine) * (0.3 if mine.ndim > 1 else 1)
+            theirs.data = mine.data
+    images, values = torch.rand(2, 3, 128, 128) * 2 - 1, torch.tensor([[1.0, 0, 0, 1, 0], [0, 0, 1, 0, 1]])
+    x = enter(torch.cat([images, values[:, :, None, None].repeat(1, 1, 128, 128)], 1))
+    for block in blocks:
+        x = x + block(x)
+    assert torch.allclose(made[0](images, known(FIVE, values)), leave(x), atol=1e-4)
+    features = nn.Sequential(*trunk)(images)
+    out = made[1](images, known(FIVE, values))
+    assert torch.allclose(out.score, score(features)[:, 0], rtol=1e-3, atol=1e-3)
+    assert torch.allclose(out.logits, classes(features)[:, :, 0, 0], rtol=1e-3, atol=1e-3)
+
+
 def test_recipes_have_the_published_counts_without_data(capsys: pytest.CaptureFixture[str]) -> None:
     done = condgan(capsys, "train", "celeba-stargan", "--dry-run")
     assert "8,430,528" in done.out
@@ -279,15 +314,23 @@ def test_targets_are_the_batchs_labels_permuted(monkeypatch: pytest.MonkeyPatch)
         assert labels.values.tolist() != seen[0].labels.values.tolist()
 
 
-def test_both_data_sets_reach_both_players() -> None:
-    """With five discriminator steps to one of the generator, which takes the last batch."""
+def test_both_data_sets_reach_both_players(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With five discriminator steps to one of the generator, which must not always be of the same set."""
+    of_generator: list[int] = []
+    forward = GENERATORS["stargan"].forward
+
+    def noted(self: Generator, images: Tensor, labels: Labels) -> Tensor:
+        if torch.is_grad_enabled():
+            of_generator.append(int(labels.known.int().argmax(1)[0]))
+        return forward(self, images, labels)
+
+    monkeypatch.setattr(GENERATORS["stargan"], "forward", noted)
     seen, _, _ = first_iterations("digits-stargan", 24, "schedule.d_steps=5", "schedule.images=100000", both=True)
-    of_set = [int(batch.labels.known.int().argmax(1)[0]) for batch in seen]
-    for batch in seen:
-        assert (batch.labels.known == batch.labels.known[0]).all()
-    of_generator = of_set[4::5]
-    assert len(of_generator) == 24
-    for turns in (of_set, of_generator):
+    assert all((batch.labels.known == batch.labels.known[0]).all() for batch in seen)
+    of_discriminator = [int(batch.labels.known.int().argmax(1)[0]) for batch in seen]
+    assert len(of_discriminator) == 5 * 24
+    assert len(of_generator) == 3 * 24, "there, back, and to its own labels"
+    for turns in (of_discriminator, of_generator):
         assert 0.2 < sum(turns) / len(turns) < 0.8
 
 
@@ -328,6 +371,7 @@ def test_parts_are_exchanged_by_options(options: list[str]) -> None:
         ("schedule.best_by=coverage", "unknown score schedule.best_by 'coverage'"),
         ("schedule.fake_labels=uniform", "targets are its batch's labels, permuted"),
         ("data.weights=[1, 2]", "data.weights of 2 data sets given, expected one for each of the 1"),
+        ("schedule.decay=50000", "schedule.decay 50000 given with schedule.images 40000"),
         ("objective.penalties.gradient_penalty=0", "wasserstein given without a gradient penalty"),
     ],
 )
@@ -445,7 +489,8 @@ def test_changes_of_several_data_sets_come_one_after_the_other() -> None:
         ({"Red_Inkk": True}, r"unknown label 'Red_Inkk': did you mean 'Red_Ink'"),
         ({"Green_Ink": True, "Blue_Ink": True}, "Green_Ink and Blue_Ink given, which exclude each other"),
         ({"left": True, "side": "right"}, "left and right given, which exclude each other"),
-        ({"left": False}, "left=0 given: an image is always of one of left, right"),
+        ({"Green_Ink": True, "attributes.Green_Ink": False}, "Green_Ink given as 1 and as 0"),
+        ({"left": "0"}, "left=0 given: an image is always of one of left, right"),
         ({"Red_Ink": True}, "label 'Red_Ink' stands in attributes and side: write attributes.Red_Ink"),
         ({"Green_Ink": "yes"}, "Green_Ink=yes given: expected 1 or 0, or one of the fields attributes, side"),
         ({"side": "up"}, "unknown label 'side.up'"),
@@ -472,7 +517,7 @@ def test_pictures_of_any_size_and_mode_are_translated() -> None:
     wide = [(16, 16), (64, 48), (64, 48), (8, 8), (9, 9), (10, 10)]
     said = fitting(wide, ImageShape(3, 16, 16))
     assert said[0] == "resized 2 images of 64×48, their central square, to 16×16, the size that the run was trained at"
-    assert said[3] == "and images of 1 more sizes"
+    assert said[3] == "and images of 1 more size"
 
 
 def test_names_are_kept_and_never_collide() -> None:
@@ -511,6 +556,27 @@ def test_a_perfect_translator_scores_like_real_images(monkeypatch: pytest.Monkey
     assert copied["attribute_accuracy"]["fake"] < 0.02, "only translations that change something count"
     assert copied["kept_accuracy"]["fake"] > 0.99
     assert copied["identity_l1"] == copied["reconstruction_l1"] == 0
+
+    class Blots(Tints):
+        """Makes of every digit the same blot, on the other paper."""
+
+        def forward(self, images: Tensor, labels: Labels) -> Tensor:
+            blot = torch.zeros(len(images), 1, 16, 16)
+            blot[:, :, 4:12, 4:12] = 255
+            values = labels.values.clone()
+            values[:, 3] = 1 - values[:, 3]
+            return to_float(tint(blot, values))
+
+    spoiled = bench.compare(Translator(Blots(), ReadsTints(TINTS), TINTS, ImageShape(3, 16, 16), "white", 0), 0)
+    assert spoiled["content_accuracy"]["fake"] < 0.25
+    assert spoiled["per_attribute"]["Red_Ink"]["kept_accuracy"]["fake"] < 0.1
+    targets = permuted(data.held_out.labels, 0).values.clone()
+    blot = torch.zeros(len(targets), 1, 16, 16)
+    blot[:, :, 4:12, 4:12] = 255
+    own = data.held_out.labels.values.clone()
+    own[:, 3] = 1 - own[:, 3]
+    far = np.abs(tint(blot, own).numpy().astype(float) - data.held_out.images.numpy()).mean() / 255
+    assert spoiled["reconstruction_l1"] == spoiled["identity_l1"] == pytest.approx(far)
     true = []
     for domain in domains(TINTS):
         asked = toward(data.held_out.labels, domain)
@@ -587,7 +653,7 @@ def test_images_and_folders_are_translated_under_their_names(capsys: pytest.Capt
     assert done.code == 0, done.err
     assert sorted(str(p.relative_to("made")) for p in Path("made").rglob("*.png")) == ["b.png", "c.png", "inner/a.png"]
     assert Image.open("made/inner/a.png").size == (16, 16)
-    assert "resized 1 image of 40×30, their central square, to 16×16" in done.out
+    assert "resized 1 image of 40×30, its central square, to 16×16" in done.out
     lines = [line.split(":")[0] for line in done.out.splitlines() if ":" in line]
     assert lines == ["c.png", "b.png", "inner/a.jpg"]
     model = package.load_translator(trained / "one")
@@ -599,7 +665,7 @@ def test_images_and_folders_are_translated_under_their_names(capsys: pytest.Capt
 
 
 def test_a_held_out_split_is_one_command(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
-    done = condgan(capsys, "translate", trained / "both", "--held-out", "--set", "class=3", "--out", "made")
+    done = condgan(capsys, "translate", trained / "both", "--held-out", "--set", "class=1", "--out", "made")
     assert done.code == 0, done.err
     data = read(["tinted-digits", "digits"], 16, 3)
     files = sorted(str(path.relative_to("made")) for path in Path("made").rglob("*.png"))
@@ -607,7 +673,8 @@ def test_a_held_out_split_is_one_command(capsys: pytest.CaptureFixture[str], tra
     assert f"wrote {len(files)} images to made" in done.out
     line = next(line for line in done.out.splitlines() if line.startswith(data.held_out.names[-1]))
     digit = int(data.held_out.labels.values[-1, 4:].argmax())
-    assert line.endswith(f": +3, −{digit}" if digit > 3 else f": −{digit}, +3")
+    assert digit > 1
+    assert line.endswith(f": +1, −{digit}")
 
 
 @pytest.mark.parametrize(
@@ -625,6 +692,7 @@ def test_a_held_out_split_is_one_command(capsys: pytest.CaptureFixture[str], tra
         (["c.png", "--set", "Blue_Ink"], ["--set Blue_Ink given: expected different labels"]),
         (["c.png", "--set", "Blue_Ink=1,Blue_Ink=0"], ["expected different labels"]),
         (["c.png", "--set", "Blue_Ink=2"], ["Blue_Ink=2 given: expected 1 or 0"]),
+        (["c.png", "--set", "Blue_Ink=1,attributes.Blue_Ink=0"], ["Blue_Ink given as 1 and as 0"]),
         (["c.png"], ["neither --set nor --every-domain given"]),
         (["c.png", "--set", "Blue_Ink=1", "--every-domain"], ["expected one of them"]),
         (["--every-domain"], ["neither images nor --held-out given"]),
@@ -643,6 +711,26 @@ def test_bad_translations_are_one_line_and_write_nothing(
     Path("empty").mkdir()
     refused(condgan(capsys, "translate", trained / "one", *arguments, "--out", "made"), *parts)
     assert not Path("made").exists()
+
+
+def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
+    write_image(Path("photos/a.png"))
+    before = Path("photos/a.png").read_bytes()
+    command = ["translate", trained / "one", "--set", "Blue_Ink=1"]
+    refused(condgan(capsys, *command, "photos", "--out", "photos"), "'photos/a.png' is one of the images")
+    refused(condgan(capsys, *command, "photos/a.png", "--out", "photos"), "'photos/a.png' is one of the images")
+    refused(
+        condgan(capsys, *command, "photos/a.png", "--out", "photos/a.png"), "'photos/a.png' is a file; give a folder"
+    )
+    refused(condgan(capsys, *command, "photos/a.png", "--out", "photos/a.png/b"), "'photos/a.png' is a file")
+    assert Path("photos/a.png").read_bytes() == before
+
+
+def test_a_run_whose_rates_fall_is_not_made_longer(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["train", "digits-stargan", *TINY_TRANSLATOR, "--out", "run"]
+    done = condgan(capsys, *command)
+    assert "schedule.images=320 schedule.decay=128 --fresh" in done.out
+    refused(condgan(capsys, *command, "schedule.images=320"), "schedule.images 160 there and 320 here", "--fresh")
 
 
 def test_the_other_kind_of_run_is_refused(capsys: pytest.CaptureFixture[str], trained: Path) -> None:

@@ -1,6 +1,9 @@
 """Attribute files in CelebA's layout: a count, a line of names, then a line per image: its name and ±1 for each."""
 
 import re
+import zipfile
+import zlib
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -30,9 +33,11 @@ class Table:
 
 
 def find(tree: Tree, pattern: re.Pattern[str] = _TABLE) -> PurePosixPath | None:
-    """The attribute file of a folder or zip, the outermost one, if it has any."""
-    found = [file for file in tree.files if pattern.match(file.name)]
-    return min(found, key=lambda file: (len(file.parts), str(file)), default=None)
+    """The attribute file of a folder or zip, the outermost one, if it has any. Raises UserError for two."""
+    found = sorted((file for file in tree.files if pattern.match(file.name)), key=lambda file: len(file.parts))
+    if len(found) > 1 and len(found[0].parts) == len(found[1].parts):
+        raise UserError(f"two such files found, '{found[0]}' and '{found[1]}': leave one of them")
+    return found[0] if found else None
 
 
 def read_table(tree: Tree, file: PurePosixPath) -> Table:
@@ -44,8 +49,9 @@ def read_table(tree: Tree, file: PurePosixPath) -> Table:
             "images, then a line of attributes' names, then a line per image"
         )
     names = tuple(lines[1].split())
-    if len(set(names)) < len(names) or not names:
-        twice = next((name for name in names if names.count(name) > 1), "")
+    if not names:
+        raise UserError(f"attribute file '{file}', line 2: nothing given, expected the attributes' names")
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise UserError(f"attribute file '{file}', line 2: '{twice}' given twice, expected different names")
     images: dict[str, int] = {}
     holds = []
@@ -75,20 +81,29 @@ def read_table(tree: Tree, file: PurePosixPath) -> Table:
 
 
 def locate(tree: Tree, table: Table) -> list[PurePosixPath]:
-    """The file of each image. Raises UserError for one that is missing, with its line's number."""
-    by_name: dict[str, PurePosixPath] = {}
+    """The file of each image: beside the attribute file, else wherever in the tree it is.
+
+    Raises UserError, with its line's number, for one that is missing or in several places.
+    """
+    by_name: dict[str, list[PurePosixPath]] = defaultdict(list)
     for file in tree.files:
         for depth in range(len(file.parts)):
-            by_name.setdefault("/".join(file.parts[depth:]), file)
-    missing = [(image, line) for image, line in zip(table.images, table.lines, strict=True) if image not in by_name]
+            by_name["/".join(file.parts[depth:])].append(file)
+    where = [f"attribute file '{table.file}', line {line}" for line in table.lines]
+    missing = [number for number, image in enumerate(table.images) if image not in by_name]
     if missing:
-        image, line = missing[0]
         more = f" and {len(missing) - 1:,} more are" if len(missing) > 1 else " is"
         raise UserError(
-            f"attribute file '{table.file}', line {line}: image '{image}'{more} missing; give them back, or remove "
-            "their lines"
+            f"{where[missing[0]]}: image '{table.images[missing[0]]}'{more} missing; give them back, or remove their "
+            "lines"
         )
-    return [by_name[image] for image in table.images]
+    files = []
+    for image, line in zip(table.images, where, strict=True):
+        found, beside = by_name[image], PurePosixPath(table.file).parent / image
+        if len(found) > 1 and beside not in found:
+            raise UserError(f"{line}: both '{found[0]}' and '{found[1]}' are an image '{image}'; leave one of them")
+        files.append(beside if beside in found else found[0])
+    return files
 
 
 def partition(tree: Tree, table: Table) -> np.ndarray | None:
@@ -98,10 +113,14 @@ def partition(tree: Tree, table: Table) -> np.ndarray | None:
         return None
     of_image = {}
     for number, line in enumerate(_lines(tree, file), start=1):
-        image, _, value = line.strip().rpartition(" ")
-        if value not in ("0", "1", "2"):
-            raise UserError(f"partition file '{file}', line {number}: '{line[:60]}' given, expected NAME and 0, 1 or 2")
-        of_image[image.strip()] = int(value)
+        words = line.split()
+        if not words:
+            continue
+        if len(words) != 2 or words[1] not in ("0", "1", "2") or words[0] in of_image:
+            raise UserError(
+                f"partition file '{file}', line {number}: '{line[:60]}' given, expected NAME and 0, 1 or 2, each once"
+            )
+        of_image[words[0]] = int(words[1])
     if missing := next((image for image in table.images if image not in of_image), None):
         raise UserError(f"partition file '{file}' lacks image '{missing}' of '{table.file}'; complete or remove it")
     return np.array([of_image[image] for image in table.images])
@@ -146,8 +165,10 @@ def _neighbors(table: Table) -> list[tuple[str, ...]]:
 
 
 def _lines(tree: Tree, file: PurePosixPath) -> list[str]:
-    with tree.files[file]() as stream:
-        try:
-            return stream.read().decode("utf-8").splitlines()
-        except UnicodeDecodeError:
-            raise UserError(f"'{file}' is no text: expected a file such as CelebA's list_attr_celeba.txt") from None
+    try:
+        with tree.files[file]() as stream:
+            return stream.read().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"'{file}' is no text: expected a file such as CelebA's list_attr_celeba.txt") from None
+    except (zlib.error, zipfile.BadZipFile, RuntimeError) as error:  # the last: an encrypted zip
+        raise UserError(f"'{file}' cannot be unpacked ({error}): zip the folder anew, without a password") from None

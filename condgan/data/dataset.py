@@ -69,9 +69,11 @@ class Dataset:
         for split in (self.train, self.held_out):
             digest.update(repr(tuple(split.images.shape)).encode())
             digest.update(split.images.numpy().data)
-            for labels in [split.labels, *([] if split.content is None else [split.content])]:
-                digest.update(labels.values.numpy().data)
-                digest.update(labels.known.numpy().data)
+            digest.update(split.labels.values.numpy().data)
+            if split.content is not None:
+                digest.update(split.content.values.numpy().data)
+        if any(one.groups for one in self.spec.fields):
+            digest.update(repr([one.groups for one in self.spec.fields]).encode())
         return digest.hexdigest()
 
 
@@ -92,13 +94,13 @@ def hold_out(index: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray
 
 
 def join(parts: Mapping[str, Dataset]) -> Dataset:
-    """Several data sets, by their names, as one, in which each image knows its own field."""
-    fields = [one.spec.fields[0] for one in parts.values()]
-    names = [field.name for field in fields]
-    fields = tuple(
-        replace(field, name=source) if names.count(field.name) > 1 else field
-        for source, field in zip(parts, fields, strict=True)
-    )
+    """Several data sets, by their names, as one, in which each image knows its own field.
+
+    Where two fields have the same name, all are named after their data sets.
+    """
+    fields = tuple(one.spec.fields[0] for one in parts.values())
+    if len({own.name for own in fields}) < len(fields):
+        fields = tuple(replace(own, name=source) for source, own in zip(parts, fields, strict=True))
     of_content = tuple(
         replace(one.train.content.spec.fields[0], name=source)
         for source, one in parts.items()

@@ -1,7 +1,8 @@
 """Readers: any labelled images, read once into uint8, training and held-out images apart."""
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -57,13 +58,16 @@ def read(
 
     It holds a folder of images per class, or images and a list_attr….txt in CelebA's layout, of which `attributes` are
     chosen (all by default). `exclusive`: groups of attributes of which an image has one at most; by default neighbors
-    of which every image has exactly one. `paired`: images that differ in nothing but labels are there, to compare
-    translations with: files of the same name in all class folders, or the same other attributes.
+    of which every image has exactly one; of several such data sets, each must have all that are named. `paired`:
+    images that differ in nothing but labels are there, to compare translations with: files of the same name in all
+    class folders, or the same other attributes.
 
     Every image is turned upright, put on `background` where it is transparent (but for 4 channels), made gray, RGB or
     RGBA, cropped to its central square and resized (bicubic, antialiased).
     """
     sources = [source] if isinstance(source, str) else list(source)
+    if twice := next((one for one, count in Counter(sources).items() if count > 1), None):
+        raise UserError(f"data '{twice}' given twice: expected different data sets")
     how = _Reading(size, channels, attributes, exclusive, paired, color(background), skip_bad_images)
     parts = [SOURCES[one](size, channels) if one in SOURCES else _read_path(Path(one), how) for one in sources]
     chosen_from = [one for one, part in zip(sources, parts, strict=True) if not part.spec.fields[0].exclusive]
@@ -72,10 +76,16 @@ def read(
         raise UserError(f"attributes {names} given with data '{', '.join(sources)}', which has no list_attr….txt file")
     if len(parts) == 1:
         return parts[0]
-    stems = [Path(one).stem for one in sources]
-    twice = Counter(stems)
-    names = [f"{stem}-{i}" if twice[stem] > 1 else stem for i, stem in enumerate(stems, start=1)]
-    return join(dict(zip(names, parts, strict=True)))
+    return join(dict(zip(_different([Path(one).stem for one in sources]), parts, strict=True)))
+
+
+def _different(names: Sequence[str]) -> list[str]:
+    """Names with numbers after them where they would not be different."""
+    made: list[str] = []
+    for name in names:
+        numbered = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        made.append(next(one for one in numbered if one not in made))
+    return made
 
 
 def _read_path(path: Path, how: _Reading) -> Dataset:
@@ -89,7 +99,8 @@ def _read_path(path: Path, how: _Reading) -> Dataset:
 def _read_classes(tree: Tree, path: Path, how: _Reading) -> Dataset:
     if not tree.inside(PurePosixPath()):
         raise UserError(f"data '{path}' {'holds no class folders' if tree.files else 'is empty'}: {EXPECTED}")
-    by_split = {split: _files_by_class(tree, roots, path) for split, roots in _split_roots(tree, path).items()}
+    roots = _split_roots(tree, path)
+    by_split = {split: _files_by_class(tree, root, path) for split, root in roots.items()}
     classes = sorted(by_split["train"], key=_natural)
     for name in by_split.get("held-out", {}):
         if name not in classes:
@@ -99,6 +110,7 @@ def _read_classes(tree: Tree, path: Path, how: _Reading) -> Dataset:
     spec = LabelSpec.of_classes(classes)
 
     splits: dict[str, Split] = {}
+    below: dict[str, np.ndarray] = {}
     skipped: list[str] = []
     for split, files in by_split.items():
         todo = [(index, file) for index, name in enumerate(classes) for file in files.get(name, [])]
@@ -107,19 +119,18 @@ def _read_classes(tree: Tree, path: Path, how: _Reading) -> Dataset:
         skipped += bad
         index = torch.tensor([todo[i][0] for i in kept], dtype=torch.int64)
         splits[split] = Split(images, Labels.from_index(spec, index), tuple(str(todo[i][1]) for i in kept))
+        depth = len(roots[split].parts) + 1
+        below[split] = np.array(["/".join(todo[i][1].parts[depth:]) for i in kept])
 
     if "held-out" not in splits:
-        whole = splits["train"]
+        whole, names = splits["train"], below["train"]
         _require_images(whole.labels, 2, f"data '{path}'")
-        key = np.array([PurePosixPath(name).name for name in whole.names]) if how.paired else None
-        splits = _split(
-            whole, *_hold_out_names(key) if key is not None else hold_out(whole.labels.index().numpy(), 0.1)
-        )
+        parts = _hold_out_names(names) if how.paired else hold_out(whole.labels.index().numpy(), 0.1)
+        for split, part in zip(("train", "held-out"), parts, strict=True):
+            splits[split], below[split] = whole.at(torch.from_numpy(part)), names[part]
     for split, one in splits.items():
         _require_images(one.labels, 1, f"the {split} split of '{path}'")
-    exact = {}
-    if how.paired:
-        exact["class"] = _exact(splits, lambda split: [(PurePosixPath(name).name,) for name in split.names], path)
+    exact = {"class": _exact(splits, {split: below[split].tolist() for split in splits}, path)} if how.paired else {}
     return Dataset(splits["train"], splits["held-out"], tuple(skipped), exact)
 
 
@@ -136,8 +147,11 @@ def _read_attributes(tree: Tree, file: PurePosixPath, path: Path, how: _Reading)
     for split, part in zip(("train", "held-out"), parts, strict=True):
         described = [f"'{table.images[i]}' of '{file}', line {table.lines[i]}" for i in part]
         images, kept, bad = _decode(tree, [files[i] for i in part], described, f"reading {split} images", path, how)
-        if not kept:
-            raise UserError(f"data '{path}' has no readable image in its {split} split: at least 1 needed")
+        if len(kept) < (2 if split == "train" else 1):
+            raise UserError(
+                f"data '{path}' has {len(kept)} readable image{'s' * (len(kept) != 1)} to "
+                f"{'train on, at least 2' if split == 'train' else 'hold out, at least 1'} needed"
+            )
         splits[split] = Split(
             images,
             _attributes(field, holds[part[kept]]),
@@ -145,11 +159,16 @@ def _read_attributes(tree: Tree, file: PurePosixPath, path: Path, how: _Reading)
             None if other is None else _attributes(other, others[part[kept]]),
         )
         skipped += bad
-
-    def content(split: Split) -> Iterable[tuple]:
-        return [()] * len(split) if split.content is None else map(tuple, split.content.values.tolist())
-
-    exact = {"attributes": _exact(splits, content, path)} if how.paired else {}
+    shares = splits["train"].labels.values.mean(0)
+    for name, share in zip(field.values, shares.tolist(), strict=True):
+        if share in (0, 1):
+            what = "no training image has" if share == 0 else "every training image has"
+            raise UserError(f"attribute '{name}' of '{path}': {what} it; choose others with --attributes")
+    contents = {
+        split: [()] * len(one) if one.content is None else list(map(tuple, one.content.values.tolist()))
+        for split, one in splits.items()
+    }
+    exact = {"attributes": _exact(splits, contents, path)} if how.paired else {}
     return Dataset(splits["train"], splits["held-out"], tuple(skipped), exact)
 
 
@@ -185,10 +204,6 @@ def _decode(
     return torch.from_numpy(decoded[: len(kept)]), kept, bad
 
 
-def _split(whole: Split, train: np.ndarray, held_out: np.ndarray) -> dict[str, Split]:
-    return {"train": whole.at(torch.from_numpy(train)), "held-out": whole.at(torch.from_numpy(held_out))}
-
-
 def _hold_out_names(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All files of a tenth of the names."""
     different, of_file = np.unique(names, return_inverse=True)
@@ -196,26 +211,24 @@ def _hold_out_names(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
-def _exact(splits: Mapping[str, Split], keys: Callable[[Split], Iterable[tuple]], path: Path) -> Exact:
+def _exact(splits: Mapping[str, Split], keys: Mapping[str, Sequence[Hashable]], path: Path) -> Exact:
     """True translations: the image with the same key and the labels asked for. Raises UserError where there are two."""
-    images = torch.cat([split.images for split in splits.values()])
-    of_image = [key for split in splits.values() for key in keys(split)]
-    values = [tuple(row) for split in splits.values() for row in split.labels.values.tolist()]
-    number = {both: i for i, both in enumerate(zip(of_image, values, strict=True))}
-    if len(number) < len(of_image):
-        names = [name for split in splits.values() for name in split.names]
-        first = next(i for i, both in enumerate(zip(of_image, values, strict=True)) if number[both] != i)
-        twin = number[of_image[first], values[first]]
-        raise UserError(
-            f"data.paired given with data '{path}', where '{names[first]}' and '{names[twin]}' have the same labels: "
-            "expected images that differ in them; leave it out"
-        )
-    of_held_out = of_image[len(of_image) - len(splits["held-out"]) :]
+    found: dict[Hashable, tuple[str, int]] = {}
+    for split, one in splits.items():
+        for i, both in enumerate(zip(keys[split], map(tuple, one.labels.values.tolist()), strict=True)):
+            if both in found:
+                twin, number = found[both]
+                raise UserError(
+                    f"data.paired given with data '{path}', where '{one.names[i]}' and '{splits[twin].names[number]}' "
+                    "have the same labels: expected images that differ in them; leave it out"
+                )
+            found[both] = split, i
 
     def exact(index: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
-        wanted = zip((of_held_out[i] for i in index.tolist()), map(tuple, labels.values.tolist()), strict=True)
-        found = torch.tensor([number.get(both, -1) for both in wanted], dtype=torch.int64)
-        return images[found.clamp(min=0)], found >= 0
+        asked = zip((keys["held-out"][i] for i in index.tolist()), map(tuple, labels.values.tolist()), strict=True)
+        places = [found.get(both) for both in asked]
+        images = [splits[place[0]].images[place[1]] if place else splits["train"].images[0] for place in places]
+        return torch.stack(images), torch.tensor([place is not None for place in places])
 
     return exact
 
