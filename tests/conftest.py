@@ -48,6 +48,14 @@ def write_image(path: Path, value: int = 128, size: tuple[int, int] = (20, 20), 
 
 
 @pytest.fixture
+def rough_judges(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let judges learn for a second only, in a cache of their own."""
+    for name in ("ENOUGH", "ENOUGH_OF_ATTRIBUTES"):
+        monkeypatch.setattr(f"condgan.metrics.features.{name}", 6_400)
+    monkeypatch.setenv("CONDGAN_CACHE", str(tmp_path_factory.mktemp("rough")))
+
+
+@pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder of three classes with eight images each, of several sizes and modes."""
     root = tmp_path / "photos"

@@ -16,6 +16,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+@pytest.mark.usefixtures("rough_judges")
 def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str], photos: Path) -> None:
     assert photos == Path.cwd() / "photos"
     lines = [line for block in blocks("sh") for line in block.splitlines()]

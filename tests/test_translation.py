@@ -611,6 +611,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.usefixtures("rough_judges")
 def test_a_resumed_run_ends_like_an_uninterrupted_one(capsys: pytest.CaptureFixture[str]) -> None:
     """While rates fall and data sets take turns."""
     command = [
@@ -726,6 +727,7 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str], trained: Pat
     assert Path("photos/a.png").read_bytes() == before
 
 
+@pytest.mark.usefixtures("rough_judges")
 def test_a_run_whose_rates_fall_is_not_made_longer(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["train", "digits-stargan", *TINY_TRANSLATOR, "--out", "run"]
     done = condgan(capsys, *command)
@@ -758,6 +760,7 @@ def test_the_other_kind_of_run_is_refused(capsys: pytest.CaptureFixture[str], tr
     )
 
 
+@pytest.mark.usefixtures("rough_judges")
 def test_attributes_are_chosen_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     lines = ["12", "Bright Hat Round"]
     for i in range(12):

@@ -18,6 +18,8 @@ from condgan.interfaces import to_float
 from condgan.labels import Labels, LabelSpec
 
 BATCH = 128
+ENOUGH, ENOUGH_OF_ATTRIBUTES = 50_000, 100_000
+"""Images that train a judge, unless three epochs are more."""
 RECIPE = f"AdamW one-cycle 3e-3, batch {BATCH}, 3 epochs or more, of attributes longer"
 """Part of the cache's key: change it with the training below."""
 
@@ -97,7 +99,7 @@ def _train(images: Tensor, labels: Labels) -> Judge:
     """
     torch.manual_seed(0)
     judge = Judge(images.shape[1], labels.spec).to(images.device)
-    enough = 50_000 if all(field.exclusive for field in labels.spec.fields) else 100_000
+    enough = ENOUGH if all(field.exclusive for field in labels.spec.fields) else ENOUGH_OF_ATTRIBUTES
     steps = max(3 * len(images), min(60 * len(images), enough), 50 * BATCH) // BATCH
     optimizer = torch.optim.AdamW(judge.parameters(), weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
