@@ -224,7 +224,8 @@ def translate_command(
     *,
     out: Annotated[Path, typer.Option(help="Folder for the images, which keep their names.")],
     change: Annotated[
-        str | None, typer.Option("--set", help="Labels to change, such as Red_Hair=1,Plate_Armor=0 or view=left.")
+        list[str] | None,
+        typer.Option("--set", help="Labels to change, such as Red_Hair=1,Plate_Armor=0; of class folders class=NAME."),
     ] = None,
     every_domain: Annotated[
         bool, typer.Option("--every-domain", help="Write a strip per image: itself, then as each attribute or class.")
@@ -235,15 +236,16 @@ def translate_command(
     checkpoint: CheckpointOption = "best",
 ) -> None:
     """Translate images to other labels: OUT/NAME.png for each, in their order."""
-    if (change is None) == (not every_domain):
-        given = f"--set {change} and --every-domain" if every_domain else "neither --set nor --every-domain"
+    text = ",".join(change or [])
+    if bool(change) == every_domain:
+        given = f"--set {text} and --every-domain" if every_domain else "neither --set nor --every-domain"
         raise UserError(f"{given} given: expected one of them")
     if bool(inputs) == held_out:
         raise UserError(f"{'images and' if inputs else 'neither images nor'} --held-out given: expected one of them")
     if blocking := next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None):
         raise UserError(f"--out {out} given: '{blocking}' is a file; give a folder")
     model = load_translator(directory, checkpoint)
-    changes = None if change is None else _changes(change)
+    changes = _changes(text) if change else None
     if changes is not None:
         model.plan(changes)
     if held_out:
@@ -253,8 +255,8 @@ def translate_command(
         opened = list(open_pictures(model, inputs or []))
         names, images, labels = [one.name for one in opened], torch.cat([one.image for one in opened]), None
         originals = {one.file.resolve() for one in opened if one.file is not None}
-        for text in fitting([one.size for one in opened], model.shape):
-            typer.echo(text)
+        for said in fitting([one.size for one in opened], model.shape):
+            typer.echo(said)
     files = output_names(names)
     if over := next((out / file for file in files if (out / file).resolve() in originals), None):
         raise UserError(f"--out {out} given: '{over}' is one of the images; give another folder")
@@ -420,8 +422,10 @@ def _changes(text: str) -> dict[str, bool | str]:
     changes: dict[str, bool | str] = {}
     for part in text.split(","):
         name, equals, value = map(str.strip, part.partition("="))
-        if not (name and equals and value) or name in changes:
-            raise UserError(f"--set {text} given: expected different labels, such as Red_Hair=1,Plate_Armor=0")
+        if not (name and equals and value):
+            raise UserError(f"--set {text} given: expected LABEL=1 or LABEL=0, such as Red_Hair=1,Plate_Armor=0")
+        if name in changes:
+            raise UserError(f"--set {text} given: '{name}' stands there twice, expected different labels")
         changes[name] = value
     return changes
 

@@ -34,7 +34,7 @@ def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
     """The recipe's data set. Raises UserError if it names none, it cannot be read, or it does not fit."""
     options = recipe.data
     if options.source is None:
-        raise UserError(f"recipe '{recipe.name}' has no data of its own: give --data PATH; {EXPECTED}")
+        raise UserError(f"recipe '{recipe.name}' has no data of its own: expected --data PATH; {EXPECTED}")
     count_parameters(recipe, LabelSpec.of_classes(["a", "b"]))  # refuses a size before anything is read
     data = read(
         options.source, options.size, options.channels, attributes=options.attributes, exclusive=options.exclusive,
@@ -69,7 +69,10 @@ def load_model(directory: str | Path, which: str = "best") -> Model:
 
 
 def load_translator(directory: str | Path, which: str = "best") -> Translator:
-    """The same for a run that translates images."""
+    """The averaged generator of a run that translates images, with its discriminator; checkpoints as in `load_model`.
+
+    Raises UserError for a run that makes images from labels.
+    """
     model = checkpoint.load_model(find_checkpoint(Path(directory), which))
     if isinstance(model, Model):
         raise UserError(f"run '{directory}' is no translator, it makes images from labels: use condgan sample, or load")

@@ -111,7 +111,7 @@ def test_left_out_images_are_counted(capsys: pytest.CaptureFixture[str], photos:
         (["train", "digits-acgan", "mnist-acgan"], ["'mnist-acgan' given: expected an override such as"]),
         (["train", "--no-such"], ["No such option"]),
         (["fly"], ["No such command 'fly'"]),
-        (["train", "mnist-acgan"], ["no data of its own: give --data PATH"]),
+        (["train", "mnist-acgan"], ["no data of its own: expected --data PATH"]),
         (["train", "--data", "nowhere"], ["nowhere' does not exist"]),
         (["train", "--data", "flat"], ["holds no class folders"]),
         (["train", "--data", "empty"], ["is empty"]),

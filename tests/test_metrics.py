@@ -27,6 +27,7 @@ def test_frechet_is_the_formula_with_scipys_root(seed: int, count: int, dim: int
     assert frechet(torch.tensor(a), torch.tensor(b)) == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(2, 20), st.integers(1, 30))
 def test_frechet_of_a_set_to_itself_is_zero_at_any_rank(seed: int, count: int, dim: int) -> None:
     a, b = torch.tensor(points(seed, count, dim)), torch.tensor(points(seed + 9, count, dim))
