@@ -266,14 +266,15 @@ def open_pictures(model: Translator, paths: Sequence[Path]) -> Iterator[Opened]:
             if name in names:
                 raise UserError(f"'{name}' of '{path}' given, and another image of that name: translate them apart")
             names.add(name)
+            what = f"'{path}'" if file == path else f"'{name}' of '{path}'"
             try:
                 with opened() as stream, Image.open(stream) as picture:
                     yield Opened(name, file, picture.size, model.pixels([picture]))
             except UnidentifiedImageError:
-                raise UserError(f"'{name}' of '{path}' is no image of a known format: give a PNG or JPEG") from None
+                raise UserError(f"{what} is no image of a known format: give one such as PNG or JPEG") from None
             except Exception as error:  # decoders raise whatever they like
                 reason = " ".join(str(error).split()) or type(error).__name__
-                raise UserError(f"'{name}' of '{path}' is unreadable ({reason}): mend it or leave it out") from None
+                raise UserError(f"{what} is unreadable ({reason}): mend it or leave it out") from None
 
 
 def output_names(names: Sequence[str]) -> list[str]:

@@ -681,8 +681,8 @@ def test_a_held_out_split_is_one_command(capsys: pytest.CaptureFixture[str], tra
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
-        (["text.png", "--set", "Blue_Ink=1"], ["'text.png' of 'text.png' is no image of a known format"]),
-        (["cut.png", "--set", "Blue_Ink=1"], ["'cut.png' of 'cut.png' is unreadable"]),
+        (["text.png", "--set", "Blue_Ink=1"], ["'text.png' is no image of a known format"]),
+        (["cut.png", "--set", "Blue_Ink=1"], ["'cut.png' is unreadable"]),
         (["nowhere.png", "--set", "Blue_Ink=1"], ["'nowhere.png' does not exist: give an image"]),
         (["empty", "--set", "Blue_Ink=1"], ["'empty' holds no image"]),
         (["c.png", "mixed", "--set", "Blue_Ink=1"], ["'bad.png' of 'mixed' is no image"]),
