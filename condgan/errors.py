@@ -1,11 +1,17 @@
 """What a user did wrong, said in one line."""
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 
 
 class UserError(ValueError):
     """Bad input: the message is one line that says what was given, what was expected and what to do."""
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """The first name that is given more than once, if there is any."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def unknown(kind: str, given: object, known: Iterable[object]) -> UserError:

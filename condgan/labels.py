@@ -4,7 +4,6 @@ Axes: b images, k label values over all fields, f fields.
 """
 
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -14,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from condgan.errors import UserError, unknown
+from condgan.errors import UserError, repeated, unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Field:
     def __post_init__(self) -> None:
         grouped = [name for group in self.groups for name in group]
         for what, names in (("label", self.values), ("member of exclusive groups", grouped)):
-            if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+            if twice := repeated(names):
                 raise UserError(f"{what} '{twice}' given twice: expected each name once")
         if other := next((name for name in grouped if name not in self.values), None):
             raise unknown("member of exclusive groups", other, self.values)

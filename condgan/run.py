@@ -219,6 +219,7 @@ def _resume(directory: Path, state: State, recipe: Recipe) -> None:
 
 def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals: _Signals) -> None:
     bench = bench_of(recipe, data)
+    model = model_of(recipe, data.spec, state.ema.module, state.discriminator, state.images)
     split = data.train.to(device())
     schedule = recipe.schedule
     if state.images == 0 and schedule.init_classifier:
@@ -244,7 +245,6 @@ def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals
                     for every in (schedule.log, schedule.sample, schedule.save)
                 )
                 before = state.images
-                model = model_of(recipe, data.spec, state.ema.module, state.discriminator, state.images)
                 if sample_now:
                     picture = bench.sheet(model, state.seed)
                     write(directory / "samples" / f"{state.images}.png", png(picture))

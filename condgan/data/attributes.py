@@ -3,7 +3,7 @@
 import re
 import zipfile
 import zlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from condgan.data.tree import Tree
-from condgan.errors import UserError, unknown
+from condgan.errors import UserError, repeated, unknown
 from condgan.labels import Field
 
 _TABLE = re.compile(r"^list_attr.*\.txt$")
@@ -51,7 +51,7 @@ def read_table(tree: Tree, file: PurePosixPath) -> Table:
     names = tuple(lines[1].split())
     if not names:
         raise UserError(f"attribute file '{file}', line 2: nothing given, expected the attributes' names")
-    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+    if twice := repeated(names):
         raise UserError(f"attribute file '{file}', line 2: '{twice}' given twice, expected different names")
     images: dict[str, int] = {}
     holds = []

@@ -140,7 +140,7 @@ def _spread(spec: LabelSpec, parts: Sequence[Labels | int]) -> Labels:
 
 
 def _exact_of_part(exact: Exact, spec: LabelSpec, number: int, start: int, fields: tuple[Field, ...]) -> Exact:
-    where = next(where for position, _, where in LabelSpec(fields).slices() if position == number)
+    where = LabelSpec(fields).where(number)
 
     def of_joined(index: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
         return exact(index - start, Labels(spec, labels.values[:, where], labels.known[:, [number]]))

@@ -1,7 +1,6 @@
 """Readers: any labelled images, read once into uint8, training and held-out images apart."""
 
 import itertools
-from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,7 @@ from condgan.data.dataset import Dataset, Exact, Split, hold_out, join
 from condgan.data.digits import digits, tinted_digits
 from condgan.data.pixels import color, pixels
 from condgan.data.tree import Tree, open_tree
-from condgan.errors import UserError
+from condgan.errors import UserError, repeated
 from condgan.labels import Field, Labels, LabelSpec
 
 HELD_OUT = {"test", "testing", "val", "valid", "validation"}
@@ -66,7 +65,7 @@ def read(
     RGBA, cropped to its central square and resized (bicubic, antialiased).
     """
     sources = [source] if isinstance(source, str) else list(source)
-    if twice := next((one for one, count in Counter(sources).items() if count > 1), None):
+    if twice := repeated(sources):
         raise UserError(f"data '{twice}' given twice: expected different data sets")
     how = _Reading(size, channels, attributes, exclusive, paired, color(background), skip_bad_images)
     parts = [SOURCES[one](size, channels) if one in SOURCES else _read_path(Path(one), how) for one in sources]
