@@ -31,7 +31,7 @@ from condgan.data.dataset import Split
 from condgan.data.sources import read
 from condgan.environment import describe
 from condgan.files import write
-from condgan.labels import Labels, LabelSpec
+from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.metrics.features import Judge, trained_judge
 from condgan.recipe import Recipe, load
 from condgan.sample import draw_latents, generate, latent_dim
@@ -90,7 +90,7 @@ def overlapping(images: Tensor, digits: Tensor) -> Split:
             where = torch.nonzero(digits == number).flatten()
             chosen.append(where[torch.randperm(len(where), generator=generator)[:PER_DIGIT]])
             groups.append(torch.full((len(chosen[-1]),), group))
-    return Split(images[torch.cat(chosen)], Labels.from_index(GROUPS, torch.cat(groups)))
+    return Split(images[torch.cat(chosen)], LabelTable.from_index(GROUPS, torch.cat(groups)))
 
 
 def count(judge: Judge, generator: Any, seed: int) -> dict[str, Any]:
@@ -191,7 +191,7 @@ def main() -> None:
     given = parser.parse_args()
     images, digits, test_images, test_digits = mnist(given.data, given.root, given.size)
     data = overlapping(images, digits)
-    labels = Labels.from_index(DIGITS, digits)
+    labels = LabelTable.from_index(DIGITS, digits)
     judge = trained_judge(images, labels, f"{images.sum()} {digits.sum()}")
     seen = judge.judge(test_images, Labels.from_index(DIGITS, test_digits))
     accuracy = seen.labels.accuracy(seen.logits).mean().item()

@@ -14,7 +14,7 @@ from torch import Tensor
 from condgan.build import device
 from condgan.data.dataset import Dataset, Split, data_sets
 from condgan.interfaces import Generator
-from condgan.labels import Labels
+from condgan.labels import Labels, LabelTable
 from condgan.metrics import conditional, translation
 from condgan.metrics.distances import frechet
 from condgan.metrics.features import Judge, Judged, trained_judge
@@ -53,7 +53,7 @@ class Bench(Protocol):
         ...
 
 
-def like(labels: Labels, split: Split) -> Split:
+def like(labels: LabelTable, split: Split) -> Split:
     """Images of a split with the class counts of some labels, as far as there are enough; always the same.
 
     Where labels are attributes, any images, as many of each data set.
@@ -62,7 +62,7 @@ def like(labels: Labels, split: Split) -> Split:
     if len(labels.spec.fields) == 1 and labels.spec.fields[0].exclusive:
         wanted, have = labels.index(), split.labels.index()[order]
     else:
-        wanted, have = (one.known.int().argmax(1) for one in (labels, split.labels[order]))
+        wanted, have = (one.known.int().argmax(1) for one in (labels, split.labels.at(order)))
     chosen = [order[have == number][:count] for number, count in enumerate(wanted.bincount().tolist())]
     return split.at(torch.cat(chosen))
 
@@ -85,11 +85,10 @@ def judge_of(data: Dataset) -> Judge:
 def real_sheet(data: Dataset, rows: int = STRIPS) -> Image.Image:
     """Training images by what they show: the columns of progress sheets."""
     of_value = {}
-    names = [domain.name for domain in domains(data.spec)]
-    for name, values in zip(names, data.train.labels.values.unbind(1), strict=True):
-        index = torch.nonzero(values > 0.5).flatten()
+    for domain in domains(data.spec):
+        index = data.train.labels.having(domain.field, domain.value)
         if len(index):
-            of_value[name] = index[torch.arange(rows) % len(index)]
+            of_value[domain.name] = index[torch.arange(rows) % len(index)]
     shown = [[*of_value][number] for number in spread(len(of_value), at_most=40)]
     chosen = torch.stack([of_value[name] for name in shown], 1).flatten()
     return sheet(data.train.images[chosen], shown)
@@ -108,7 +107,7 @@ class SynthesisBench:
     def of(cls, data: Dataset) -> "SynthesisBench":
         judge = judge_of(data)
         splits = data.held_out, like(data.held_out.labels, data.train), like(some(data.train).labels, data.train)
-        return cls(judge, *(judge.judge(split.images, split.labels) for split in splits))
+        return cls(judge, *(judge.judge(split.images, split.labels[:]) for split in splits))
 
     def score(self, model: Model) -> dict[str, float]:
         labels = self.reference.labels
@@ -150,7 +149,7 @@ class TranslationBench:
     def of(cls, data: Dataset) -> "TranslationBench":
         judge, part = judge_of(data), some(data.train)
         splits = data.held_out, like(data.held_out.labels, data.train), part
-        held_out, training, reference = (judge.judge(split.images, split.labels) for split in splits)
+        held_out, training, reference = (judge.judge(split.images, split.labels[:]) for split in splits)
         return cls(data, judge, held_out, training, part, reference)
 
     @cached_property
@@ -161,7 +160,7 @@ class TranslationBench:
             return None
         known = content.known.any(1)
         if not known.all():
-            images, content = images[known], content[known]
+            images, content = images[known], content.at(known)
         return trained_judge(images, content, f"{self.data.content_hash} content", device())
 
     def score(self, model: Translator) -> dict[str, float]:
@@ -181,7 +180,7 @@ class TranslationBench:
         several data sets, accuracy across: of images of the others.
         """
         held_out, spec = self.data.held_out, self.data.spec
-        complete = model.complete(held_out.images, held_out.labels)
+        complete = model.complete(held_out.images, held_out.labels[:])
         rows = {domain.name: self._row(model, complete, domain) for domain in domains(spec)}
         targets = permuted(held_out.labels, seed)
         translated = model.generate(held_out.images, targets)
@@ -201,7 +200,7 @@ class TranslationBench:
         sets = data_sets(self.data.held_out.labels)
         rows = [index[spread(len(index), at_most=math.ceil(STRIPS / len(sets)))] for index in sets]
         shown = self.data.held_out.at(torch.cat(rows))
-        return strips(model, shown.images, shown.labels)
+        return strips(model, shown.images, shown.labels[:])
 
     @property
     def about(self) -> dict[str, Any]:
@@ -264,7 +263,7 @@ def bench_of(recipe: Recipe, data: Dataset) -> Bench:
     return TranslationBench.of(data) if recipe.translates else SynthesisBench.of(data)
 
 
-def permuted(labels: Labels, seed: int) -> Labels:
+def permuted(labels: LabelTable, seed: int) -> Labels:
     """The labels of other images of the same data set, as in training."""
     drawing = torch.Generator().manual_seed(derive_seed(seed, "targets"))
     order = torch.arange(len(labels))
@@ -281,7 +280,7 @@ def strips(model: Translator, images: UInt8[Tensor, "n c h w"], labels: Labels |
 
 def _consistency(model: Translator, split: Split, translated: UInt8[Tensor, "n c h w"]) -> dict[str, float]:
     """How far images are from themselves after a translation and back, and after one to their own labels."""
-    back, same = (model.generate(images, split.labels) for images in (translated, split.images))
+    back, same = (model.generate(images, split.labels[:]) for images in (translated, split.images))
     return {
         "reconstruction_l1": translation.l1(back, split.images),
         "identity_l1": translation.l1(same, split.images),

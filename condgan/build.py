@@ -12,7 +12,7 @@ from condgan.data.stream import stream
 from condgan.ema import EMA
 from condgan.errors import UserError
 from condgan.interfaces import Batch, Generator, ImageShape, Step
-from condgan.labels import Labels, LabelSpec
+from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.nn import BACKBONES, GENERATORS, HEADS, Discriminator
 from condgan.objectives import OBJECTIVES, Objective, weighted_sum
 from condgan.recipe import Adam, Recipe
@@ -89,10 +89,10 @@ def model_of(
     return Model(generator, labels, images)
 
 
-def _prior(recipe: Recipe, labels: Labels) -> Labels:
+def _prior(recipe: Recipe, labels: LabelTable) -> LabelTable:
     """What the labels of fakes are drawn from."""
     if recipe.schedule.fake_labels == "uniform":
-        return Labels.each(labels.spec).to(labels.values.device)
+        return LabelTable.of(Labels.each(labels.spec)).to(labels.device)
     return labels
 
 

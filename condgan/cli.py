@@ -250,7 +250,7 @@ def translate_command(
         model.plan(changes)
     if held_out:
         split = held_out_split(directory)
-        names, images, labels, originals = split.names, split.images, split.labels, set()
+        names, images, labels, originals = split.names, split.images, split.labels[:], set()
     else:
         opened = list(open_pictures(model, inputs or []))
         names, images, labels = [one.name for one in opened], torch.cat([one.image for one in opened]), None

@@ -185,3 +185,104 @@ class Labels:
 
     def to(self, device: torch.device | str) -> "Labels":
         return Labels(self.spec, self.values.to(device), self.known.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTable:
+    """The labels of a whole data set, compact: of a million images of a thousand classes, a million numbers.
+
+    An exclusive field is a column of its value's number, any other a column of 0 or 1 per value; −1 where unknown.
+    """
+
+    spec: LabelSpec
+    codes: Int[Tensor, "n c"]
+
+    @classmethod
+    def from_index(cls, spec: LabelSpec, index: Int[Tensor, " n"]) -> "LabelTable":
+        """Of a vocabulary with a single exclusive field."""
+        return cls(spec, index.int()[:, None])
+
+    @classmethod
+    def from_values(cls, spec: LabelSpec, holds: Bool[Tensor, "n k"]) -> "LabelTable":
+        """Of a vocabulary with a single field of independent values."""
+        return cls(spec, holds.int())
+
+    @classmethod
+    def of(cls, labels: Labels) -> "LabelTable":
+        """The same labels; they must not be mixtures."""
+        columns = [
+            torch.where(known[:, None], values.argmax(1, keepdim=True) if field.exclusive else (values > 0.5).int(), -1)
+            for field, values, known in (
+                (field, labels.values[:, where], labels.known[:, position])
+                for position, field, where in labels.spec.slices()
+            )
+        ]
+        return cls(labels.spec, torch.cat(columns, 1).int())
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, index: slice | Tensor) -> Labels:
+        """Some of the labels, spread out."""
+        codes = self.codes[index]
+        kind = torch.get_default_dtype()
+        values, known = [], []
+        for field, where in self._columns():
+            own = codes[:, where]
+            every = torch.arange(len(field.values), device=codes.device)
+            values.append((own == every).to(kind) if field.exclusive else (own == 1).to(kind))
+            known.append(own[:, 0] >= 0)
+        return Labels(self.spec, torch.cat(values, 1), torch.stack(known, 1))
+
+    @property
+    def values(self) -> Float[Tensor, "n k"]:
+        """All of them, spread out."""
+        return self[:].values
+
+    @property
+    def known(self) -> Bool[Tensor, "n f"]:
+        """Which fields each image knows."""
+        return torch.stack([self.codes[:, where.start] >= 0 for _, where in self._columns()], 1)
+
+    @property
+    def device(self) -> torch.device:
+        return self.codes.device
+
+    def index(self, field: int = 0) -> Int[Tensor, " n"]:
+        """The class number in an exclusive field."""
+        return self.codes[:, self._column(field)].long()
+
+    def having(self, field: int, value: int) -> Int[Tensor, " m"]:
+        """The numbers of the images in which a value holds."""
+        start = self._column(field)
+        exclusive = self.spec.fields[field].exclusive
+        found = self.codes[:, start] == value if exclusive else self.codes[:, start + value] == 1
+        return torch.nonzero(found).flatten()
+
+    def counts(self) -> Int[Tensor, " k"]:
+        """In how many images each value holds."""
+        of_fields = [
+            torch.bincount(self.codes[:, where.start][self.codes[:, where.start] >= 0], minlength=len(field.values))
+            if field.exclusive
+            else (self.codes[:, where] == 1).sum(0)
+            for field, where in self._columns()
+        ]
+        return torch.cat(of_fields)
+
+    def at(self, index: slice | Tensor) -> "LabelTable":
+        """The labels of some images."""
+        return LabelTable(self.spec, self.codes[index])
+
+    def to(self, device: torch.device | str) -> "LabelTable":
+        return LabelTable(self.spec, self.codes.to(device))
+
+    def _columns(self) -> Iterator[tuple[Field, slice]]:
+        """Each field and where its columns are."""
+        start = 0
+        for field in self.spec.fields:
+            width = 1 if field.exclusive else len(field.values)
+            yield field, slice(start, start + width)
+            start += width
+
+    def _column(self, field: int) -> int:
+        return [where.start for _, where in self._columns()][field]

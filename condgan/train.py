@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from condgan.ema import EMA
 from condgan.interfaces import Batch, Generator, Step
-from condgan.labels import Labels
+from condgan.labels import Labels, LabelTable
 from condgan.nn.spectral import power_iterate
 from condgan.objectives import Objective, weighted_sum
 from condgan.seeds import derive_seed
@@ -36,7 +36,7 @@ def train(
     state: State,
     objective: Objective,
     batches: Iterator[Batch],
-    prior: Labels,
+    prior: LabelTable,
     *,
     until: int,
     d_steps: int = 1,
@@ -62,7 +62,7 @@ def train(
     while state.images < until:
         torch.manual_seed(derive_seed(state.seed, "iteration", 0, state.iteration))
         _set_rates(state, until, decay)
-        losses: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=prior.values.device))
+        losses: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=prior.device))
 
         discriminator.requires_grad_(True)
         real_batches = [next(batches) for _ in range(d_steps)]
@@ -136,9 +136,9 @@ def _set_rates(state: State, until: int, decay: int) -> None:
             group["lr"] = left * optimizer.defaults["lr"]
 
 
-def _draw(generator: Generator, prior: Labels, batch: Batch, parts: int) -> list[tuple[Tensor, Labels]]:
+def _draw(generator: Generator, prior: LabelTable, batch: Batch, parts: int) -> list[tuple[Tensor, Labels]]:
     """What the generator makes fakes of, and their labels."""
-    count, device = len(batch.images), prior.values.device
+    count, device = len(batch.images), prior.device
     if generator.latent_dim is None:
         source, labels = batch.images, batch.labels[torch.randperm(count, device=device)]
     else:

@@ -19,7 +19,7 @@ from condgan.data.sources import read
 from condgan.data.stream import stream
 from condgan.errors import UserError
 from condgan.interfaces import to_uint8
-from condgan.labels import Field, Labels, LabelSpec
+from condgan.labels import Field, Labels, LabelSpec, LabelTable
 
 NAMES = "Red Blue Hat Old"
 
@@ -262,7 +262,7 @@ def test_paired_attributes_know_true_translations_and_refuse_twins(tmp_path: Pat
     (root / "list_attr.txt").write_text("\n".join(["12", *kept]))
     data = read(str(root), 8, 1, attributes=["Red", "Green", "Blue", "Hat"], paired=True)
     index = torch.arange(len(data.held_out))
-    same, found = data.exact["attributes"](index, data.held_out.labels)
+    same, found = data.exact["attributes"](index, data.held_out.labels[:])
     assert found.all()
     assert torch.equal(same, data.held_out.images)
     nothing = Labels(data.spec, torch.zeros(len(index), 4), torch.ones(len(index), 1) > 0)
@@ -312,7 +312,7 @@ def two_sets(counts: tuple[int, int]) -> Split:
     first, second = counts
     pixels = torch.cat([torch.arange(first), 100 + torch.arange(second)]).to(torch.uint8).reshape(-1, 1, 1, 1)
     known = torch.tensor([[True, False]] * first + [[False, True]] * second)
-    return Split(pixels.expand(-1, 1, 1, 2), Labels(spec, torch.zeros(first + second, 4), known))
+    return Split(pixels.expand(-1, 1, 1, 2), LabelTable.of(Labels(spec, torch.zeros(first + second, 4), known)))
 
 
 def batches(split: Split, position: int, count: int, **options: object) -> list[list[int]]:

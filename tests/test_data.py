@@ -17,7 +17,7 @@ from condgan.data.sources import read
 from condgan.data.stream import epoch_order, stream
 from condgan.errors import UserError
 from condgan.interfaces import to_float, to_uint8
-from condgan.labels import Labels, LabelSpec
+from condgan.labels import LabelSpec, LabelTable
 
 SPEC = LabelSpec.of_classes(["a", "b"])
 
@@ -25,7 +25,7 @@ SPEC = LabelSpec.of_classes(["a", "b"])
 def numbered(count: int) -> Split:
     """Images whose only pixel is their number."""
     images = torch.arange(count, dtype=torch.uint8).reshape(-1, 1, 1, 1)
-    return Split(images, Labels.from_index(SPEC, torch.arange(count) % 2))
+    return Split(images, LabelTable.from_index(SPEC, torch.arange(count) % 2))
 
 
 def seen(split: Split, batch: int, seed: int, position: int, batches: int) -> list[int]:

@@ -14,7 +14,7 @@ from condgan.data.sources import read
 from condgan.ema import EMA
 from condgan.errors import UserError
 from condgan.interfaces import Batch, DiscriminatorOutput, Generator, Step
-from condgan.labels import Labels, LabelSpec
+from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.nn.spectral import spectral_norms
 from condgan.objectives import OBJECTIVES, Objective, Term, weighted_sum
 from condgan.recipe import Recipe, catalog, load
@@ -108,7 +108,7 @@ def plain_batches(size: int) -> Iterator[Batch]:
         yield Batch(torch.randn(size, 1, 3, 3, generator=generator).double(), labels)
 
 
-PRIOR = Labels.from_index(SPEC, torch.tensor([0, 1, 1]))
+PRIOR = LabelTable.from_index(SPEC, torch.tensor([0, 1, 1]))
 
 
 def plain_run(iterations: int = 4, **settings: object) -> tuple[list[dict[str, float]], State]:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from condgan.interfaces import ImageShape
-from condgan.labels import Field, Labels, LabelSpec
+from condgan.labels import Field, Labels, LabelSpec, LabelTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,10 @@ class Split:
     """Images of 0 … 255 and their labels."""
 
     images: UInt8[Tensor, "n c h w"]
-    labels: Labels
-    names: tuple[str, ...] = ()
+    labels: LabelTable
+    names: Sequence[str] = ()
     """Of their files, where they have any."""
-    content: Labels | None = None
+    content: LabelTable | None = None
     """What else is known of them and a translation leaves as it is: the digit, the attributes not chosen."""
 
     def __len__(self) -> int:
@@ -35,8 +35,8 @@ class Split:
     def at(self, index: Int[Tensor, " m"]) -> "Split":
         """Some of them."""
         names = tuple(self.names[int(i)] for i in index) if self.names else ()
-        content = None if self.content is None else self.content[index]
-        return Split(self.images[index], self.labels[index], names, content)
+        content = None if self.content is None else self.content.at(index)
+        return Split(self.images[index], self.labels.at(index), names, content)
 
 
 Exact = Callable[[Int[Tensor, " m"], Labels], tuple[UInt8[Tensor, "m c h w"], Bool[Tensor, " m"]]]
@@ -69,15 +69,19 @@ class Dataset:
         for split in (self.train, self.held_out):
             digest.update(repr(tuple(split.images.shape)).encode())
             digest.update(split.images.numpy().data)
-            digest.update(split.labels.values.numpy().data)
-            if split.content is not None:
-                digest.update(split.content.values.numpy().data)
+            for labels in (split.labels, *([split.content] if split.content is not None else [])):
+                for start in range(0, len(labels), HASHED):
+                    digest.update(labels[start : start + HASHED].values.float().numpy().data)
         if any(one.groups for one in self.spec.fields):
             digest.update(repr([one.groups for one in self.spec.fields]).encode())
         return digest.hexdigest()
 
 
-def data_sets(labels: Labels) -> list[Int[Tensor, " m"]]:
+HASHED = 4_096
+"""Labels that are spread out at once."""
+
+
+def data_sets(labels: LabelTable) -> list[Int[Tensor, " m"]]:
     """The numbers of each data set's images: those that know its field."""
     return [torch.nonzero(known).flatten() for known in labels.known.unbind(1)]
 
@@ -123,20 +127,17 @@ def join(parts: Mapping[str, Dataset]) -> Dataset:
     return Dataset(**splits, skipped=tuple(name for one in parts.values() for name in one.skipped), exact=exact)
 
 
-def _spread(spec: LabelSpec, parts: Sequence[Labels | int]) -> Labels:
+def _spread(spec: LabelSpec, parts: Sequence[LabelTable | int]) -> LabelTable:
     """Labels of one field each, or images without any by their number, in a vocabulary of all the fields."""
-    count = sum(part if isinstance(part, int) else len(part) for part in parts)
-    values, known = torch.zeros(count, spec.width), torch.zeros(count, len(spec.fields), dtype=torch.bool)
-    row, places = 0, spec.slices()
+    codes, start = [], 0
+    widths = [part.codes.shape[1] for part in parts if not isinstance(part, int)]
     for part in parts:
-        if isinstance(part, int):
-            row += part
-            continue
-        position, _, where = next(places)
-        values[row : row + len(part), where] = part.values
-        known[row : row + len(part), position] = part.known[:, 0]
-        row += len(part)
-    return Labels(spec, values, known)
+        own = torch.full((part if isinstance(part, int) else len(part), sum(widths)), -1, dtype=torch.int32)
+        if not isinstance(part, int):
+            own[:, start : start + part.codes.shape[1]] = part.codes
+            start += part.codes.shape[1]
+        codes.append(own)
+    return LabelTable(spec, torch.cat(codes))
 
 
 def _exact_of_part(exact: Exact, spec: LabelSpec, number: int, start: int, fields: tuple[Field, ...]) -> Exact:

@@ -10,7 +10,7 @@ from torch import Tensor
 from condgan.data.dataset import Dataset, Split, hold_out
 from condgan.data.pixels import pixels
 from condgan.errors import UserError
-from condgan.labels import Field, Labels, LabelSpec
+from condgan.labels import Field, Labels, LabelSpec, LabelTable
 
 CLASSES = LabelSpec.of_classes([str(digit) for digit in range(10)])
 INKS = {"Red_Ink": (165, 20, 30), "Green_Ink": (10, 95, 40), "Blue_Ink": (30, 40, 160)}
@@ -22,7 +22,7 @@ TINTS = LabelSpec((Field("attributes", (*INKS, "Dark_Paper"), exclusive=False, g
 def digits(size: int, channels: int) -> Dataset:
     """The digits, light on dark."""
     images, index = _read(size, channels)
-    whole = Split(images, Labels.from_index(CLASSES, index), tuple(f"digit-{i:04}.png" for i in range(len(index))))
+    whole = Split(images, LabelTable.from_index(CLASSES, index), tuple(f"digit-{i:04}.png" for i in range(len(index))))
     train, held_out = (torch.from_numpy(part) for part in hold_out(index.numpy(), fraction=0.2))
     return Dataset(whole.at(train), whole.at(held_out))
 
@@ -39,12 +39,11 @@ def tinted_digits(size: int, channels: int) -> Dataset:
     values = torch.zeros(len(index), TINTS.width)
     values[torch.arange(len(index)), torch.from_numpy(rng.integers(len(INKS), size=len(index)))] = 1
     values[:, -1] = torch.from_numpy(rng.integers(2, size=len(index))).float()
-    known = torch.ones(len(index), 1, dtype=torch.bool)
     whole = Split(
         tint(grays, values),
-        Labels(TINTS, values, known),
+        LabelTable.from_values(TINTS, values > 0.5),
         tuple(f"digit-{i:04}.png" for i in range(len(index))),
-        Labels.from_index(CLASSES, index),
+        LabelTable.from_index(CLASSES, index),
     )
     train, held_out = (torch.from_numpy(part) for part in hold_out(index.numpy(), fraction=0.2))
     held_out_grays = grays[held_out]

@@ -18,7 +18,7 @@ from condgan.data.digits import digits, tinted_digits
 from condgan.data.pixels import color, pixels
 from condgan.data.tree import Tree, open_tree
 from condgan.errors import UserError, repeated
-from condgan.labels import Field, Labels, LabelSpec
+from condgan.labels import Field, Labels, LabelSpec, LabelTable
 
 HELD_OUT = {"test", "testing", "val", "valid", "validation"}
 TRAIN = {"train", "training"}
@@ -117,7 +117,7 @@ def _read_classes(tree: Tree, path: Path, how: _Reading) -> Dataset:
         images, kept, bad = _decode(tree, [file for _, file in todo], described, f"reading {split} images", path, how)
         skipped += bad
         index = torch.tensor([todo[i][0] for i in kept], dtype=torch.int64)
-        splits[split] = Split(images, Labels.from_index(spec, index), tuple(str(todo[i][1]) for i in kept))
+        splits[split] = Split(images, LabelTable.from_index(spec, index), tuple(str(todo[i][1]) for i in kept))
         depth = len(roots[split].parts) + 1
         below[split] = np.array(["/".join(todo[i][1].parts[depth:]) for i in kept])
 
@@ -171,9 +171,8 @@ def _read_attributes(tree: Tree, file: PurePosixPath, path: Path, how: _Reading)
     return Dataset(splits["train"], splits["held-out"], tuple(skipped), exact)
 
 
-def _attributes(field: Field, holds: Bool[np.ndarray, "n v"]) -> Labels:
-    known = torch.ones(len(holds), 1, dtype=torch.bool)
-    return Labels(LabelSpec((field,)), torch.from_numpy(holds).to(torch.get_default_dtype()), known)
+def _attributes(field: Field, holds: Bool[np.ndarray, "n v"]) -> LabelTable:
+    return LabelTable.from_values(LabelSpec((field,)), torch.from_numpy(holds))
 
 
 def _decode(
@@ -268,8 +267,8 @@ def _natural(name: str) -> tuple:
     return (0, int(name), name) if name.isdecimal() else (1, 0, name)
 
 
-def _require_images(labels: Labels, least: int, where: str) -> None:
-    for name, count in zip(labels.spec.classes, labels.values.sum(0).int().tolist(), strict=True):
+def _require_images(labels: LabelTable, least: int, where: str) -> None:
+    for name, count in zip(labels.spec.classes, labels.counts().tolist(), strict=True):
         if count < least:
             raise UserError(
                 f"class '{name}' has {count} readable image{'s' * (count != 1)} in {where}: at least {least} needed"

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from condgan.files import write
 from condgan.interfaces import to_float
-from condgan.labels import Labels, LabelSpec
+from condgan.labels import Labels, LabelSpec, LabelTable
 
 BATCH = 128
 ENOUGH, ENOUGH_OF_ATTRIBUTES = 50_000, 100_000
@@ -74,7 +74,7 @@ def cache_directory() -> Path:
 
 
 def trained_judge(
-    images: UInt8[Tensor, "n c h w"], labels: Labels, content_hash: str, device: torch.device | str = "cpu"
+    images: UInt8[Tensor, "n c h w"], labels: LabelTable, content_hash: str, device: torch.device | str = "cpu"
 ) -> Judge:
     """The judge of a training split, trained if the cache has none for this content, shape and architecture."""
     judge = Judge(images.shape[1], labels.spec)
@@ -84,7 +84,7 @@ def trained_judge(
         judge.load_state_dict(load_file(path))
     except (OSError, SafetensorError):
         with torch.random.fork_rng():
-            judge = _train(images.to(device), labels.to(device))
+            judge = _train(images, labels, torch.device(device))
         try:
             write(path, save({name: value.contiguous().cpu() for name, value in judge.state_dict().items()}))
         except OSError as error:
@@ -92,23 +92,23 @@ def trained_judge(
     return judge.to(device).eval().requires_grad_(False)
 
 
-def _train(images: Tensor, labels: Labels) -> Judge:
+def _train(images: Tensor, labels: LabelTable, device: torch.device) -> Judge:
     """Three epochs, more for few images; each batch is shifted by up to a sixteenth of the image's size.
 
     Attributes, whose sigmoids learn more slowly than a softmax, take up to twice as many.
     """
     torch.manual_seed(0)
-    judge = Judge(images.shape[1], labels.spec).to(images.device)
+    judge = Judge(images.shape[1], labels.spec).to(device)
     enough = ENOUGH if all(field.exclusive for field in labels.spec.fields) else ENOUGH_OF_ATTRIBUTES
     steps = max(3 * len(images), min(60 * len(images), enough), 50 * BATCH) // BATCH
     optimizer = torch.optim.AdamW(judge.parameters(), weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
     reach = images.shape[-1] // 16
     for _ in tqdm(range(steps), desc="training the judge", leave=False, disable=None):
-        index = torch.randint(len(images), (BATCH,), device=images.device)
+        index = torch.randint(len(images), (BATCH,))
         dy, dx = torch.randint(-reach, reach + 1, (2,)).tolist()
-        _, logits = judge(to_float(images[index]).roll((dy, dx), (2, 3)))
-        loss = labels[index].cross_entropy(logits).mean()
+        _, logits = judge(to_float(images[index].to(device)).roll((dy, dx), (2, 3)))
+        loss = labels[index].to(device).cross_entropy(logits).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
