@@ -1,0 +1,179 @@
+"""The pictures of a source and their labels, before any is decoded."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+
+from condgan.errors import UserError
+from condgan.labels import LabelTable
+
+LARGEST = 1 << 30
+"""Bytes of one encoded picture; what is said to be larger is refused before it is unpacked."""
+
+Picture = bytes | UInt8[np.ndarray, "h w *c"]
+"""The content of an image file, or pixels of 0 … 255."""
+
+
+class Pictures(Protocol):
+    """Where pictures come from, by their numbers; worker processes read it, forked or from a pickle."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, number: int) -> Picture:
+        """One of them. Raises whatever it likes where that cannot be read."""
+        ...
+
+    def digest(self, number: int) -> bytes:
+        """What changes when its content does."""
+        ...
+
+
+def digest_of(picture: Picture) -> bytes:
+    """The digest of a picture that was read."""
+    if isinstance(picture, bytes):
+        return hashlib.blake2b(picture, digest_size=16).digest()
+    head = repr(picture.shape).encode()
+    return hashlib.blake2b(head + np.ascontiguousarray(picture).tobytes(), digest_size=16).digest()
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Pictures in memory, or in a mapped file."""
+
+    pixels: Sequence[UInt8[np.ndarray, "h w *c"]] | UInt8[np.ndarray, "n h w *c"]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, number: int) -> Picture:
+        return self.pixels[number]
+
+    def digest(self, number: int) -> bytes:
+        return digest_of(self.read(number))
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The pictures of a source: which are to train on, which are held out, and what each of them is.
+
+    `numbers`: of the pictures in `pictures`, in their order here; the first `train` of them are to train on.
+    """
+
+    source: str
+    """What messages call it."""
+    pictures: Pictures
+    numbers: Int[np.ndarray, " n"]
+    names: Sequence[str]
+    """Of their files, in the order of `numbers`, as are the labels."""
+    labels: LabelTable
+    train: int
+    content: LabelTable | None = None
+    """See `Split.content`."""
+    pairs: Int[np.ndarray, " n"] | None = None
+    """Images of the same number differ in nothing but their labels."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of how it was read."""
+    origins: Sequence[str] = ()
+    """Where messages say that a picture is told of, such as a line of a file; by default its class."""
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def at(self, place: Int[np.ndarray, " m"], train: int) -> "Listing":
+        """Some of it."""
+        index = torch.from_numpy(place)
+        return replace(
+            self,
+            numbers=self.numbers[place],
+            names=[self.names[i] for i in place],
+            labels=self.labels.at(index),
+            train=train,
+            content=None if self.content is None else self.content.at(index),
+            pairs=None if self.pairs is None else self.pairs[place],
+            origins=[self.origins[i] for i in place] if self.origins else (),
+        )
+
+    def call(self, place: int) -> str:
+        """What messages call a picture."""
+        field = self.labels.spec.fields[0]
+        if self.origins:
+            return f"'{self.names[place]}' of {self.origins[place]}"
+        of = f" of class '{field.values[int(self.labels.codes[place, 0])]}'"
+        return f"'{self.names[place]}'{of if field.exclusive and len(field.values) > 1 else ''}"
+
+
+def listed(
+    source: str,
+    pictures: Pictures,
+    names: Sequence[str],
+    labels: LabelTable,
+    held_out: Int[np.ndarray, " n"] | None,
+    share: float | None,
+    *,
+    pairs: Int[np.ndarray, " n"] | None = None,
+    paired: bool = False,
+    notes: tuple[str, ...] = (),
+    origins: Sequence[str] = (),
+) -> Listing:
+    """The listing of all pictures, those to train on first.
+
+    `held_out`: the split that the source states: 0 train, 1 validation, 2 test (of which the test images are held out,
+    else the validation images), −1 neither; None where it states none. Then, and where `share` is given, that share
+    (a tenth by default) of the training images is held out, at least one of each class; of `paired` images the same
+    contents, and of attributes any.
+    """
+    stated = np.zeros(len(names), np.int64) if held_out is None else held_out
+    train = np.flatnonzero(stated == 0)
+    chosen = np.flatnonzero(stated == (2 if (stated == 2).any() else 1))
+    if held_out is None or share is not None or not len(chosen):
+        own = pairs[train] if paired and pairs is not None else None
+        parts = split(labels.at(torch.from_numpy(train)), 0.1 if share is None else share, own, source)
+        train, chosen = (train[part] for part in parts)
+    whole = Listing(
+        source, pictures, np.arange(len(names)), names, labels, 0, pairs=pairs, notes=notes, origins=origins
+    )
+    return whole.at(np.concatenate([train, chosen]), len(train))
+
+
+def split(
+    labels: LabelTable, share: float, pairs: Int[np.ndarray, " n"] | None, source: str
+) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " l"]]:
+    """A fixed split into what to train on and what to hold out, at least one of each class on either side.
+
+    With `pairs`, all images of a share of their numbers. Raises UserError where there are too few.
+    """
+    if pairs is not None:
+        different, of_image = np.unique(pairs, return_inverse=True)
+        chosen = np.isin(of_image, hold_out(np.zeros(len(different), int), share)[1])
+        return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+    exclusive = labels.spec.fields[0].exclusive
+    if exclusive:
+        require_images(labels, 2, f"data '{source}'")
+    elif len(labels) < 2:
+        raise UserError(f"data '{source}' has {len(labels)} image{'s' * (len(labels) != 1)}: at least 2 needed")
+    return hold_out(labels.index().numpy() if exclusive else np.zeros(len(labels), int), share)
+
+
+def hold_out(index: Int[np.ndarray, " n"], share: float) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " l"]]:
+    """A fixed split into what to train on and what to hold out, at least one of each class on either side."""
+    rng = np.random.default_rng(0)
+    held_out = []
+    for number in np.unique(index):
+        where = rng.permutation(np.flatnonzero(index == number))
+        held_out.append(where[: min(max(1, round(share * len(where))), len(where) - 1)])
+    chosen = np.sort(np.concatenate(held_out))
+    return np.setdiff1d(np.arange(len(index)), chosen), chosen
+
+
+def require_images(labels: LabelTable, least: int, where: str) -> None:
+    """Raises UserError for a class with fewer images."""
+    for name, count in zip(labels.spec.classes, labels.counts().tolist(), strict=True):
+        if count < least:
+            raise UserError(
+                f"class '{name}' has {count} readable image{'s' * (count != 1)} in {where}: at least {least} needed"
+            )
