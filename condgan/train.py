@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
@@ -32,11 +33,24 @@ class State:
     iteration: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What the labels of fakes are drawn from: a table, whose rows are alike or have weights."""
+
+    labels: LabelTable
+    weights: Float[Tensor, " n"] | None = None
+
+    def draw(self, count: int) -> Labels:
+        if self.weights is None:
+            return self.labels[torch.randint(len(self.labels), (count,), device=self.labels.device)]
+        return self.labels[torch.multinomial(self.weights, count, replacement=True)]
+
+
 def train(
     state: State,
     objective: Objective,
     batches: Iterator[Batch],
-    prior: LabelTable,
+    prior: LabelTable | Prior,
     *,
     until: int,
     d_steps: int = 1,
@@ -50,19 +64,20 @@ def train(
 
     An iteration is `d_steps` discriminator steps, each on a batch of its own, and `g_steps` generator steps. A step
     sums the gradients of `accumulate` equal parts of its batch. The labels of fakes are drawn from `prior`, such as the
-    labels of the training images; a translator's fakes are its batch's images with its batch's labels, permuted. Both
-    learning rates fall linearly to zero over the last `decay` images. Names: D/… and G/… for the two players' terms,
-    plain for what is watched.
+    labels of the training images, all alike; a translator's fakes are its batch's images with its batch's labels,
+    permuted. Both learning rates fall linearly to zero over the last `decay` images. Names: D/… and G/… for the two
+    players' terms, plain for what is watched.
     `joint`: real and fake images go through the discriminator as one batch; in the generator's step, which needs no
     real ones, only where batch norms would see the difference. `carry_gradients`: a player's step adds the gradients of
     its steps before it in the iteration (TAC-GAN's code).
     """
+    prior = Prior(prior) if isinstance(prior, LabelTable) else prior
     generator, discriminator = state.generator, state.discriminator
     both_for_generator = joint and mixes_batch(discriminator)
     while state.images < until:
         torch.manual_seed(derive_seed(state.seed, "iteration", 0, state.iteration))
         _set_rates(state, until, decay)
-        losses: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=prior.device))
+        losses: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=prior.labels.device))
 
         discriminator.requires_grad_(True)
         real_batches = [next(batches) for _ in range(d_steps)]
@@ -136,12 +151,12 @@ def _set_rates(state: State, until: int, decay: int) -> None:
             group["lr"] = left * optimizer.defaults["lr"]
 
 
-def _draw(generator: Generator, prior: LabelTable, batch: Batch, parts: int) -> list[tuple[Tensor, Labels]]:
+def _draw(generator: Generator, prior: Prior, batch: Batch, parts: int) -> list[tuple[Tensor, Labels]]:
     """What the generator makes fakes of, and their labels."""
-    count, device = len(batch.images), prior.device
+    count, device = len(batch.images), prior.labels.device
     if generator.latent_dim is None:
         source, labels = batch.images, batch.labels[torch.randperm(count, device=device)]
     else:
         source = torch.randn(count, generator.latent_dim, device=device)
-        labels = prior[torch.randint(len(prior), (count,), device=device)]
+        labels = prior.draw(count)
     return list(zip(source.chunk(parts), labels.chunk(parts), strict=True))
