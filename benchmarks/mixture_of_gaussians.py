@@ -30,7 +30,7 @@ from benchmarks.record import command
 from condgan.ema import EMA
 from condgan.environment import describe
 from condgan.interfaces import Batch, ImageShape
-from condgan.labels import Labels, LabelSpec
+from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.metrics.distances import quadratic_mmd
 from condgan.nn import BACKBONES, GENERATORS, HEADS, Discriminator
 from condgan.objectives import OBJECTIVES
@@ -78,7 +78,7 @@ def learn(method: str, dimensions: int, distance: float, seed: int, adversarial:
     game = replace(OBJECTIVES[objective](adversarial=adversarial, **options), watched={})
     for _ in train(
         state, game, batches(dimensions, distance, seed),
-        Labels.each(CLASSES), until=STEPS[dimensions] * 3 * PER_CLASS, d_steps=GENERATOR_EVERY, joint=True,
+        LabelTable.each(CLASSES), until=STEPS[dimensions] * 3 * PER_CLASS, d_steps=GENERATOR_EVERY, joint=True,
     ):  # fmt: skip
         pass
     torch.manual_seed(derive_seed(seed, "latents"))

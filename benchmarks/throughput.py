@@ -64,7 +64,7 @@ def measure(name: str) -> dict[str, object]:
     recipe = load(name, ["data.source=digits", "schedule.images=1_000_000_000"])
     data = read("digits", recipe.data.size, recipe.data.channels)
     steps = {"plain": stepper(recipe, data, plain=True), "ours": stepper(recipe, data, plain=False)}
-    iterations = 20 if recipe.data.size <= 16 else 3
+    iterations = 20 if data.shape.height <= 16 else 3
     seconds: dict[str, list[float]] = {"plain": [], "ours": []}
     for step in steps.values():
         step()

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from condgan.data.dataset import Split
-from condgan.data.stream import stream
+from condgan.data.pixels import height_and_width
+from condgan.data.stream import stream, tempered
 from condgan.ema import EMA
 from condgan.errors import UserError
 from condgan.interfaces import Batch, Generator, ImageShape, Step
@@ -18,7 +19,7 @@ from condgan.objectives import OBJECTIVES, Objective, weighted_sum
 from condgan.recipe import Adam, Recipe
 from condgan.sample import Model
 from condgan.seeds import derive_seed
-from condgan.train import State, mixes_batch, train
+from condgan.train import Prior, State, mixes_batch, train
 from condgan.translate import Translator
 
 
@@ -50,7 +51,15 @@ def build_objective(recipe: Recipe) -> Objective:
 
 
 def build_state(recipe: Recipe, labels: LabelSpec) -> State:
-    """Everything that training changes, before the first iteration."""
+    """Everything that training changes, before the first iteration.
+
+    Raises UserError for classes to be tempered where labels are others.
+    """
+    if recipe.data.temper < 1 and [field.exclusive for field in labels.fields] != [True]:
+        raise UserError(
+            f"data.temper {recipe.data.temper:g} given with attributes or several data sets: "
+            "expected classes of one data set; leave it at 1"
+        )
     generator, discriminator = build_generator(recipe, labels), build_discriminator(recipe, labels)
     return State(
         generator,
@@ -77,7 +86,11 @@ def build_steps(
 
 def build_stream(recipe: Recipe, split: Split, position: int = 0) -> Iterator[Batch]:
     """The recipe's batches from the `position`-th image on."""
-    return stream(split, recipe.schedule.batch, recipe.seed, position, recipe.data.weights, recipe.data.flip)
+    data = recipe.data
+    return stream(
+        split, recipe.schedule.batch, recipe.seed, position, data.weights, data.flip,
+        temper=data.temper, pad_crop=data.pad_crop,
+    )  # fmt: skip
 
 
 def model_of(
@@ -85,15 +98,19 @@ def model_of(
 ) -> Model | Translator:
     """What is sampled from or translates after `images` images."""
     if recipe.translates:
-        return Translator(generator, discriminator, labels, _shape(recipe), recipe.data.background, images)
+        data = recipe.data
+        return Translator(generator, discriminator, labels, _shape(recipe), data.background, images, data.crop)
     return Model(generator, labels, images)
 
 
-def _prior(recipe: Recipe, labels: LabelTable) -> LabelTable:
-    """What the labels of fakes are drawn from."""
+def _prior(recipe: Recipe, labels: LabelTable) -> LabelTable | Prior:
+    """What the labels of fakes are drawn from: the law of the real ones, or every class alike."""
+    if recipe.schedule.fake_labels == "data" and recipe.data.temper == 1:
+        return labels
+    classes = LabelTable.each(labels.spec).to(labels.device)
     if recipe.schedule.fake_labels == "uniform":
-        return LabelTable.of(Labels.each(labels.spec)).to(labels.device)
-    return labels
+        return classes
+    return Prior(classes, tempered(labels.counts(), recipe.data.temper).float())
 
 
 def count_parameters(recipe: Recipe, labels: LabelSpec) -> tuple[int, int]:
@@ -176,7 +193,7 @@ def _discriminator(recipe: Recipe, labels: LabelSpec) -> Discriminator:
 
 
 def _shape(recipe: Recipe) -> ImageShape:
-    return ImageShape(recipe.data.channels, recipe.data.size, recipe.data.size)
+    return ImageShape(recipe.data.channels, *height_and_width(recipe.data.size))
 
 
 @contextmanager

@@ -4,19 +4,27 @@ import errno
 import json
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
 from PIL import Image
+from tqdm import tqdm
 
 from condgan import recipe as recipes
 from condgan.build import count_parameters, estimate_memory
 from condgan.checkpoint import checkpoints
-from condgan.data.sources import SOURCES
-from condgan.errors import UserError
+from condgan.choose import choose_recipe
+from condgan.data.known import KNOWN
+from condgan.data.pixels import Crop, Framing, color, height_and_width, pixels
+from condgan.data.prepare import UnreadableImages, prepare
+from condgan.data.sources import EMBEDDED, SOURCES, list_source
+from condgan.data.survey import Survey, describe, quick_look, survey, warnings
+from condgan.errors import UserError, unknown
 from condgan.evaluation import (
     evaluate,
     held_out_split,
@@ -38,6 +46,7 @@ app = typer.Typer(
     rich_markup_mode=None, pretty_exceptions_enable=False,
 )  # fmt: skip
 INIT_CLASSIFIER = 50_000
+FORMATS = ("packed", "hdf5")
 FEW = 50
 """Held-out images below which a table of metrics warns of itself."""
 
@@ -51,6 +60,15 @@ TruncationOption = Annotated[
 LatentScaleOption = Annotated[float | None, typer.Option(help="Multiply latents by this instead, such as 0.5.")]
 StandingOption = Annotated[
     int | None, typer.Option(help="Average the batch norms' statistics over so many batches of 100, such as 16.")
+]
+SourceArgument = Annotated[
+    str, typer.Argument(metavar="SOURCE", help=f"A known name ({', '.join(SOURCES)}), or a path.")
+]
+RootOption = Annotated[Path | None, typer.Option(help="Folder that holds data sets known by name, or will.")]
+SkipOption = Annotated[bool, typer.Option("--skip-bad-images", help="Go on without unreadable images.")]
+HeldOutOption = Annotated[
+    float | None,
+    typer.Option(help="Share of each class to hold out, instead of the data's own test split, such as 0.1."),
 ]
 TRUNCATIONS = "0.2,0.4,0.6,0.8,1.0,1.2,1.4,1.6,1.8,2.0"
 
@@ -66,10 +84,11 @@ def train_command(
     data: Annotated[
         list[str] | None,
         typer.Option(
-            help="Folder of class folders or of images with a list_attr….txt, zip of one, or a known name; again for "
-            "another data set beside it."
+            help="Your images, in class folders or as `condgan data --help` tells, or a known name; again for another "
+            "data set beside it. Without a recipe one is chosen for them."
         ),
     ] = None,
+    root: RootOption = None,
     attributes: Annotated[str | None, typer.Option(help="Attributes to learn, with commas between; else all.")] = None,
     out: Annotated[Path | None, typer.Option(help="Run directory; runs/RECIPE by default.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over in a new directory.")] = False,
@@ -80,22 +99,25 @@ def train_command(
             help=f"Let the auxiliary classifier learn alone first, on {INIT_CLASSIFIER:,} real images.",
         ),
     ] = False,
-    skip_bad_images: Annotated[
-        bool, typer.Option("--skip-bad-images", help="Go on without unreadable images.")
-    ] = False,
+    skip_bad_images: SkipOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be trained, and write nothing.")] = False,
 ) -> None:
     """Train a recipe, or go on where the same command was stopped."""
     given = list(arguments or [])
-    name = given.pop(0) if given and "=" not in given[0] else recipes.DEFAULT
+    name = given.pop(0) if given and "=" not in given[0] else None
     if init_classifier:
         given.append(f"schedule.init_classifier={INIT_CLASSIFIER}")
-    if data:
-        sources = [one if one in SOURCES else str(Path(one).expanduser().resolve()) for one in data]
-        given.append(f"data.source={json.dumps(sources if len(sources) > 1 else sources[0])}")
+    sources = [_source(one) for one in data or ()]
     if attributes is not None:
         given.append(f"data.attributes={json.dumps(_names(attributes))}")
-    recipe = recipes.load(name, given)
+    if root is not None:
+        given.append(f"data.root={json.dumps(str(root.expanduser().resolve()))}")
+    if name is None and any(one not in EMBEDDED for one in sources):
+        recipe = _chosen_recipe(sources, root, given)
+    else:
+        if sources:
+            given.append(f"data.source={json.dumps(sources if len(sources) > 1 else sources[0])}")
+        recipe = recipes.load(name or recipes.DEFAULT, given)
     directory = choose_directory(recipe, out, fresh)
     if dry_run:
         _dry_run(recipe, directory, skip_bad_images)
@@ -289,6 +311,79 @@ def evaluate_command(
     typer.echo(json.dumps(metrics) if as_json else _table(metrics))
 
 
+@app.command("data")
+def data_command(
+    source: SourceArgument,
+    root: RootOption = None,
+    held_out: HeldOutOption = None,
+    out: Annotated[Path | None, typer.Option(help="The contact sheet; NAME-sheet.png by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+) -> None:
+    """Describe labelled images: counts, sizes, modes, copies, unreadable files, what may go wrong, a contact sheet.
+
+    A path is a folder, zip or tar of class folders, with train/ and test/ or val/ around them or not; of images without
+    labels; of images with a CSV, metadata.jsonl, dataset.json or list_attr….txt; tar shards of WebDataset's; an HDF5
+    file; an LMDB; a saved Hugging Face data set; or what `condgan prepare` wrote.
+    """
+    listing = list_source(_source(source), None if root is None else str(root), held_out)
+    look = survey(listing)
+    lines, said = describe(look), warnings(look)
+    path = out or Path(f"{Path(source).stem}-sheet.png")
+    picture = _contact_sheet(look)
+    if picture is not None:
+        write(path, png(picture))
+    if as_json:
+        typer.echo(json.dumps(_survey_json(look, said, str(path) if picture else None)))
+        return
+    for line in [*lines, *(f"warning        {one}" for one in said)]:
+        typer.echo(line)
+    if picture is not None:
+        typer.echo(f"look at        {path}")
+
+
+@app.command("prepare")
+def prepare_command(
+    source: SourceArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write, or with --format hdf5 a file.")],
+    size: Annotated[str, typer.Option(help="Pixels, such as 64, or width × height such as 96x64.")],
+    channels: Annotated[
+        int | None, typer.Option(help="1 gray, 3 RGB or 4 RGBA; by default gray where no picture has colors, else RGB.")
+    ] = None,
+    crop: Annotated[Crop, typer.Option(help="What is kept of pictures of another shape.")] = "center",
+    background: Annotated[
+        str, typer.Option(help="Color behind what is transparent, and around what is padded.")
+    ] = "white",
+    form: Annotated[str, typer.Option("--format", help="packed (memory-mapped) or hdf5.")] = "packed",
+    held_out: HeldOutOption = None,
+    paired: Annotated[bool, typer.Option("--paired", help="Keep which images differ in labels alone.")] = False,
+    root: RootOption = None,
+    skip_bad_images: SkipOption = False,
+) -> None:
+    """Decode, crop and resize labelled images once, in parallel; train on the result with --data OUT.
+
+    Goes on where it was stopped. Unreadable images are listed at the end; what was decoded is kept then.
+    """
+    if form not in FORMATS:
+        raise unknown("format", form, FORMATS)
+    if channels not in (None, 1, 3, 4):
+        raise UserError(f"--channels {channels} given: expected 1, 3 or 4")
+    listing = list_source(_source(source), None if root is None else str(root), held_out, paired)
+    colors = channels or (1 if quick_look(listing).gray else 3)
+    framing = Framing(*height_and_width(size), colors, crop, color(background))
+    try:
+        prepared = prepare(listing, framing, out, skip_bad_images, hdf5=form == "hdf5")
+    except UnreadableImages as error:
+        for one in error.bad:
+            tqdm.write(f"unreadable     {one}", file=sys.stderr)
+        raise
+    for one in prepared.skipped:
+        typer.echo(f"left out       {one}")
+    typer.echo(
+        f"wrote {len(prepared.train):,} training and {len(prepared.held_out):,} held-out images of "
+        f"{_counted(prepared.listing.labels.spec)} to {out}\nsha256 {prepared.digest}"
+    )
+
+
 @app.command("recipes")
 def recipes_command(name: Annotated[str | None, typer.Argument(help="Print this one's YAML.")] = None) -> None:
     """List the recipes, or print one."""
@@ -321,6 +416,66 @@ def main() -> None:
     except OSError as error:
         code = _fail(_system_error(error), 2)
     sys.exit(code or 0)
+
+
+def _source(given: str) -> str:
+    """A known name, or a whole path."""
+    return given if given in SOURCES else str(Path(given).expanduser().resolve())
+
+
+def _chosen_recipe(sources: list[str], root: Path | None, given: list[str]) -> recipes.Recipe:
+    """A recipe for a data set, saying what was found and why this one."""
+    if len(sources) > 1:
+        raise UserError("--data given twice without a recipe: choose one that learns from several, such as any-stargan")
+    look = quick_look(list_source(sources[0], None if root is None else str(root)))
+    recipe, reasons = choose_recipe(look, sources[0], given)
+    for line in describe(look):
+        typer.echo(line)
+    for reason in reasons:
+        typer.echo(f"chose          {reason}")
+    for one in warnings(look):
+        typer.echo(f"warning        {one}")
+    return recipe
+
+
+def _contact_sheet(look: Survey) -> Image.Image | None:
+    """Some pictures of each class or attribute, whole, in columns."""
+    listing, cells, columns = look.listing, [], []
+    framing = Framing(64, 64, 3, "pad")
+    good = {place for place, one in zip(look.places.tolist(), look.seen, strict=True) if not one.bad}
+    field = listing.labels.spec.fields[0]
+    for value in spread(len(field.values), 40):
+        places = [place for place in listing.labels.having(0, value).tolist() if place in good]
+        if places:
+            shown = [places[number] for number in spread(len(places), 8)]
+            columns.append(field.values[value])
+            read = [pixels(listing.pictures.read(int(listing.numbers[place])), framing) for place in shown]
+            blank = np.full_like(read[0], 255)
+            cells.append(read + [blank] * (8 - len(read)))
+    if not cells:
+        return None
+    return sheet(torch.from_numpy(np.stack([image for row in zip(*cells, strict=True) for image in row])), columns)
+
+
+def _survey_json(look: Survey, said: list[str], picture: str | None) -> dict[str, Any]:
+    listing = look.listing
+    train, rest = listing.labels.at(slice(0, listing.train)), listing.labels.at(slice(listing.train, None))
+    counts = zip(listing.labels.spec.classes, train.counts().tolist(), rest.counts().tolist(), strict=True)
+    return {
+        "images": len(listing),
+        "train": listing.train,
+        "held_out": len(listing) - listing.train,
+        "exclusive": listing.labels.spec.fields[0].exclusive,
+        "counts": {name: {"train": train, "held_out": held_out} for name, train, held_out in counts},
+        "median": look.median,
+        "modes": dict(Counter(one.mode for one in look.readable)),
+        "formats": dict(Counter(one.format for one in look.readable)),
+        "copies": [[listing.names[place] for place in places] for places in look.copies()],
+        "unreadable": look.unreadable,
+        "notes": list(listing.notes),
+        "warnings": said,
+        "sheet": picture,
+    }
 
 
 def _model(
@@ -385,16 +540,15 @@ def _fail(message: str, code: int) -> int:
 def _system_error(error: OSError) -> str:
     where = f" '{error.filename}'" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"no space left on the device{where}: free some and repeat the command, it goes on from the last checkpoint"
-        )
+        return f"no space left on the device{where}: free some and repeat the command, it goes on where it stopped"
     return f"{error.strerror or error}{where}: check the path and its permissions"
 
 
 def _dry_run(recipe: recipes.Recipe, directory: Path, skip_bad_images: bool) -> None:
-    spec = recipe.data.published_spec() if recipe.data.source is None else None
+    known = all(source in KNOWN for source in recipe.data.sources)
+    spec = recipe.data.published_spec() if known else None
     if spec is not None:
-        about = f"none given; counted for {_counted(spec)}"
+        about = f"not looked at; counted for {_counted(spec)}"
     else:
         data = read_data(recipe, skip_bad_images)
         spec = data.spec

@@ -14,8 +14,9 @@ import torch
 from condgan import checkpoint
 from condgan.bench import EVALUATION_SEED, SynthesisBench, bench_of, fakes_of
 from condgan.build import count_parameters
-from condgan.data.dataset import Dataset, Split
-from condgan.data.sources import EXPECTED, read
+from condgan.data.dataset import Dataset, Split, unlabelled
+from condgan.data.layouts import EXPECTED
+from condgan.data.sources import read
 from condgan.errors import UserError
 from condgan.files import write
 from condgan.labels import Labels, LabelSpec
@@ -38,8 +39,11 @@ def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
     count_parameters(recipe, LabelSpec.of_classes(["a", "b"]))  # refuses a size before anything is read
     data = read(
         options.source, options.size, options.channels, attributes=options.attributes, exclusive=options.exclusive,
-        paired=options.paired, background=options.background, skip_bad_images=skip_bad_images,
+        paired=options.paired, background=options.background, crop=options.crop, held_out=options.held_out,
+        root=options.root, skip_bad_images=skip_bad_images,
     )  # fmt: skip
+    if not recipe.conditional and len(data.spec.fields) == 1:
+        data = unlabelled(data)
     fields = data.spec.fields
     named = "' and '".join(options.sources)
     if recipe.conditional and (lonely := next((one for one in fields if one.exclusive and len(one.values) < 2), None)):

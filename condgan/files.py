@@ -9,6 +9,12 @@ from pathlib import Path
 TEMPORARY = ".tmp-"
 
 
+def cache_directory() -> Path:
+    """Where what can be made again is kept: $CONDGAN_CACHE, else condgan/ in the user's cache folder."""
+    base = os.environ.get("CONDGAN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "condgan"
+    return Path(base).expanduser()
+
+
 def write(path: Path, data: bytes) -> None:
     """Write a file so that after a crash at any moment `path` holds either its old content or all of the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -22,7 +28,7 @@ def write(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -35,14 +41,14 @@ def new_directory(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         for file in temporary.iterdir():
-            _sync(file)
-        _sync(temporary)
+            sync(file)
+        sync(temporary)
         shutil.rmtree(path, ignore_errors=True)
         os.rename(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def remove_temporaries(directory: Path) -> None:
@@ -51,7 +57,8 @@ def remove_temporaries(directory: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the disk hold what was written to a file or directory."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -118,13 +118,6 @@ class Labels:
         return cls(spec, values, torch.ones(len(index), 1, dtype=torch.bool, device=index.device))
 
     @classmethod
-    def each(cls, spec: LabelSpec) -> "Labels":
-        """Every class once. Raises UserError for a vocabulary that is not one exclusive field."""
-        if len(spec.fields) != 1 or not spec.fields[0].exclusive:
-            raise UserError("labels of several fields or attributes have no list of classes: draw them from the data")
-        return cls.from_index(spec, torch.arange(spec.width))
-
-    @classmethod
     def nothing(cls, spec: LabelSpec, count: int) -> "Labels":
         """Of so many images nothing is known."""
         return cls(spec, torch.zeros(count, spec.width), torch.zeros(count, len(spec.fields), dtype=torch.bool))
@@ -206,6 +199,13 @@ class LabelTable:
     def from_values(cls, spec: LabelSpec, holds: Bool[Tensor, "n k"]) -> "LabelTable":
         """Of a vocabulary with a single field of independent values."""
         return cls(spec, holds.int())
+
+    @classmethod
+    def each(cls, spec: LabelSpec) -> "LabelTable":
+        """Every class once. Raises UserError for a vocabulary that is not one exclusive field."""
+        if len(spec.fields) != 1 or not spec.fields[0].exclusive:
+            raise UserError("labels of several fields or attributes have no list of classes: draw them from the data")
+        return cls.from_index(spec, torch.arange(spec.width))
 
     @classmethod
     def of(cls, labels: Labels) -> "LabelTable":

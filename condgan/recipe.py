@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import yaml
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from condgan.data.pixels import Crop, height_and_width
 from condgan.errors import UserError, unknown
 from condgan.labels import Field as Labelled
 from condgan.labels import LabelSpec
@@ -96,11 +97,17 @@ def _part(kind: str, table: Mapping[str, Callable]) -> Callable[[Any], Part]:
     return read
 
 
+def _size(given: int | str) -> int | str:
+    height_and_width(given)
+    return given
+
+
 @dataclass(frozen=True, config=STRICT)
 class Data:
     """What to train on: names (`digits`) or paths, and the size and channels that their images are brought to."""
 
-    size: Annotated[int, Field(ge=1, le=4096)]
+    size: Annotated[int | str, AfterValidator(_size)]
+    """64, or 96x64: width × height."""
     channels: Literal[1, 3, 4]
     source: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """Several are trained on together; each image knows the labels of its own."""
@@ -113,11 +120,23 @@ class Data:
     paired: bool = False
     """Whether images that differ in labels alone are there to compare translations with; see `condgan.read`."""
     background: str = "white"
-    """What shows through where images are transparent."""
+    """What shows through where images are transparent, and around padded ones."""
+    crop: Crop = "center"
+    """How pictures of another shape are brought to the size; see `condgan.data.pixels.Framing`."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The share of each class that is held out, instead of the data's own test split; a tenth where it has none."""
+    root: str | None = None
+    """Where data sets that are known by name are looked for, and downloaded to."""
     flip: bool = False
     """Whether half of the images are mirrored, by chance."""
     weights: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None
     """How often each of several data sets has a turn; alike by default."""
+    temper: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Classes of n images are seen in proportion to n to this power: 1, as the data are; 0, all alike."""
+    pad_crop: CountOrZero = 0
+    """By how many pixels images are shifted at most, to any side, by chance; zeros come in (BigGAN on CIFAR: 4)."""
+    resident: bool | None = None
+    """Whether training images are copied to the device as a whole; by default if they fit into half of its memory."""
 
     def published_spec(self) -> LabelSpec | None:
         """The labels of the published data set, as far as the recipe knows them."""

@@ -24,6 +24,7 @@ from condgan.bench import bench_of, real_sheet
 from condgan.build import build_state, build_steps, build_stream, device, model_of
 from condgan.checkpoint import NonFinite
 from condgan.data.dataset import Dataset
+from condgan.data.stream import to_device
 from condgan.environment import describe
 from condgan.errors import UserError
 from condgan.evaluation import evaluate, read_data, require_same_data, resume_command
@@ -38,6 +39,8 @@ FREE = {
     "name",
     "description",
     "data.source",
+    "data.resident",
+    "data.root",
     "schedule.images",
     "schedule.log",
     "schedule.sample",
@@ -134,6 +137,8 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
         if data.skipped:
             listed = "; ".join(data.skipped[:5]) + " …" * (len(data.skipped) > 5)
             _say(f"left out {len(data.skipped)} unreadable image{'s' * (len(data.skipped) > 1)}: {listed}")
+        for note in data.notes:
+            _say(note)
         state = build_state(recipe, data.spec)
         if not directory.exists():
             directory.mkdir(parents=True, exist_ok=True)
@@ -220,7 +225,7 @@ def _resume(directory: Path, state: State, recipe: Recipe) -> None:
 def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals: _Signals) -> None:
     bench = bench_of(recipe, data)
     model = model_of(recipe, data.spec, state.ema.module, state.discriminator, state.images)
-    split = data.train.to(device())
+    split = to_device(data.train, device(), recipe.data.resident)
     schedule = recipe.schedule
     if state.images == 0 and schedule.init_classifier:
         pretrain_classifier(state, build_stream(recipe, split), schedule.init_classifier)

@@ -17,8 +17,8 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
-from condgan.data.pixels import color, pixels
-from condgan.data.tree import open_tree
+from condgan.data.pixels import Crop, Framing, color, opened, pixels
+from condgan.data.tree import is_image, open_tree
 from condgan.errors import UserError, unknown
 from condgan.interfaces import Generator, ImageShape, to_float, to_uint8
 from condgan.labels import Labels, LabelSpec
@@ -95,18 +95,23 @@ class Translator:
     background: str
     images: int
     """Real images seen in training."""
+    crop: Crop = "center"
 
     @property
     def domains(self) -> list[str]:
         """Where images can be translated to."""
         return [domain.name for domain in domains(self.spec)]
 
+    @property
+    def framing(self) -> Framing:
+        """How pictures become images, as in training."""
+        return Framing(self.shape.height, self.shape.width, self.shape.channels, self.crop, color(self.background))
+
     def pixels(self, pictures: Sequence[Image.Image]) -> UInt8[Tensor, "b c h w"]:
         """Pictures of any size and mode as the networks see them; see `condgan.read`."""
-        size, channels, ground = self.shape.height, self.shape.channels, color(self.background)
         images = torch.empty(len(pictures), *self.shape, dtype=torch.uint8)
         for image, picture in zip(images, pictures, strict=True):
-            image.copy_(torch.from_numpy(pixels(picture, size, channels, ground).copy()))
+            image.copy_(torch.from_numpy(pixels(picture, self.framing).copy()))
         return images
 
     def translate(self, pictures: Sequence[Image.Image], changes: Changes) -> list[Image.Image]:
@@ -250,25 +255,20 @@ def open_pictures(model: Translator, paths: Sequence[Path]) -> Iterator[Opened]:
     names: set[str] = set()
     for path in paths:
         if path.is_file() and not zipfile.is_zipfile(path):
-            found = {path.name: (path, partial(open, path, "rb"))}
+            found = {path.name: (path, path.read_bytes)}
         else:
             tree = open_tree(path, "give an image, a folder of images or a zip of one")
-            known = Image.registered_extensions()
             here = path if path.is_dir() else None
-            found = {
-                str(name): (here and here / name, file)
-                for name, file in tree.files.items()
-                if name.suffix.lower() in known
-            }
+            found = {name: (here and here / name, partial(tree.read, name)) for name in tree.files if is_image(name)}
             if not found:
                 raise UserError(f"'{path}' holds no image: give an image, a folder of images or a zip of one")
-        for name, (file, opened) in found.items():
+        for name, (file, read) in found.items():
             if name in names:
                 raise UserError(f"'{name}' of '{path}' given, and another image of that name: translate them apart")
             names.add(name)
             what = f"'{path}'" if file == path else f"'{name}' of '{path}'"
             try:
-                with opened() as stream, Image.open(stream) as picture:
+                with opened(read()) as picture:
                     yield Opened(name, file, picture.size, model.pixels([picture]))
             except UnidentifiedImageError:
                 raise UserError(f"{what} is no image of a known format: give one such as PNG or JPEG") from None

@@ -13,7 +13,7 @@ LAYERS = [
     {"recipe", "recipes"},
     {"train", "sample", "translate", "log"},
     {"build"},
-    {"bench", "checkpoint"},
+    {"bench", "checkpoint", "choose"},
     {"evaluation"},
     {"run"},
     {"cli"},

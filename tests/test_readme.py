@@ -23,6 +23,8 @@ def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str], ph
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("condgan ")]
     assert {command[0] for command in commands} == {
         "train",
+        "data",
+        "prepare",
         "sample",
         "evaluate",
         "recipes",

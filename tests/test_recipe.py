@@ -81,7 +81,10 @@ def test_differences_name_what_changed() -> None:
         ("generator.name=[1]", "unknown generator '[1]'"),
         ("backbone.dropout=2", "option backbone.dropout: 2 given, expected less than 1"),
         ("objective.weight=.nan", "option objective.weight: nan given"),
-        ("data.size=160000", "option data.size: 160000 given, expected less than or equal to 4096"),
+        (
+            "data.size=160000",
+            "size '160000' given: expected pixels such as 64, or WIDTHxHEIGHT such as 96x64, up to 4096",
+        ),
         ("generator.width=1e-2", "option generator.width: 0.01 given, expected a valid integer"),
         ("schedule=3", "option schedule: 3 given, expected a section"),
         ("data.channels=2", "option data.channels: 2 given, expected 1, 3 or 4"),

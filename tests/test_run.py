@@ -174,9 +174,9 @@ def test_the_folder_at_hand_may_be_the_run(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_moved_data_is_still_the_data(capsys: pytest.CaptureFixture[str], photos: Path) -> None:
-    assert condgan(capsys, "train", *TINY, "--data", photos, "schedule.images=32").code == 0
+    assert condgan(capsys, "train", "digits-acgan", *TINY, "--data", photos, "schedule.images=32").code == 0
     photos.rename("moved")
-    assert condgan(capsys, "train", *TINY, "--data", "moved", "schedule.images=64").code == 0
+    assert condgan(capsys, "train", "digits-acgan", *TINY, "--data", "moved", "schedule.images=64").code == 0
     assert condgan(capsys, "evaluate", "runs/digits-acgan").code == 0
 
 
@@ -200,10 +200,10 @@ def test_a_run_in_use_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_other_data_than_the_run_began_with_is_refused(capsys: pytest.CaptureFixture[str], photos: Path) -> None:
-    assert condgan(capsys, "train", *TINY, "--data", photos).code == 0
+    assert condgan(capsys, "train", "digits-acgan", *TINY, "--data", photos).code == 0
     (photos / "apple" / "3.png").unlink()
     refused(
-        condgan(capsys, "train", *TINY, "--data", photos, "schedule.images=640"),
+        condgan(capsys, "train", "digits-acgan", *TINY, "--data", photos, "schedule.images=640"),
         "has changed (21 + 3 images then, 20 + 3 now)",
     )
     refused(condgan(capsys, "evaluate", "runs/digits-acgan"), "has changed")

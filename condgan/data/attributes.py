@@ -1,48 +1,39 @@
-"""Attribute files in CelebA's layout: a count, a line of names, then a line per image: its name and ±1 for each."""
+"""Attributes: files of them in CelebA's layout, and which of them are learned.
+
+The layout: a count, a line of names, then a line per image: its name and ±1 for each.
+"""
 
 import re
-import zipfile
-import zlib
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 
-from condgan.data.tree import Tree
+from condgan.data.listing import Listing, listed
+from condgan.data.tree import Files, Tree, parent
 from condgan.errors import UserError, repeated, unknown
-from condgan.labels import Field
+from condgan.labels import Field, LabelSpec, LabelTable
 
-_TABLE = re.compile(r"^list_attr.*\.txt$")
-_PARTITION = re.compile(r"^list_eval_partition.*\.txt$")
+_TABLE = re.compile(r"(^|/)list_attr[^/]*\.txt$")
+_PARTITION = re.compile(r"(^|/)list_eval_partition[^/]*\.txt$")
 _VALUES = {"1": True, "-1": False, "0": False}
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Which attributes hold in which images."""
-
-    file: str
-    names: tuple[str, ...]
-    images: tuple[str, ...]
-    lines: tuple[int, ...]
-    """Where in the file each image stands."""
-    holds: Bool[np.ndarray, "n k"]
-
-
-def find(tree: Tree, pattern: re.Pattern[str] = _TABLE) -> PurePosixPath | None:
-    """The attribute file of a folder or zip, the outermost one, if it has any. Raises UserError for two."""
-    found = sorted((file for file in tree.files if pattern.match(file.name)), key=lambda file: len(file.parts))
-    if len(found) > 1 and len(found[0].parts) == len(found[1].parts):
+def attribute_file(tree: Tree, pattern: re.Pattern[str] = _TABLE) -> str | None:
+    """The attribute file of a tree, the outermost one, if it has any. Raises UserError for two."""
+    found = sorted((file for file in tree.files if pattern.search(file)), key=lambda file: file.count("/"))
+    if len(found) > 1 and found[0].count("/") == found[1].count("/"):
         raise UserError(f"two such files found, '{found[0]}' and '{found[1]}': leave one of them")
     return found[0] if found else None
 
 
-def read_table(tree: Tree, file: PurePosixPath) -> Table:
-    """The attribute file. Raises UserError, with the line's number, for a line that does not fit."""
-    lines = _lines(tree, file)
+def list_attributes(tree: Tree, file: str, share: float | None) -> Listing:
+    """Images and their attributes. Raises UserError, with the line's number, for a line that does not fit."""
+    lines = tree.text(file).splitlines()
     if len(lines) < 2 or not lines[0].strip().isdecimal():
         raise UserError(
             f"attribute file '{file}', line 1: '{lines[0][:40] if lines else ''}' given, expected the number of "
@@ -77,42 +68,53 @@ def read_table(tree: Tree, file: PurePosixPath) -> Table:
         )
     if not images:
         raise UserError(f"attribute file '{file}' lists no image")
-    return Table(str(file), names, tuple(images), tuple(images.values()), np.array(holds))
+    origins = {image: f"'{file}', line {line}" for image, line in images.items()}
+    located = locate(tree, file, {image: f"attribute file {origin}" for image, origin in origins.items()})
+    return listed(
+        tree.source,
+        Files(tree, located),
+        list(images),
+        LabelTable.from_values(LabelSpec((Field("attributes", names, exclusive=False),)), torch.tensor(holds)),
+        _partition(tree, file, list(images)),
+        share,
+        origins=list(origins.values()),
+    )
 
 
-def locate(tree: Tree, table: Table) -> list[PurePosixPath]:
-    """The file of each image: beside the attribute file, else wherever in the tree it is.
+def locate(tree: Tree, file: str, images: Mapping[str, str]) -> list[str]:
+    """The path of each image that a file lists, with where it does so: beside the file, else wherever it is.
 
-    Raises UserError, with its line's number, for one that is missing or in several places.
+    Raises UserError for one that is missing or in several places.
     """
-    by_name: dict[str, list[PurePosixPath]] = defaultdict(list)
-    for file in tree.files:
-        for depth in range(len(file.parts)):
-            by_name["/".join(file.parts[depth:])].append(file)
-    where = [f"attribute file '{table.file}', line {line}" for line in table.lines]
-    missing = [number for number, image in enumerate(table.images) if image not in by_name]
+    beside, known = parent(file), set(tree.files)
+    found = {image: path for image in images if (path := f"{beside}/{image}" if beside else image) in known}
+    by_name: dict[str, list[str]] = defaultdict(list)
+    if len(found) < len(images):
+        for path in tree.files:
+            end = path
+            while end:
+                by_name[end].append(path)
+                end = end.partition("/")[2]
+    missing = [image for image in images if image not in found and image not in by_name]
     if missing:
         more = f" and {len(missing) - 1:,} more are" if len(missing) > 1 else " is"
         raise UserError(
-            f"{where[missing[0]]}: image '{table.images[missing[0]]}'{more} missing; give them back, or remove their "
-            "lines"
+            f"{images[missing[0]]}: image '{missing[0]}'{more} missing; give them back, or remove their lines"
         )
-    files = []
-    for image, line in zip(table.images, where, strict=True):
-        found, beside = by_name[image], PurePosixPath(table.file).parent / image
-        if len(found) > 1 and beside not in found:
-            raise UserError(f"{line}: both '{found[0]}' and '{found[1]}' are an image '{image}'; leave one of them")
-        files.append(beside if beside in found else found[0])
-    return files
+    for image, line in images.items():
+        if image not in found and len(by_name[image]) > 1:
+            first, second = by_name[image][:2]
+            raise UserError(f"{line}: both '{first}' and '{second}' are an image '{image}'; leave one of them")
+    return [found.get(image) or by_name[image][0] for image in images]
 
 
-def partition(tree: Tree, table: Table) -> np.ndarray | None:
+def _partition(tree: Tree, table: str, images: Sequence[str]) -> np.ndarray | None:
     """The official split where there is a file of it: 0 train, 1 validation, 2 test, of each image."""
-    file = find(tree, _PARTITION)
+    file = attribute_file(tree, _PARTITION)
     if file is None:
         return None
     of_image = {}
-    for number, line in enumerate(_lines(tree, file), start=1):
+    for number, line in enumerate(tree.text(file).splitlines(), start=1):
         words = line.split()
         if not words:
             continue
@@ -121,54 +123,49 @@ def partition(tree: Tree, table: Table) -> np.ndarray | None:
                 f"partition file '{file}', line {number}: '{line[:60]}' given, expected NAME and 0, 1 or 2, each once"
             )
         of_image[words[0]] = int(words[1])
-    if missing := next((image for image in table.images if image not in of_image), None):
-        raise UserError(f"partition file '{file}' lacks image '{missing}' of '{table.file}'; complete or remove it")
-    return np.array([of_image[image] for image in table.images])
+    if missing := next((image for image in images if image not in of_image), None):
+        raise UserError(f"partition file '{file}' lacks image '{missing}' of '{table}'; complete or remove it")
+    return np.array([of_image[image] for image in images])
 
 
-def choose(
-    table: Table, names: Sequence[str] | None, exclusive: Sequence[Sequence[str]] | None
-) -> tuple[Field, Bool[np.ndarray, "n v"], Field | None, Bool[np.ndarray, "n w"]]:
-    """The field of some attributes (None: all) and its values, and the same of those that say nothing of them.
+def choose(listing: Listing, names: Sequence[str] | None, exclusive: Sequence[Sequence[str]] | None) -> Listing:
+    """The listing with some of its attributes (None: all) as labels, and what says nothing of them as content.
 
     `exclusive`: groups of which an image has one at most. None: neighbors of which every image has exactly one.
-    Raises UserError for unknown names.
+    Raises UserError for unknown names, and for attributes that all training images have, or none.
     """
+    every = listing.labels.spec.classes
+    holds = listing.labels.codes.numpy() == 1
     for name in [*(names or ()), *(name for group in exclusive or () for name in group)]:
-        if name not in table.names:
-            raise unknown(f"attribute of '{table.file}'", name, table.names)
-    groups = _neighbors(table) if exclusive is None else exclusive
-    chosen = table.names if names is None else tuple(names)
+        if name not in every:
+            raise unknown(f"attribute of '{Path(listing.source).name}'", name, every)
+    groups = _neighbors(every, holds) if exclusive is None else exclusive
+    chosen = every if names is None else tuple(names)
     implied = {name for group in groups if set(group) & set(chosen) for name in group}
-    rest = tuple(name for name in table.names if name not in {*chosen, *implied})
+    rest = tuple(name for name in every if name not in {*chosen, *implied})
 
-    def field_of(some: tuple[str, ...], name: str) -> tuple[Field, np.ndarray]:
+    def table_of(some: tuple[str, ...], name: str) -> LabelTable:
         inside = [tuple(one for one in group if one in some) for group in groups]
         field = Field(name, some, exclusive=False, groups=tuple(group for group in inside if len(group) > 1))
-        return field, table.holds[:, [table.names.index(one) for one in some]]
+        columns = torch.tensor([every.index(one) for one in some])
+        return LabelTable(LabelSpec((field,)), listing.labels.codes[:, columns])
 
-    field, holds = field_of(chosen, "attributes")
-    other, others = field_of(rest, "other attributes")
-    return field, holds, other if rest else None, others
+    labels = table_of(chosen, "attributes")
+    shares = labels.at(slice(0, listing.train)).counts() / listing.train
+    for name, share in zip(chosen, shares.tolist(), strict=True):
+        if share in (0, 1):
+            what = "no training image has" if share == 0 else "every training image has"
+            raise UserError(f"attribute '{name}' of '{listing.source}': {what} it; choose others with --attributes")
+    return replace(listing, labels=labels, content=table_of(rest, "other attributes") if rest else None)
 
 
-def _neighbors(table: Table) -> list[tuple[str, ...]]:
+def _neighbors(names: Sequence[str], holds: Bool[np.ndarray, "n k"]) -> list[tuple[str, ...]]:
     """The shortest runs of attributes of which every image has exactly one."""
     groups, start = [], 0
-    while start < len(table.names):
-        whole = np.flatnonzero((table.holds[:, start:].cumsum(1) == 1).all(0))
+    while start < len(names):
+        whole = np.flatnonzero((holds[:, start:].cumsum(1) == 1).all(0))
         if len(whole) and whole[0] > 0:
-            groups.append(table.names[start : start + whole[0] + 1])
+            groups.append(tuple(names[start : start + whole[0] + 1]))
             start += int(whole[0])
         start += 1
     return groups
-
-
-def _lines(tree: Tree, file: PurePosixPath) -> list[str]:
-    try:
-        with tree.files[file]() as stream:
-            return stream.read().decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise UserError(f"'{file}' is no text: expected a file such as CelebA's list_attr_celeba.txt") from None
-    except (zlib.error, zipfile.BadZipFile, RuntimeError) as error:  # the last: an encrypted zip
-        raise UserError(f"'{file}' cannot be unpacked ({error}): zip the folder anew, without a password") from None

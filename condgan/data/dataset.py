@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -10,6 +11,7 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
+from condgan.files import cache_directory, write
 from condgan.interfaces import ImageShape
 from condgan.labels import Field, Labels, LabelSpec, LabelTable
 
@@ -53,6 +55,10 @@ class Dataset:
     """Unreadable files that were left out."""
     exact: Mapping[str, Exact] = field(default_factory=dict)
     """By the field whose labels are translated."""
+    digest: str | None = None
+    """What changes when images do, where it is known without looking at all of them."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of how they were read."""
 
     @property
     def spec(self) -> LabelSpec:
@@ -65,20 +71,38 @@ class Dataset:
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 of the images, labels and class names of both splits."""
+        labels = hashlib.sha256(repr(self.spec).encode())
+        for split in (self.train, self.held_out):
+            for table in _tables(split):
+                labels.update(table.codes.numpy().data)
+        groups = repr([one.groups for one in self.spec.fields]) if any(one.groups for one in self.spec.fields) else ""
+        known = None
+        if self.digest is not None:
+            key = hashlib.sha256(f"{self.digest} {labels.hexdigest()} {groups}".encode()).hexdigest()
+            known = cache_directory() / "hashes" / key[:32]
+            if known.is_file():
+                return known.read_text()
         digest = hashlib.sha256(repr(self.spec).encode())
         for split in (self.train, self.held_out):
             digest.update(repr(tuple(split.images.shape)).encode())
-            digest.update(split.images.numpy().data)
-            for labels in (split.labels, *([split.content] if split.content is not None else [])):
-                for start in range(0, len(labels), HASHED):
-                    digest.update(labels[start : start + HASHED].values.float().numpy().data)
-        if any(one.groups for one in self.spec.fields):
-            digest.update(repr([one.groups for one in self.spec.fields]).encode())
+            for block in split.images.split(HASHED):
+                digest.update(block.numpy().data)
+            for table in _tables(split):
+                for start in range(0, len(table), HASHED):
+                    digest.update(table[start : start + HASHED].values.float().numpy().data)
+        digest.update(groups.encode())
+        if known is not None:
+            with suppress(OSError):
+                write(known, digest.hexdigest().encode())
         return digest.hexdigest()
 
 
+def _tables(split: Split) -> list[LabelTable]:
+    return [split.labels] if split.content is None else [split.labels, split.content]
+
+
 HASHED = 4_096
-"""Labels that are spread out at once."""
+"""Images whose pixels or labels are hashed at once."""
 
 
 def data_sets(labels: LabelTable) -> list[Int[Tensor, " m"]]:
@@ -86,15 +110,15 @@ def data_sets(labels: LabelTable) -> list[Int[Tensor, " m"]]:
     return [torch.nonzero(known).flatten() for known in labels.known.unbind(1)]
 
 
-def hold_out(index: np.ndarray, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """A fixed split into what to train on and what to hold out, at least one of each class on either side."""
-    rng = np.random.default_rng(0)
-    held_out = []
-    for number in np.unique(index):
-        where = rng.permutation(np.flatnonzero(index == number))
-        held_out.append(where[: min(max(1, round(fraction * len(where))), len(where) - 1)])
-    chosen = np.sort(np.concatenate(held_out))
-    return np.setdiff1d(np.arange(len(index)), chosen), chosen
+def unlabelled(data: Dataset) -> Dataset:
+    """The same images, of one class, unless they are of classes."""
+    if data.spec.fields[0].exclusive:
+        return data
+    splits = [
+        replace(split, labels=LabelTable.from_index(LabelSpec.of_classes(["image"]), torch.zeros(len(split)).long()))
+        for split in (data.train, data.held_out)
+    ]
+    return replace(data, train=splits[0], held_out=splits[1], exact={})
 
 
 def join(parts: Mapping[str, Dataset]) -> Dataset:
@@ -124,7 +148,12 @@ def join(parts: Mapping[str, Dataset]) -> Dataset:
     for number, (own, one) in enumerate(zip(fields, parts.values(), strict=True)):
         for of_one in one.exact.values():
             exact[own.name] = _exact_of_part(of_one, one.spec, number, int(starts[number]), fields)
-    return Dataset(**splits, skipped=tuple(name for one in parts.values() for name in one.skipped), exact=exact)
+    return Dataset(
+        **splits,
+        skipped=tuple(name for one in parts.values() for name in one.skipped),
+        exact=exact,
+        notes=tuple(f"{source}: {note}" for source, one in parts.items() for note in one.notes),
+    )
 
 
 def _spread(spec: LabelSpec, parts: Sequence[LabelTable | int]) -> LabelTable:

@@ -1,14 +1,16 @@
 """The embedded data: scikit-learn's 1,797 handwritten digits, 8 × 8 in 17 grays; a fifth of each class is held out."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float, Num, UInt8
 from PIL import Image
-from sklearn.datasets import load_digits
 from torch import Tensor
 
-from condgan.data.dataset import Dataset, Split, hold_out
-from condgan.data.pixels import pixels
+from condgan.data.dataset import Dataset, Split
+from condgan.data.listing import hold_out
+from condgan.data.pixels import Framing, pixels
 from condgan.errors import UserError
 from condgan.labels import Field, Labels, LabelSpec, LabelTable
 
@@ -19,22 +21,24 @@ PAPERS = {False: (250, 240, 215), True: (165, 140, 110)}
 TINTS = LabelSpec((Field("attributes", (*INKS, "Dark_Paper"), exclusive=False, groups=(tuple(INKS),)),))
 
 
-def digits(size: int, channels: int) -> Dataset:
+def digits(framing: Framing) -> Dataset:
     """The digits, light on dark."""
-    images, index = _read(size, channels)
+    images, index = _read(framing)
     whole = Split(images, LabelTable.from_index(CLASSES, index), tuple(f"digit-{i:04}.png" for i in range(len(index))))
-    train, held_out = (torch.from_numpy(part) for part in hold_out(index.numpy(), fraction=0.2))
+    train, held_out = (torch.from_numpy(part) for part in hold_out(index.numpy(), share=0.2))
     return Dataset(whole.at(train), whole.at(held_out))
 
 
-def tinted_digits(size: int, channels: int) -> Dataset:
+def tinted_digits(framing: Framing) -> Dataset:
     """The digits in one of three inks on light or dark paper, drawn for each; true translations are known.
 
     A pixel of the gray g, 0 … 1, is paper + g · (ink − paper). Raises UserError for other than 3 channels.
     """
-    if channels != 3:
-        raise UserError(f"data.channels={channels} given with data 'tinted-digits': expected 3, they are colored")
-    grays, index = _read(size, 1)
+    if framing.channels != 3:
+        raise UserError(
+            f"data.channels={framing.channels} given with data 'tinted-digits': expected 3, they are colored"
+        )
+    grays, index = _read(replace(framing, channels=1))
     rng = np.random.default_rng(0)
     values = torch.zeros(len(index), TINTS.width)
     values[torch.arange(len(index)), torch.from_numpy(rng.integers(len(INKS), size=len(index)))] = 1
@@ -45,7 +49,7 @@ def tinted_digits(size: int, channels: int) -> Dataset:
         tuple(f"digit-{i:04}.png" for i in range(len(index))),
         LabelTable.from_index(CLASSES, index),
     )
-    train, held_out = (torch.from_numpy(part) for part in hold_out(index.numpy(), fraction=0.2))
+    train, held_out = (torch.from_numpy(part) for part in hold_out(index.numpy(), share=0.2))
     held_out_grays = grays[held_out]
 
     def exact(chosen: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
@@ -62,8 +66,10 @@ def tint(grays: Num[Tensor, "n 1 h w"], values: Float[Tensor, "n v"]) -> UInt8[T
     return (paper + grays / 255 * (ink - paper)).round().to(torch.uint8)
 
 
-def _read(size: int, channels: int) -> tuple[Tensor, Tensor]:
+def _read(framing: Framing) -> tuple[Tensor, Tensor]:
+    from sklearn.datasets import load_digits
+
     grays, index = load_digits(return_X_y=True)
     images = [Image.fromarray((gray * (255 / 16)).round().astype(np.uint8).reshape(8, 8)) for gray in grays]
-    decoded = np.stack([pixels(image, size, channels, background=(255, 255, 255)) for image in images])
+    decoded = np.stack([pixels(image, framing) for image in images])
     return torch.from_numpy(decoded), torch.from_numpy(index)

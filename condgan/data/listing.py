@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ Picture = bytes | UInt8[np.ndarray, "h w *c"]
 """The content of an image file, or pixels of 0 … 255."""
 
 
+@runtime_checkable
 class Pictures(Protocol):
     """Where pictures come from, by their numbers; worker processes read it, forked or from a pickle."""
 

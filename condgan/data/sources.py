@@ -1,215 +1,153 @@
-"""Readers: any labelled images, read once into uint8, training and held-out images apart."""
+"""Readers: any labelled images, decoded once into uint8, training and held-out images apart."""
 
 import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from tqdm import tqdm
 
-from condgan.data.attributes import choose, find, locate, partition, read_table
-from condgan.data.dataset import Dataset, Exact, Split, hold_out, join
+from condgan.data.attributes import choose
+from condgan.data.containers import is_hdf5, is_lmdb, is_saved, list_hdf5, list_lmdb, list_saved
+from condgan.data.dataset import Dataset, Exact, Split, join
 from condgan.data.digits import digits, tinted_digits
-from condgan.data.pixels import color, pixels
-from condgan.data.tree import Tree, open_tree
+from condgan.data.known import KNOWN, list_known
+from condgan.data.layouts import EXPECTED, list_tree
+from condgan.data.listing import Listing
+from condgan.data.pixels import Crop, Framing, color, height_and_width
+from condgan.data.prepare import decoded, is_packed, open_packed
+from condgan.data.tree import open_tree
 from condgan.errors import UserError, repeated
-from condgan.labels import Field, Labels, LabelSpec, LabelTable
+from condgan.labels import Labels
 
-HELD_OUT = {"test", "testing", "val", "valid", "validation"}
-TRAIN = {"train", "training"}
-SOURCES: dict[str, Callable[[int, int], Dataset]] = {"digits": digits, "tinted-digits": tinted_digits}
-EXPECTED = (
-    "give a folder of class folders (with or without train/ and test/), one of images with a list_attr….txt, or a zip "
-    "of either"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Reading:
-    """How pictures become pixels and labels; see `read`."""
-
-    size: int
-    channels: int
-    attributes: Sequence[str] | None
-    exclusive: Sequence[Sequence[str]] | None
-    paired: bool
-    background: tuple[int, int, int]
-    skip_bad_images: bool
+EMBEDDED: dict[str, Callable[[Framing], Dataset]] = {"digits": digits, "tinted-digits": tinted_digits}
+SOURCES = (*EMBEDDED, *KNOWN)
+"""Data sets that are known by name."""
 
 
 def read(
     source: str | Sequence[str],
-    size: int,
+    size: int | str,
     channels: int,
     *,
     attributes: Sequence[str] | None = None,
     exclusive: Sequence[Sequence[str]] | None = None,
     paired: bool = False,
     background: str = "white",
+    crop: Crop = "center",
+    held_out: float | None = None,
+    root: str | None = None,
     skip_bad_images: bool = False,
 ) -> Dataset:
-    """Read a data set by name, or from a folder or zip, at size × size pixels; or several as one.
+    """Read a data set by name, or from a path, at a size (64, or 96x64, width × height); or several as one.
 
-    It holds a folder of images per class, or images and a list_attr….txt in CelebA's layout, of which `attributes` are
-    chosen (all by default). `exclusive`: groups of attributes of which an image has one at most; by default neighbors
-    of which every image has exactly one; of several such data sets, each must have all that are named. `paired`:
-    images that differ in nothing but labels are there, to compare translations with: files of the same name in all
-    class folders, or the same other attributes.
+    A path is one of what `EXPECTED` tells, an HDF5 file, an LMDB, a saved Hugging Face data set, or a folder that
+    `condgan prepare` wrote. `root`: where data sets known by name are looked for, and downloaded to. Of attributes,
+    `attributes` are chosen (all by default). `exclusive`: groups of attributes of which an image has one at most; by
+    default neighbors of which every image has exactly one; of several such data sets, each must have all that are
+    named. `paired`: images that differ in nothing but labels are there, to compare translations with: files of the same
+    name in all class folders, or the same other attributes. `held_out`: the share of the training images of each class
+    that is held out, instead of the data's own test split, or of a tenth where it has none.
 
-    Every image is turned upright, put on `background` where it is transparent (but for 4 channels), made gray, RGB or
-    RGBA, cropped to its central square and resized (bicubic, antialiased).
+    How a picture becomes an image, `Framing` says. Decoded images are kept in the cache, mapped into memory.
     """
     sources = [source] if isinstance(source, str) else list(source)
     if twice := repeated(sources):
         raise UserError(f"data '{twice}' given twice: expected different data sets")
-    how = _Reading(size, channels, attributes, exclusive, paired, color(background), skip_bad_images)
-    parts = [SOURCES[one](size, channels) if one in SOURCES else _read_path(Path(one), how) for one in sources]
+    framing = Framing(*height_and_width(size), channels, crop, color(background))
+    parts = [
+        EMBEDDED[one](framing)
+        if one in EMBEDDED
+        else _read(one, framing, root, held_out, attributes, exclusive, paired, skip_bad_images)
+        for one in sources
+    ]
     chosen_from = [one for one, part in zip(sources, parts, strict=True) if not part.spec.fields[0].exclusive]
-    if (attributes or exclusive) and not set(chosen_from) - set(SOURCES):
+    if (attributes or exclusive) and not set(chosen_from) - set(EMBEDDED):
         names = ", ".join(attributes or [name for group in exclusive or () for name in group])
-        raise UserError(f"attributes {names} given with data '{', '.join(sources)}', which has no list_attr….txt file")
+        raise UserError(f"attributes {names} given with data '{', '.join(sources)}', which has none")
     if len(parts) == 1:
         return parts[0]
     return join(dict(zip(_different([Path(one).stem for one in sources]), parts, strict=True)))
 
 
-def _different(names: Sequence[str]) -> list[str]:
-    """Names with numbers after them where they would not be different."""
-    made: list[str] = []
-    for name in names:
-        numbered = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-        made.append(next(one for one in numbered if one not in made))
-    return made
+def list_source(source: str, root: str | None = None, held_out: float | None = None, paired: bool = False) -> Listing:
+    """The pictures of a source and their labels, not decoded. Raises UserError for one of no known kind."""
+    path = Path(source).expanduser()
+    if source in KNOWN:
+        found = list_known(source, None if root is None else Path(root).expanduser(), held_out)
+        if isinstance(found, Listing):
+            return found
+        path = found
+    if is_packed(path):
+        return open_packed(path).listing
+    if is_hdf5(path):
+        return list_hdf5(path, held_out)
+    if is_saved(path):
+        return list_saved(path, held_out)
+    if path.is_dir() and (databases := _databases(path)):
+        return list_lmdb(databases, held_out)
+    return list_tree(open_tree(path, EXPECTED), held_out, paired)
 
 
-def _read_path(path: Path, how: _Reading) -> Dataset:
-    path = path.expanduser()
-    tree = open_tree(path, EXPECTED)
-    if (table := find(tree)) is not None:
-        return _read_attributes(tree, table, path, how)
-    return _read_classes(tree, path, how)
+def _databases(path: Path) -> dict[str, Path]:
+    """The LMDB that a folder is, or those that it holds, by their names."""
+    if is_lmdb(path):
+        return {path.name.removesuffix("_lmdb"): path}
+    return {inner.name.removesuffix("_lmdb"): inner for inner in sorted(path.iterdir()) if is_lmdb(inner)}
 
 
-def _read_classes(tree: Tree, path: Path, how: _Reading) -> Dataset:
-    if not tree.inside(PurePosixPath()):
-        raise UserError(f"data '{path}' {'holds no class folders' if tree.files else 'is empty'}: {EXPECTED}")
-    roots = _split_roots(tree, path)
-    by_split = {split: _files_by_class(tree, root, path) for split, root in roots.items()}
-    classes = sorted(by_split["train"], key=_natural)
-    for name in by_split.get("held-out", {}):
-        if name not in classes:
-            raise UserError(
-                f"data '{path}': class '{name}' is in the held-out split only; give both splits the same classes"
-            )
-    spec = LabelSpec.of_classes(classes)
-
-    splits: dict[str, Split] = {}
-    below: dict[str, np.ndarray] = {}
-    skipped: list[str] = []
-    for split, files in by_split.items():
-        todo = [(index, file) for index, name in enumerate(classes) for file in files.get(name, [])]
-        described = [f"'{file}' of class '{classes[index]}'" for index, file in todo]
-        images, kept, bad = _decode(tree, [file for _, file in todo], described, f"reading {split} images", path, how)
-        skipped += bad
-        index = torch.tensor([todo[i][0] for i in kept], dtype=torch.int64)
-        splits[split] = Split(images, LabelTable.from_index(spec, index), tuple(str(todo[i][1]) for i in kept))
-        depth = len(roots[split].parts) + 1
-        below[split] = np.array(["/".join(todo[i][1].parts[depth:]) for i in kept])
-
-    if "held-out" not in splits:
-        whole, names = splits["train"], below["train"]
-        _require_images(whole.labels, 2, f"data '{path}'")
-        parts = _hold_out_names(names) if how.paired else hold_out(whole.labels.index().numpy(), 0.1)
-        for split, part in zip(("train", "held-out"), parts, strict=True):
-            splits[split], below[split] = whole.at(torch.from_numpy(part)), names[part]
-    for split, one in splits.items():
-        _require_images(one.labels, 1, f"the {split} split of '{path}'")
-    exact = {"class": _exact(splits, {split: below[split].tolist() for split in splits}, path)} if how.paired else {}
-    return Dataset(splits["train"], splits["held-out"], tuple(skipped), exact)
-
-
-def _read_attributes(tree: Tree, file: PurePosixPath, path: Path, how: _Reading) -> Dataset:
-    table = read_table(tree, file)
-    field, holds, other, others = choose(table, how.attributes, how.exclusive)
-    files = locate(tree, table)
-    official = partition(tree, table)
-    if official is None:
-        parts = hold_out(np.zeros(len(files), int), 0.1)
-    else:
-        parts = np.flatnonzero(official == 0), np.flatnonzero(official == (2 if (official == 2).any() else 1))
-    splits, skipped = {}, []
-    for split, part in zip(("train", "held-out"), parts, strict=True):
-        described = [f"'{table.images[i]}' of '{file}', line {table.lines[i]}" for i in part]
-        images, kept, bad = _decode(tree, [files[i] for i in part], described, f"reading {split} images", path, how)
-        if len(kept) < (2 if split == "train" else 1):
-            raise UserError(
-                f"data '{path}' has {len(kept)} readable image{'s' * (len(kept) != 1)} to "
-                f"{'train on, at least 2' if split == 'train' else 'hold out, at least 1'} needed"
-            )
-        splits[split] = Split(
-            images,
-            _attributes(field, holds[part[kept]]),
-            tuple(table.images[i] for i in part[kept]),
-            None if other is None else _attributes(other, others[part[kept]]),
-        )
-        skipped += bad
-    shares = splits["train"].labels.values.mean(0)
-    for name, share in zip(field.values, shares.tolist(), strict=True):
-        if share in (0, 1):
-            what = "no training image has" if share == 0 else "every training image has"
-            raise UserError(f"attribute '{name}' of '{path}': {what} it; choose others with --attributes")
-    contents = {
-        split: [()] * len(one) if one.content is None else list(map(tuple, one.content.values.tolist()))
-        for split, one in splits.items()
-    }
-    exact = {"attributes": _exact(splits, contents, path)} if how.paired else {}
-    return Dataset(splits["train"], splits["held-out"], tuple(skipped), exact)
-
-
-def _attributes(field: Field, holds: Bool[np.ndarray, "n v"]) -> LabelTable:
-    return LabelTable.from_values(LabelSpec((field,)), torch.from_numpy(holds))
-
-
-def _decode(
-    tree: Tree, files: Sequence[PurePosixPath], described: Sequence[str], what: str, path: Path, how: _Reading
-) -> tuple[UInt8[Tensor, "n c h w"], list[int], list[str]]:
-    """The pixels of all readable files, which these are, and what is wrong with the others.
-
-    Raises UserError for the others, unless they are to be left out.
-    """
-    decoded = np.empty((len(files), how.channels, how.size, how.size), np.uint8)
-    kept: list[int] = []
-    bad: list[str] = []
-    for number, file in enumerate(tqdm(files, desc=what, leave=False, disable=None)):
-        try:
-            with tree.files[file]() as stream, Image.open(stream) as image:
-                decoded[len(kept)] = pixels(image, how.size, how.channels, how.background)
-            kept.append(number)
-        except UnidentifiedImageError:
-            bad.append(f"{described[number]} (of no known image format)")
-        except Exception as error:  # decoders raise whatever they like
-            bad.append(f"{described[number]} ({' '.join(str(error).split()) or type(error).__name__})")
-    if bad and not how.skip_bad_images:
-        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+def _read(
+    source: str,
+    framing: Framing,
+    root: str | None,
+    held_out: float | None,
+    attributes: Sequence[str] | None,
+    exclusive: Sequence[Sequence[str]] | None,
+    paired: bool,
+    skip_bad_images: bool,
+) -> Dataset:
+    path = Path(source).expanduser()
+    prepared = open_packed(path) if source not in KNOWN and is_packed(path) else None
+    if prepared is not None and held_out is not None:
         raise UserError(
-            f"unreadable image {bad[0]}{more} in '{path}': mend it, or go on without with --skip-bad-images"
+            f"data.held_out given with '{source}', whose images were split when it was prepared: leave it out, or "
+            "prepare it anew with it"
         )
-    return torch.from_numpy(decoded[: len(kept)]), kept, bad
+    if prepared is None or prepared.framing != framing:
+        listing = list_source(source, root, held_out, paired) if prepared is None else prepared.listing
+        prepared = decoded(listing, framing, skip_bad_images)
+    listing = prepared.listing
+    if not listing.labels.spec.fields[0].exclusive:
+        listing = choose(listing, attributes, exclusive)
+    train, rest = slice(0, listing.train), slice(listing.train, None)
+    splits = {
+        name: Split(
+            images,
+            listing.labels.at(where),
+            listing.names[where],
+            None if listing.content is None else listing.content.at(where),
+        )
+        for name, images, where in (("train", prepared.train, train), ("held-out", prepared.held_out, rest))
+    }
+    exact = {}
+    if paired:
+        keys = _keys(listing)
+        exact[listing.labels.spec.fields[0].name] = _exact(
+            splits, {"train": keys[train], "held-out": keys[rest]}, source
+        )
+    return Dataset(splits["train"], splits["held-out"], prepared.skipped, exact, prepared.digest, listing.notes)
 
 
-def _hold_out_names(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All files of a tenth of the names."""
-    different, of_file = np.unique(names, return_inverse=True)
-    held_out = np.isin(of_file, hold_out(np.zeros(len(different), int), 0.1)[1])
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+def _keys(listing: Listing) -> list[Hashable]:
+    """What each image shows, whatever its labels."""
+    if listing.pairs is not None:
+        return listing.pairs.tolist()
+    if listing.content is None:
+        return [()] * len(listing)
+    return [tuple(codes) for codes in listing.content.codes.tolist()]
 
 
-def _exact(splits: Mapping[str, Split], keys: Mapping[str, Sequence[Hashable]], path: Path) -> Exact:
+def _exact(splits: Mapping[str, Split], keys: Mapping[str, Sequence[Hashable]], source: str) -> Exact:
     """True translations: the image with the same key and the labels asked for. Raises UserError where there are two."""
     found: dict[Hashable, tuple[str, int]] = {}
     for split, one in splits.items():
@@ -217,8 +155,9 @@ def _exact(splits: Mapping[str, Split], keys: Mapping[str, Sequence[Hashable]], 
             if both in found:
                 twin, number = found[both]
                 raise UserError(
-                    f"data.paired given with data '{path}', where '{one.names[i]}' and '{splits[twin].names[number]}' "
-                    "have the same labels: expected images that differ in them; leave it out"
+                    f"data.paired given with data '{source}', where '{one.names[i]}' and "
+                    f"'{splits[twin].names[number]}' have the same labels: expected images that differ in them; leave "
+                    "it out"
                 )
             found[both] = split, i
 
@@ -231,45 +170,10 @@ def _exact(splits: Mapping[str, Split], keys: Mapping[str, Sequence[Hashable]], 
     return exact
 
 
-def _split_roots(tree: Tree, path: Path) -> dict[str, PurePosixPath]:
-    """The folders that hold the class folders of each split; folders that only wrap them are seen through."""
-    images = {file.parent for file in tree.files if file.suffix.lower() in Image.registered_extensions()}
-    root = PurePosixPath()
-    while len(inside := tree.inside(root)) == 1 and tree.inside(inside[0]) and inside[0] not in images:
-        root = inside[0]
-    train = [folder for folder in inside if folder.name.lower() in TRAIN]
-    held_out = [folder for folder in inside if folder.name.lower() in HELD_OUT]
-    if not train:
-        return {"train": root}
-    if len(train) > 1 or len(held_out) > 1 or len(inside) > len(train) + len(held_out):
-        names = ", ".join(folder.name for folder in inside)
-        raise UserError(
-            f"data '{path}' holds the folders {names}: expected train/ and one of test/ or val/, or class folders"
-        )
-    return {"train": train[0], "held-out": held_out[0]} if held_out else {"train": train[0]}
-
-
-def _files_by_class(tree: Tree, root: PurePosixPath, path: Path) -> dict[str, list[PurePosixPath]]:
-    classes: dict[str, list[PurePosixPath]] = {folder.name: [] for folder in tree.inside(root)}
-    depth = len(root.parts)
-    for file in tree.files:
-        if len(file.parts) > depth + 1 and file.parts[:depth] == root.parts:
-            classes[file.parts[depth]].append(file)
-    if not classes:
-        raise UserError(f"data '{path}': '{root}' holds no class folders; expected one folder of images per class")
-    for name, files in classes.items():
-        if not files:
-            raise UserError(f"class folder '{root / name}' of '{path}' has no image: add some or remove the folder")
-    return classes
-
-
-def _natural(name: str) -> tuple:
-    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
-
-
-def _require_images(labels: LabelTable, least: int, where: str) -> None:
-    for name, count in zip(labels.spec.classes, labels.counts().tolist(), strict=True):
-        if count < least:
-            raise UserError(
-                f"class '{name}' has {count} readable image{'s' * (count != 1)} in {where}: at least {least} needed"
-            )
+def _different(names: Sequence[str]) -> list[str]:
+    """Names with numbers after them where they would not be different."""
+    made: list[str] = []
+    for name in names:
+        numbered = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+        made.append(next(one for one in numbered if one not in made))
+    return made

@@ -1,9 +1,7 @@
 """The judge: a small classifier trained here, once, on real training images, whose features compare images."""
 
 import hashlib
-import os
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -13,7 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from condgan.files import write
+from condgan.files import cache_directory, write
 from condgan.interfaces import to_float
 from condgan.labels import Labels, LabelSpec, LabelTable
 
@@ -65,12 +63,6 @@ class Judge(nn.Module):
 
 def _block(fewer: int, more: int, kernel: int = 3) -> list[nn.Module]:
     return [nn.Conv2d(fewer, more, kernel, stride=2, padding=kernel // 2, bias=False), nn.BatchNorm2d(more), nn.ReLU()]
-
-
-def cache_directory() -> Path:
-    """Where judges are kept: $CONDGAN_CACHE, else condgan/ in the user's cache folder."""
-    base = os.environ.get("CONDGAN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "condgan"
-    return Path(base).expanduser()
 
 
 def trained_judge(

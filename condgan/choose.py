@@ -1,0 +1,82 @@
+"""From a first look at the data to a recipe, and why that one."""
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from condgan.build import device, estimate_memory
+from condgan.data.pixels import height_and_width
+from condgan.data.survey import Survey
+from condgan.errors import UserError
+from condgan.recipe import Recipe, load
+
+SMALLEST = 16
+ON_CPU, ON_GPU = 32, 128
+"""Pixels beyond which training takes days on this kind of device."""
+SHARE = 0.7
+"""Of a device's memory, what training may take."""
+
+
+class Choice(NamedTuple):
+    """A recipe, and the reasons for it."""
+
+    recipe: Recipe
+    reasons: list[str]
+
+
+def choose_recipe(look: Survey, source: str, overrides: list[str]) -> Choice:
+    """A recipe for a data set on this machine; overrides are kept whatever the data look like.
+
+    Raises UserError where no picture can be read.
+    """
+    if not look.readable:
+        raise UserError(f"no picture of '{source}' can be read: {look.unreadable[0]}")
+    labels = look.listing.labels
+    field, counts = labels.spec.fields[0], labels.counts().tolist()
+    on_gpu = device().type == "cuda"
+    where = torch.cuda.get_device_name() if on_gpu else "no GPU here"
+    reasons, settings = [], []
+    if not field.exclusive:
+        name = "any-stargan"
+        reasons.append("any-stargan, since images have attributes, which translators learn")
+    else:
+        name = "any-biggan" if on_gpu else "any-projection"
+        kind = "its small BigGAN suits one" if on_gpu else "its small networks train in minutes on a CPU"
+        reasons.append(f"{name}, since there is {'a ' * on_gpu}{where}: {kind}")
+    if field.exclusive and len(counts) == 1:
+        settings += ["head.name=plain", "generator.conditioning=none"]
+        settings += ["generator.hierarchical=false"] if on_gpu else []
+        reasons.append("without labels, since there is one class only")
+    short = min(look.median)
+    size = max(SMALLEST, min(2 ** round(math.log2(max(short, 1))), ON_GPU if on_gpu else ON_CPU))
+    settings.append(f"data.size={size}")
+    if name == "any-biggan":
+        half = min(height_and_width(load(name, [*settings, *overrides]).data.size)) // 2
+        settings += [f"generator.attention=[{half}]", f"backbone.attention=[{half}]"]
+    reasons.append(
+        f"{size} pixels, since the median picture is {look.median[0]}×{look.median[1]}"
+        + ("" if size >= short or on_gpu else " and a CPU is slow beyond")
+    )
+    settings.append(f"data.channels={1 if look.gray else 3}")
+    clear = sum(one.clear for one in look.readable)
+    ground = ", what is transparent on white" if clear else ""
+    reasons.append(f"{'gray, since no picture has colors' if look.gray else 'RGB, since pictures have colors'}{ground}")
+    if field.exclusive and min(counts) and max(counts) > 5 * min(counts):
+        settings.append("data.temper=0.5")
+        reasons.append(
+            f"rare classes more often (data.temper=0.5), since counts go from {min(counts):,} to {max(counts):,}"
+        )
+    settings += [f"name={json.dumps(Path(source).stem)}", f"data.source={json.dumps(source)}", *overrides]
+    recipe = load(name, settings)
+    stated = any(one.startswith("schedule.batch=") for one in overrides)
+    while on_gpu and not stated and recipe.schedule.batch > 8:
+        needed, there = sum(estimate_memory(recipe, labels.spec)), torch.cuda.mem_get_info()[1]
+        if needed <= SHARE * there:
+            break
+        settings.append(f"schedule.batch={recipe.schedule.batch // 2}")
+        reasons.append(f"{settings[-1]}, since more needs {needed / 2**30:.0f} GiB of {there / 2**30:.0f}")
+        recipe = load(name, [*settings, *overrides])
+    return Choice(recipe, reasons)

@@ -1,0 +1,509 @@
+"""Packed data sets: pictures decoded once, in parallel, into files that are mapped into memory.
+
+A folder of train.npy and held-out.npy (uint8, n × c × h × w), labels.npy (see `LabelTable`), names.json and data.json,
+which says where it came from.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from jaxtyping import Int, UInt8
+from PIL import UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from condgan.data.containers import write_hdf5
+from condgan.data.listing import Listing, Picture, digest_of, require_images
+from condgan.data.pixels import RULE, Framing, pixels
+from condgan.errors import UserError
+from condgan.files import TEMPORARY, cache_directory, sync
+from condgan.labels import Field, LabelSpec, LabelTable
+
+FORMAT = 1
+CHUNK = 64
+"""Pictures that a worker decodes at a time."""
+FEW = 64
+"""Pictures that are decoded anew each time: it takes less than a look into the cache."""
+PARTS = ("train", "held-out")
+
+
+class Bad(NamedTuple):
+    """A picture that cannot be decoded."""
+
+    place: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Decoded pictures: the listing of those that could be decoded, and their images, mapped or in memory."""
+
+    listing: Listing
+    train: UInt8[Tensor, "n c h w"]
+    held_out: UInt8[Tensor, "m c h w"]
+    skipped: tuple[str, ...]
+    digest: str | None = None
+    """Of the images and labels, where it is known."""
+    framing: Framing | None = None
+
+
+def decoded(listing: Listing, framing: Framing, skip_bad_images: bool) -> Prepared:
+    """The images of a listing, from the cache where it has them; few are decoded in memory.
+
+    The cache is keyed by the content of the pictures, their labels and the framing. Raises UserError for unreadable
+    pictures, unless they are to be left out.
+    """
+    if len(listing) <= FEW:
+        rows = np.empty((len(listing), framing.channels, framing.height, framing.width), np.uint8)
+        bad = _decode(listing, framing, range(len(listing)), rows)
+        _judge(listing, bad, skip_bad_images)
+        orders = _orders(listing, bad)
+        halves = np.split(rows, [listing.train])
+        train, held_out = (torch.from_numpy(half[order]) for half, order in zip(halves, orders, strict=True))
+        return Prepared(_kept(listing, orders), train, held_out, _skipped(listing, bad))
+    digests = _digests(listing)
+    key = hashlib.sha256(f"{FORMAT} {RULE} {framing} {listing.train} {listing.labels.spec}".encode())
+    for part in (digests.tobytes(), listing.labels.codes.numpy().tobytes(), "\n".join(listing.names).encode()):
+        key.update(hashlib.sha256(part).digest())
+    if listing.pairs is not None:
+        key.update(listing.pairs.tobytes())
+    path = cache_directory() / "prepared" / key.hexdigest()[:32]
+    if not _complete(path):
+        work = hashlib.sha256(f"{listing.source} {framing} {listing.train} {len(listing)}".encode()).hexdigest()[:32]
+        with _working(path.parent / f"{TEMPORARY}{work}") as directory:
+            if not _complete(path):
+                _fill(directory, listing, framing, digests, skip_bad_images)
+                _publish(directory, path)
+    prepared = open_packed(path)
+    if prepared.skipped and not skip_bad_images:
+        raise UnreadableImages(prepared.skipped, listing.source)
+    return prepared
+
+
+def prepare(listing: Listing, framing: Framing, out: Path, skip_bad_images: bool, hdf5: bool = False) -> Prepared:
+    """Decode a listing into a packed data set, or an HDF5 file; goes on where it was stopped.
+
+    Raises UserError for unreadable pictures unless they are to be left out; what was decoded is kept then.
+    """
+    if out.exists() and not (out.is_file() if hdf5 else is_packed(out)):
+        raise UserError(f"'{out}' exists and is no prepared data set: give another folder")
+    with _working(out.absolute().parent / f"{TEMPORARY}{out.name}") as directory:
+        _fill(directory, listing, framing, _digests(listing), skip_bad_images)
+        if not hdf5:
+            _publish(directory, out)
+            return open_packed(out)
+        prepared = open_packed(directory)
+        labels, first = prepared.listing.labels, prepared.listing.train
+        splits = (prepared.train, labels.at(slice(0, first))), (prepared.held_out, labels.at(slice(first, None)))
+        write_hdf5(out, splits)
+        shutil.rmtree(directory)
+        return prepared
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a folder is a packed data set."""
+    return (path / "data.json").is_file() and (path / "train.npy").is_file()
+
+
+def open_packed(path: Path) -> Prepared:
+    """A packed data set, mapped into memory. Raises UserError where it is damaged."""
+    try:
+        about = json.loads((path / "data.json").read_text())
+        if about["format"] != FORMAT:
+            raise UserError(f"'{path}' was prepared in format {about['format']}, expected {FORMAT}: prepare it anew")
+        names = json.loads((path / "names.json").read_text())
+        train, held_out = (torch.from_numpy(np.load(path / f"{part}.npy", mmap_mode="c")) for part in PARTS)
+        codes = torch.from_numpy(np.load(path / "labels.npy"))
+        pairs = np.load(path / "pairs.npy") if (path / "pairs.npy").exists() else None
+        spec = LabelSpec(tuple(Field(one["name"], tuple(one["values"]), one["exclusive"]) for one in about["labels"]))
+        framing = Framing(**about["framing"] | {"background": tuple(about["framing"]["background"])})
+        assert [len(train), len(held_out)] == [about["train"], about["held_out"]]
+        assert len(codes) == len(names) == len(train) + len(held_out)
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"prepared data '{path}' is damaged ({type(error).__name__}): prepare it anew") from None
+    listing = Listing(
+        str(path),
+        _Images(train.numpy(), held_out.numpy()),
+        np.arange(len(names)),
+        names,
+        LabelTable(spec, codes),
+        len(train),
+        pairs=pairs,
+        notes=tuple(about["notes"]),
+    )
+    return Prepared(listing, train, held_out, tuple(about["left_out"]), about["sha256"], framing)
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Prepared images, as pictures."""
+
+    train: UInt8[np.ndarray, "n c h w"]
+    held_out: UInt8[np.ndarray, "m c h w"]
+
+    def __len__(self) -> int:
+        return len(self.train) + len(self.held_out)
+
+    def read(self, number: int) -> Picture:
+        first = len(self.train)
+        image = self.train[number] if number < first else self.held_out[number - first]
+        return image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
+
+    def digest(self, number: int) -> bytes:
+        return digest_of(self.read(number))
+
+
+def _fill(
+    work: Path, listing: Listing, framing: Framing, digests: UInt8[np.ndarray, "n d"], skip_bad_images: bool
+) -> None:
+    """Decode all pictures into a directory that may hold some of them from before."""
+    sizes = (listing.train, len(listing) - listing.train)
+    shape = (framing.channels, framing.height, framing.width)
+    files = [_ImageFile(work / f"{part}.npy", (size, *shape)) for part, size in zip(PARTS, sizes, strict=True)]
+    job = json.dumps([FORMAT, RULE, asdict(framing), sizes])
+    if not (work / "job.json").is_file() or (work / "job.json").read_text() != job:
+        _clear(work)
+        needed, free = sum(file.size for file in files), shutil.disk_usage(work).free
+        if needed > free:
+            shutil.rmtree(work)
+            raise UserError(
+                f"no space left in '{work.parent}': {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free; free some, "
+                "or give another folder or a smaller size"
+            )
+        for file in files:
+            file.create()
+        (work / "job.json").write_text(job)
+    chunks = [
+        range(first, min(first + CHUNK, stop))
+        for start, stop in ((0, sizes[0]), (sizes[0], len(listing)))
+        for first in range(start, stop, CHUNK)
+    ]
+    marks = [hashlib.sha256(digests[chunk.start : chunk.stop].tobytes()).hexdigest()[:32] for chunk in chunks]
+    done = _read_journal(work / "journal", marks)
+    todo = [number for number in range(len(chunks)) if number not in done]
+    bad = [Bad(place, reason) for of_chunk in done.values() for place, reason in of_chunk]
+    if todo:
+        for file, size in zip(files, sizes, strict=True):
+            file.grow(size)
+        worker = _Decoder(listing, framing, [chunks[number] for number in todo], files)
+        count = min(cores(), len(todo) // 2)
+        results = iter(DataLoader(worker, batch_size=None, num_workers=count))  # pyright: ignore[reportArgumentType]
+        finished = sum(len(chunks[number]) for number in done)
+        with (
+            tqdm(total=len(listing), initial=finished, desc="decoding", unit="image", leave=False, disable=None) as bar,
+            _Journal(work / "journal", files) as journal,
+        ):
+            for number in todo:
+                try:
+                    found, error = next(results)
+                except RuntimeError as stopped:  # a worker was killed
+                    raise UserError(f"decoding stopped ({str(stopped).splitlines()[0]}): repeat it to go on") from None
+                if error is not None:
+                    raise error
+                bad += found
+                journal.add(json.dumps([number, marks[number], found]))
+                bar.update(len(chunks[number]))
+    bad.sort()
+    _judge(listing, bad, skip_bad_images)
+    orders = _orders(listing, bad)
+    for file, order in zip(files, orders, strict=True):
+        file.close_holes(order)
+    _describe(work, _kept(listing, orders), framing, files, _skipped(listing, bad))
+
+
+def _describe(
+    work: Path, listing: Listing, framing: Framing, files: Sequence["_ImageFile"], skipped: Sequence[str]
+) -> None:
+    """Write everything but the images."""
+    digest = hashlib.sha256(repr((listing.labels.spec, framing.channels, framing.height, framing.width)).encode())
+    for file in files:
+        for block in file.blocks():
+            digest.update(block)
+    digest.update(listing.labels.codes.numpy().data)
+    np.save(work / "labels.npy", listing.labels.codes.numpy())
+    if listing.pairs is not None:
+        np.save(work / "pairs.npy", listing.pairs)
+    (work / "names.json").write_text(json.dumps(list(listing.names)))
+    about = {
+        "format": FORMAT,
+        "source": listing.source,
+        "framing": asdict(framing),
+        "labels": [
+            {"name": field.name, "values": field.values, "exclusive": field.exclusive}
+            for field in listing.labels.spec.fields
+        ],
+        "train": listing.train,
+        "held_out": len(listing) - listing.train,
+        "sha256": digest.hexdigest(),
+        "left_out": list(skipped),
+        "notes": list(listing.notes),
+    }
+    (work / "data.json").write_text(json.dumps(about, indent=1))
+
+
+class _ImageFile:
+    """An .npy file of images that is filled row by row, from several processes."""
+
+    def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
+        self.path, self.shape = path, shape
+        self.row = int(np.prod(shape[1:]))
+        self.start = len(self._header(shape[0]))
+
+    @property
+    def size(self) -> int:
+        return self.start + self.shape[0] * self.row
+
+    def create(self) -> None:
+        with open(self.path, "wb") as file:
+            file.write(self._header(self.shape[0]))
+            file.truncate(self.size)
+
+    def grow(self, rows: int) -> None:
+        """Give a file whose holes were closed its full length again."""
+        with open(self.path, "r+b") as file:
+            file.write(self._header(rows))
+            file.truncate(self.size)
+
+    def write(self, row: int, images: UInt8[np.ndarray, "n c h w"]) -> None:
+        with open(self.path, "r+b", buffering=0) as file:
+            file.seek(self.start + row * self.row)
+            left = memoryview(images.tobytes())
+            while left:
+                left = left[file.write(left) :]
+
+    def close_holes(self, order: Int[np.ndarray, " k"]) -> None:
+        """Bring the rows into an order that moves only rows beyond its length; again changes nothing."""
+        if self.path.stat().st_size == self.size:
+            with open(self.path, "r+b") as file:
+                for row in np.flatnonzero(order != np.arange(len(order))).tolist():
+                    file.seek(self.start + int(order[row]) * self.row)
+                    image = file.read(self.row)
+                    file.seek(self.start + row * self.row)
+                    file.write(image)
+                file.seek(0)
+                file.write(self._header(len(order)))
+                file.truncate(self.start + len(order) * self.row)
+
+    def blocks(self) -> Iterator[bytes]:
+        """All pixels."""
+        with open(self.path, "rb") as file:
+            file.seek(self.start)
+            while block := file.read(1 << 22):
+                yield block
+
+    def _header(self, rows: int) -> bytes:
+        stream = io.BytesIO()
+        about = {"descr": "|u1", "fortran_order": False, "shape": (rows, *self.shape[1:])}
+        np.lib.format.write_array_header_1_0(stream, about)
+        return stream.getvalue()
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """Decodes chunks of pictures into the files, in worker processes."""
+
+    listing: Listing
+    framing: Framing
+    chunks: Sequence[range]
+    files: Sequence[_ImageFile]
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __getitem__(self, number: int) -> tuple[list[Bad], OSError | None]:
+        if number >= len(self.chunks):
+            raise IndexError
+        chunk = self.chunks[number]
+        rows = np.zeros((len(chunk), *self.files[0].shape[1:]), np.uint8)
+        bad = _decode(self.listing, self.framing, chunk, rows)
+        held_out = chunk.start >= self.listing.train
+        try:
+            self.files[held_out].write(chunk.start - held_out * self.listing.train, rows)
+        except OSError as error:  # returned, since raised in a worker it would lose its number
+            return bad, OSError(error.errno, error.strerror, str(self.files[held_out].path.parent))
+        return bad, None
+
+
+class _Journal:
+    """Which chunks are on the disk: lines that are written after what they tell of."""
+
+    def __init__(self, path: Path, files: Sequence[_ImageFile]) -> None:
+        self.path, self.files = path, files
+        self.lines: list[str] = []
+
+    def __enter__(self) -> "_Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+    def add(self, line: str) -> None:
+        self.lines.append(line)
+        if len(self.lines) >= 64:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self.lines:
+            return
+        for file in self.files:
+            sync(file.path)
+        with open(self.path, "a") as file:
+            file.write("".join(f"{line}\n" for line in self.lines))
+            file.flush()
+            os.fsync(file.fileno())
+        self.lines.clear()
+
+
+def _read_journal(path: Path, marks: Sequence[str]) -> dict[int, list[tuple[int, str]]]:
+    """The chunks that were decoded before, of pictures that are the same since, and what was bad in them."""
+    done: dict[int, list[tuple[int, str]]] = {}
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            number, mark, bad = json.loads(line)
+        except ValueError:
+            continue  # the last line, half-written
+        done.pop(number, None)
+        if marks[number] == mark:
+            done[number] = [(place, reason) for place, reason in bad]
+    return done
+
+
+@contextmanager
+def _working(directory: Path) -> Iterator[Path]:
+    """A directory of this name that no other process works in; it stays where it is left."""
+    name = hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:32]
+    lock = FileLock(cache_directory() / "locks" / name)
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tqdm.write(f"waiting for another process that prepares '{directory.parent}'", file=sys.stderr)
+        lock.acquire()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        yield directory
+    finally:
+        with suppress(OSError):
+            directory.rmdir()  # where nothing was decoded
+        lock.release()
+
+
+def _publish(work: Path, path: Path) -> None:
+    """Give a complete directory its name, in place of any older one."""
+    for name in ("job.json", "journal"):
+        (work / name).unlink(missing_ok=True)
+    for file in work.iterdir():
+        sync(file)
+    sync(work)
+    shutil.rmtree(path, ignore_errors=True)
+    os.rename(work, path)
+    sync(path.parent)
+
+
+def _clear(work: Path) -> None:
+    for file in work.iterdir():
+        file.unlink()
+
+
+def _complete(path: Path) -> bool:
+    try:
+        return is_packed(path) and open_packed(path) is not None
+    except UserError:
+        return False
+
+
+def _decode(listing: Listing, framing: Framing, places: Sequence[int], rows: UInt8[np.ndarray, "n c h w"]) -> list[Bad]:
+    """Decode pictures into rows; those of bad ones are left."""
+    bad = []
+    for row, place in enumerate(places):
+        try:
+            rows[row] = pixels(listing.pictures.read(int(listing.numbers[place])), framing)
+        except UnidentifiedImageError:
+            bad.append(Bad(place, "of no known image format"))
+        except Exception as error:  # decoders raise whatever they like
+            bad.append(Bad(place, " ".join(str(error).split()) or type(error).__name__))
+    return bad
+
+
+def _digests(listing: Listing) -> UInt8[np.ndarray, "n d"]:
+    """What changes when a picture does, of each."""
+    every = np.empty((len(listing), 16), np.uint8)
+    numbers = tqdm(listing.numbers.tolist(), desc="looking for changes", unit="image", leave=False, disable=None)
+    for row, number in enumerate(numbers):
+        every[row] = np.frombuffer(hashlib.blake2b(listing.pictures.digest(number), digest_size=16).digest(), np.uint8)
+    return every
+
+
+def _orders(listing: Listing, bad: Sequence[Bad]) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+    """The rows of each part without the bad ones, whose rows the part's last ones take."""
+    orders = []
+    for start, stop in ((0, listing.train), (listing.train, len(listing))):
+        without = np.array(sorted(one.place - start for one in bad if start <= one.place < stop), np.int64)
+        kept = stop - start - len(without)
+        order = np.arange(kept)
+        beyond = np.setdiff1d(np.arange(kept, stop - start), without)
+        order[without[without < kept]] = beyond
+        orders.append(order)
+    return orders[0], orders[1]
+
+
+def _kept(listing: Listing, orders: tuple[np.ndarray, np.ndarray]) -> Listing:
+    kept = listing.at(np.concatenate([orders[0], listing.train + orders[1]]), len(orders[0]))
+    for what, labels in (
+        ("train on", kept.labels.at(slice(0, kept.train))),
+        ("hold out", kept.labels.at(slice(kept.train, None))),
+    ):
+        if kept.labels.spec.fields[0].exclusive:
+            split = "train" if what == "train on" else "held-out"
+            require_images(labels, 1, f"the {split} split of '{listing.source}'")
+        least = 2 if what == "train on" else 1
+        if len(labels) < least:
+            raise UserError(
+                f"data '{listing.source}' has {len(labels)} readable image{'s' * (len(labels) != 1)} to {what}, at "
+                f"least {least} needed"
+            )
+    return kept
+
+
+def _skipped(listing: Listing, bad: Sequence[Bad]) -> tuple[str, ...]:
+    return tuple(f"{listing.call(one.place)} ({one.reason})" for one in bad)
+
+
+def _judge(listing: Listing, bad: Sequence[Bad], skip_bad_images: bool) -> None:
+    if bad and not skip_bad_images:
+        raise UnreadableImages(_skipped(listing, bad), listing.source)
+
+
+class UnreadableImages(UserError):
+    """Some pictures cannot be decoded."""
+
+    def __init__(self, bad: Sequence[str], source: str) -> None:
+        super().__init__(_complaint(bad, source))
+        self.bad = bad
+
+
+def _complaint(bad: Sequence[str], source: str) -> str:
+    if len(bad) == 1:
+        return f"unreadable image {bad[0]} in '{source}': mend it, or go on without with --skip-bad-images"
+    listed = "; ".join(bad[:5]) + f" and {len(bad) - 5} more" * (len(bad) > 5)
+    return f"{len(bad)} unreadable images in '{source}': {listed}; mend them, or go on without with --skip-bad-images"
+
+
+def cores() -> int:
+    """How many processes can work at a time."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,217 @@
+"""What the pictures of a source are: sizes, formats, modes, copies, and which cannot be decoded."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from condgan.data.layouts import SPLITS
+from condgan.data.listing import Listing, digest_of
+from condgan.data.pixels import Framing, opened, pixels
+from condgan.data.prepare import CHUNK, cores
+
+QUICK = 500
+"""Pictures that a quick look opens."""
+RARE = 20
+"""Images of a class below which it is called rare."""
+
+
+class Seen(NamedTuple):
+    """What one picture is."""
+
+    width: int
+    height: int
+    mode: str
+    format: str
+    clear: bool
+    """Whether something shines through."""
+    digest: bytes = b""
+    bad: str = ""
+    """Why it cannot be decoded."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What some pictures of a listing are, by their places in it."""
+
+    listing: Listing
+    places: Int[np.ndarray, " n"]
+    seen: Sequence[Seen]
+
+    @property
+    def readable(self) -> list[Seen]:
+        return [one for one in self.seen if not one.bad]
+
+    @property
+    def unreadable(self) -> list[str]:
+        """The pictures that cannot be decoded, and why."""
+        pairs = zip(self.places.tolist(), self.seen, strict=True)
+        return [f"{self.listing.call(place)} ({one.bad})" for place, one in pairs if one.bad]
+
+    @property
+    def gray(self) -> bool:
+        """Whether no picture has colors."""
+        return all(one.mode in GRAY for one in self.readable)
+
+    @property
+    def median(self) -> tuple[int, int]:
+        """The median width and height."""
+        sizes = np.array([(one.width, one.height) for one in self.readable] or [(0, 0)])
+        width, height = np.median(sizes, 0)
+        return int(width), int(height)
+
+    def copies(self) -> list[list[int]]:
+        """Places of pictures whose files are the same."""
+        of_digest: dict[bytes, list[int]] = {}
+        for place, one in zip(self.places.tolist(), self.seen, strict=True):
+            if not one.bad:
+                of_digest.setdefault(one.digest, []).append(place)
+        return [places for places in of_digest.values() if len(places) > 1]
+
+
+GRAY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
+
+
+def quick_look(listing: Listing) -> Survey:
+    """What some pictures, evenly spread, are by their heads alone."""
+    places = np.unique(np.linspace(0, len(listing) - 1, min(QUICK, len(listing))).round().astype(int))
+    return Survey(listing, places, [_look(listing, place, None) for place in places.tolist()])
+
+
+def survey(listing: Listing) -> Survey:
+    """What all pictures are, decoded to see whether they can be."""
+    chunks = [range(start, min(start + CHUNK, len(listing))) for start in range(0, len(listing), CHUNK)]
+    count = min(cores(), len(chunks) // 2)
+    parts = DataLoader(_Looker(listing, chunks), batch_size=None, num_workers=count)  # pyright: ignore[reportArgumentType]
+    seen: list[Seen] = []
+    with tqdm(total=len(listing), desc="looking", unit="image", leave=False, disable=None) as bar:
+        for part in parts:
+            seen += part
+            bar.update(len(part))
+    return Survey(listing, np.arange(len(listing)), seen)
+
+
+@dataclass(frozen=True)
+class _Looker:
+    listing: Listing
+    chunks: Sequence[range]
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __getitem__(self, number: int) -> list[Seen]:
+        if number >= len(self.chunks):
+            raise IndexError
+        framing = Framing(16, 16, 3)
+        return [_look(self.listing, place, framing) for place in self.chunks[number]]
+
+
+def _look(listing: Listing, place: int, framing: Framing | None) -> Seen:
+    try:
+        picture = listing.pictures.read(int(listing.numbers[place]))
+        digest = digest_of(picture)
+        if not isinstance(picture, bytes):
+            channels = 1 if picture.ndim == 2 else picture.shape[2]
+            mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels]
+            return Seen(picture.shape[1], picture.shape[0], mode, "pixels", channels in (2, 4), digest)
+        with opened(picture) as image:
+            size = image.size
+            mode, form, clear = image.mode, image.format or "PNG", image.has_transparency_data
+        if framing is not None:
+            pixels(picture, framing)
+        return Seen(*size, mode, form, clear, digest)
+    except Exception as error:  # decoders raise whatever they like
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return Seen(0, 0, "", "", False, bad="of no known image format" if "cannot identify" in reason else reason)
+
+
+def warnings(look: Survey) -> list[str]:
+    """What may go wrong with these data."""
+    listing, said = look.listing, []
+    field, counts = listing.labels.spec.fields[0], listing.labels.counts().tolist()
+    if field.exclusive and len(counts) > 1:
+        said += [
+            f"class '{name}' has {count} image{'s' * (count != 1)}: too few to learn from"
+            for name, count in zip(field.values, counts, strict=True)
+            if count < RARE
+        ][:10]
+        if max(counts) > 10 * max(1, min(counts)):
+            least, most = (field.values[counts.index(one)] for one in (min(counts), max(counts)))
+            said.append(
+                f"'{most}' has {max(counts) / max(1, min(counts)):.0f} times the images of '{least}': "
+                "data.temper=0.5 shows rare classes more often"
+            )
+        splits = [name for name in field.values if {*re.split(r"[\W_]+", name.lower())} & {*SPLITS}]
+        if splits:
+            named = " and ".join(f"'{name}'" for name in splits)
+            said.append(f"{named} look like splits, not classes: name them train and test")
+        lower = Counter(name.strip().lower() for name in field.values)
+        for name, count in lower.items():
+            if count > 1:
+                said.append(f"{count} classes are called '{name}' but for upper case or blanks")
+    if not field.exclusive:
+        for name, count in zip(field.values, counts, strict=True):
+            if not 0 < count < len(listing):
+                said.append(f"{'every' if count else 'no'} image has attribute '{name}': it cannot be learned")
+    copies = look.copies() if len(look.seen) == len(listing) else []
+    across = sum(min(places) < listing.train <= max(places) for places in copies)
+    if across:
+        said.append(f"{across} pictures are both trained on and held out: remove their copies")
+    differ = [places for places in copies if len({tuple(listing.labels.codes[place].tolist()) for place in places}) > 1]
+    if differ:
+        names = ", ".join(f"'{listing.names[place]}'" for place in differ[0][:3])
+        said.append(f"{len(differ)} pictures have several labels, such as {names}: leave the right one")
+    readable = look.readable
+    lost = sum(min(one.width, one.height) * 2 < max(one.width, one.height) for one in readable)
+    if lost * 10 > len(readable):
+        said.append(
+            f"{lost / len(readable):.0%} of the pictures are more than twice as long as wide, or as wide as long: the "
+            "central square loses more than half of them, data.crop=pad keeps all"
+        )
+    return said
+
+
+def describe(look: Survey) -> list[str]:
+    """What the pictures are, in lines: a word, and what is to be said of it."""
+    listing, readable = look.listing, look.readable
+    counts = listing.labels.counts().tolist()
+    field = listing.labels.spec.fields[0]
+    held = len(listing) - listing.train
+    of = f" of {len(counts):,} classes" if field.exclusive else f" with {len(counts):,} attributes"
+    if field.exclusive and len(counts) == 1:
+        of = " without labels" if field.values[0] == "image" else f" of one class, '{field.values[0]}'"
+    lines = [f"images         {len(listing):,}{of}: {listing.train:,} to train on, {held:,} held out"]
+    if len(counts) > 1:
+        named = [f"{name} {count:,}" for name, count in zip(field.values, counts, strict=True)]
+        order = sorted(range(len(counts)), key=lambda i: -counts[i])
+        if len(named) > 12:
+            most, least = (", ".join(named[i] for i in some) for some in (order[:5], order[-5:]))
+            lines.append(f"{'classes' if field.exclusive else 'attributes':14} {most}, …, {least}")
+        else:
+            lines.append(f"{'classes' if field.exclusive else 'attributes':14} {', '.join(named)}")
+    if readable:
+        areas = sorted((one.width * one.height, one.width, one.height) for one in readable)
+        first, last = areas[0], areas[-1]
+        shapes = {(one.width, one.height) for one in readable}
+        sizes = f"{first[1]}×{first[2]} to {last[1]}×{last[2]}, median {look.median[0]}×{look.median[1]}"
+        sizes = f"all {first[1]}×{first[2]}" if len(shapes) == 1 else sizes
+        some = f" (of {len(look.seen):,} looked at)" if len(look.seen) < len(listing) else ""
+        lines.append(f"sizes          {sizes}{some}")
+        for name, values in (
+            ("formats", Counter(one.format for one in readable)),
+            ("modes", Counter(one.mode for one in readable)),
+        ):
+            lines.append(f"{name:14} " + ", ".join(f"{value} {count:,}" for value, count in values.most_common()))
+    if copies := look.copies() if len(look.seen) == len(listing) else []:
+        more = sum(map(len, copies)) - len(copies)
+        names = " = ".join(f"'{listing.names[place]}'" for place in copies[0][:3])
+        lines.append(f"copies         {more:,} of other images, such as {names}")
+    if bad := look.unreadable:
+        lines.append(f"unreadable     {len(bad):,}: " + "; ".join(bad[:20]) + " …" * (len(bad) > 20))
+    return [*lines, *(f"note           {note}" for note in listing.notes)]
