@@ -38,8 +38,8 @@ from condgan.data.pixels import Framing
 from condgan.data.prepare import prepare
 from condgan.data.sources import list_source
 
-def most():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def most():  # not getrusage's, which begins with that of the process it was started from
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 start = most()
 listing = list_source(sys.argv[1])
@@ -141,8 +141,16 @@ def main() -> None:
     if (given.data is None) == (not given.memory):
         parser.error("give --data ZIP or --memory")
     load = os.getloadavg()[0]
+    what = "--memory" if given.memory else f"--data {given.data.name}"
     result = memory(tuple(given.entries)) if given.memory else speed(given.data, given.rounds)
-    text = json.dumps({"environment": describe(), "load_before": load, **result}, indent=1)
+    text = json.dumps(
+        {
+            "environment": describe() | {"command": f"python -m benchmarks.prepare {what}"},
+            "load_before": load,
+            **result,
+        },
+        indent=1,
+    )
     if given.record:
         given.record.mkdir(parents=True, exist_ok=True)
         (given.record / "record.json").write_text(text + "\n")

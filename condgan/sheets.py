@@ -127,7 +127,7 @@ def png(picture: Image.Image) -> bytes:
 
 def enlarged(images: UInt8[Tensor, "n c h w"], size: int) -> UInt8[Tensor, "n c hh ww"]:
     """Images with each pixel repeated so often that their height comes near a size, or as they are."""
-    scale = max(1, size // images.shape[2])
+    scale = max(1, round(size / images.shape[2]))
     return images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
 
 

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -201,8 +202,7 @@ def _fill(
         for file, size in zip(files, sizes, strict=True):
             file.grow(size)
         worker = _Decoder(listing, framing, [chunks[number] for number in todo], files)
-        count = min(cores(), len(todo) // 2)
-        results = iter(DataLoader(worker, batch_size=None, num_workers=count))  # pyright: ignore[reportArgumentType]
+        results = iter(in_workers(worker, len(todo)))
         finished = sum(len(chunks[number]) for number in done)
         with (
             tqdm(total=len(listing), initial=finished, desc="decoding", unit="image", leave=False, disable=None) as bar,
@@ -502,6 +502,18 @@ def _complaint(bad: Sequence[str], source: str) -> str:
         return f"unreadable image {bad[0]} in '{source}': mend it, or go on without with --skip-bad-images"
     listed = "; ".join(bad[:5]) + f" and {len(bad) - 5} more" * (len(bad) > 5)
     return f"{len(bad)} unreadable images in '{source}': {listed}; mend them, or go on without with --skip-bad-images"
+
+
+def in_workers(work: Any, count: int) -> DataLoader:
+    """The `count` items of what is indexed like a list, in order, made by processes, or here where they are few."""
+    processes = min(cores(), count // 2)
+    return DataLoader(work, batch_size=None, num_workers=processes, worker_init_fn=_leave_interrupts)
+
+
+def _leave_interrupts(_: int) -> None:
+    """Let the main process alone decide what Ctrl-C and kill do, whose handlers were inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def cores() -> int:

@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from condgan.data.layouts import SPLITS
 from condgan.data.listing import Listing, digest_of
 from condgan.data.pixels import Framing, opened, pixels
-from condgan.data.prepare import CHUNK, cores
+from condgan.data.prepare import CHUNK, in_workers
 
 QUICK = 500
 """Pictures that a quick look opens."""
@@ -87,8 +86,7 @@ def quick_look(listing: Listing) -> Survey:
 def survey(listing: Listing) -> Survey:
     """What all pictures are, decoded to see whether they can be."""
     chunks = [range(start, min(start + CHUNK, len(listing))) for start in range(0, len(listing), CHUNK)]
-    count = min(cores(), len(chunks) // 2)
-    parts = DataLoader(_Looker(listing, chunks), batch_size=None, num_workers=count)  # pyright: ignore[reportArgumentType]
+    parts = in_workers(_Looker(listing, chunks), len(chunks))
     seen: list[Seen] = []
     with tqdm(total=len(listing), desc="looking", unit="image", leave=False, disable=None) as bar:
         for part in parts:
