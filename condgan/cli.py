@@ -1,15 +1,14 @@
 """The command line: thin verbs over the library, and bad input as one line."""
 
 import errno
+import io
 import json
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
 from PIL import Image
@@ -20,10 +19,10 @@ from condgan.build import count_parameters, estimate_memory
 from condgan.checkpoint import checkpoints
 from condgan.choose import choose_recipe
 from condgan.data.known import KNOWN
-from condgan.data.pixels import Crop, Framing, color, height_and_width, pixels
+from condgan.data.pixels import Crop, Framing, color, height_and_width
 from condgan.data.prepare import UnreadableImages, prepare
 from condgan.data.sources import EMBEDDED, SOURCES, list_source
-from condgan.data.survey import Survey, describe, quick_look, survey, warnings
+from condgan.data.survey import Survey, as_mapping, contact_sheet, describe, quick_look, survey, warnings
 from condgan.errors import UserError, unknown
 from condgan.evaluation import (
     evaluate,
@@ -34,7 +33,7 @@ from condgan.evaluation import (
     resume_command,
     truncation_curve,
 )
-from condgan.files import write
+from condgan.files import file_names, write
 from condgan.labels import LabelSpec
 from condgan.run import Diverged, Interrupted, choose_directory, train_run
 from condgan.sample import VARY, Model, Vary, Way
@@ -113,7 +112,7 @@ def train_command(
     if root is not None:
         given.append(f"data.root={json.dumps(str(root.expanduser().resolve()))}")
     if name is None and any(one not in EMBEDDED for one in sources):
-        recipe = _chosen_recipe(sources, root, given)
+        recipe = _chosen_recipe(sources, given)
     else:
         if sources:
             given.append(f"data.source={json.dumps(sources if len(sources) > 1 else sources[0])}")
@@ -160,9 +159,10 @@ def sample_command(
         return
     weights = {} if mixture is None else _weights(mixture)
     groups = [",".join(f"{name}={weight:g}" for name, weight in weights.items())] if weights else chosen
+    folders = file_names(groups)
     images = model.sample(weights or chosen, per_class, seed)
     for position, image in enumerate(images):
-        write(out / groups[position // per_class] / f"{position % per_class}.png", png(Image.fromarray(image)))
+        write(out / folders[position // per_class] / f"{position % per_class}.png", png(Image.fromarray(image)))
     sheets = class_sheets(images, groups)
     _write_pictures(out, sheets)
     typer.echo(f"wrote {len(images)} images and {_listed(out, sheets)}, {trained}")
@@ -319,7 +319,7 @@ def data_command(
     out: Annotated[Path | None, typer.Option(help="The contact sheet; NAME-sheet.png by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
-    """Describe labelled images: counts, sizes, modes, copies, unreadable files, what may go wrong, a contact sheet.
+    """Describe labeled images: counts, sizes, modes, copies, unreadable files, what may go wrong, a contact sheet.
 
     A path is a folder, zip or tar of class folders, with train/ and test/ or val/ around them or not; of images without
     labels; of images with a CSV, metadata.jsonl, dataset.json or list_attr….txt; tar shards of WebDataset's; an HDF5
@@ -329,11 +329,11 @@ def data_command(
     look = survey(listing)
     lines, said = describe(look), warnings(look)
     path = out or Path(f"{Path(source).stem}-sheet.png")
-    picture = _contact_sheet(look)
+    picture = contact_sheet(look)
     if picture is not None:
         write(path, png(picture))
     if as_json:
-        typer.echo(json.dumps(_survey_json(look, said, str(path) if picture else None)))
+        typer.echo(json.dumps(as_mapping(look) | {"sheet": str(path) if picture else None}))
         return
     for line in [*lines, *(f"warning        {one}" for one in said)]:
         typer.echo(line)
@@ -359,7 +359,7 @@ def prepare_command(
     root: RootOption = None,
     skip_bad_images: SkipOption = False,
 ) -> None:
-    """Decode, crop and resize labelled images once, in parallel; train on the result with --data OUT.
+    """Decode, crop and resize labeled images once, in parallel; train on the result with --data OUT.
 
     Goes on where it was stopped. Unreadable images are listed at the end; what was decoded is kept then.
     """
@@ -368,7 +368,7 @@ def prepare_command(
     if channels not in (None, 1, 3, 4):
         raise UserError(f"--channels {channels} given: expected 1, 3 or 4")
     listing = list_source(_source(source), None if root is None else str(root), held_out, paired)
-    colors = channels or (1 if quick_look(listing).gray else 3)
+    colors = channels or _channels(quick_look(listing))
     framing = Framing(*height_and_width(size), colors, crop, color(background))
     try:
         prepared = prepare(listing, framing, out, skip_bad_images, hdf5=form == "hdf5")
@@ -399,6 +399,9 @@ def recipes_command(name: Annotated[str | None, typer.Argument(help="Print this 
 def main() -> None:
     """Run the command line; bad input is one line on stderr and exit code 2."""
     arguments = sys.argv[1:] or ["--help"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be no text
     try:
         code = app(arguments, standalone_mode=False)
     except typer.TyperException as error:
@@ -418,16 +421,26 @@ def main() -> None:
     sys.exit(code or 0)
 
 
+def _channels(look: Survey) -> int:
+    """Gray where no picture looked at has colors, saying so; else RGB."""
+    if look.gray:
+        typer.echo(
+            f"gray, since none of the {len(look.readable):,} pictures looked at has colors; --channels 3 for RGB"
+        )
+    return 1 if look.gray else 3
+
+
 def _source(given: str) -> str:
     """A known name, or a whole path."""
     return given if given in SOURCES else str(Path(given).expanduser().resolve())
 
 
-def _chosen_recipe(sources: list[str], root: Path | None, given: list[str]) -> recipes.Recipe:
+def _chosen_recipe(sources: list[str], given: list[str]) -> recipes.Recipe:
     """A recipe for a data set, saying what was found and why this one."""
     if len(sources) > 1:
         raise UserError("--data given twice without a recipe: choose one that learns from several, such as any-stargan")
-    look = quick_look(list_source(sources[0], None if root is None else str(root)))
+    stated = recipes.load("any-projection", [one for one in given if one.startswith("data.")]).data
+    look = quick_look(list_source(sources[0], stated.root, stated.held_out, stated.paired))
     recipe, reasons = choose_recipe(look, sources[0], given)
     for line in describe(look):
         typer.echo(line)
@@ -436,46 +449,6 @@ def _chosen_recipe(sources: list[str], root: Path | None, given: list[str]) -> r
     for one in warnings(look):
         typer.echo(f"warning        {one}")
     return recipe
-
-
-def _contact_sheet(look: Survey) -> Image.Image | None:
-    """Some pictures of each class or attribute, whole, in columns."""
-    listing, cells, columns = look.listing, [], []
-    framing = Framing(64, 64, 3, "pad")
-    good = {place for place, one in zip(look.places.tolist(), look.seen, strict=True) if not one.bad}
-    field = listing.labels.spec.fields[0]
-    for value in spread(len(field.values), 40):
-        places = [place for place in listing.labels.having(0, value).tolist() if place in good]
-        if places:
-            shown = [places[number] for number in spread(len(places), 8)]
-            columns.append(field.values[value])
-            read = [pixels(listing.pictures.read(int(listing.numbers[place])), framing) for place in shown]
-            blank = np.full_like(read[0], 255)
-            cells.append(read + [blank] * (8 - len(read)))
-    if not cells:
-        return None
-    return sheet(torch.from_numpy(np.stack([image for row in zip(*cells, strict=True) for image in row])), columns)
-
-
-def _survey_json(look: Survey, said: list[str], picture: str | None) -> dict[str, Any]:
-    listing = look.listing
-    train, rest = listing.labels.at(slice(0, listing.train)), listing.labels.at(slice(listing.train, None))
-    counts = zip(listing.labels.spec.classes, train.counts().tolist(), rest.counts().tolist(), strict=True)
-    return {
-        "images": len(listing),
-        "train": listing.train,
-        "held_out": len(listing) - listing.train,
-        "exclusive": listing.labels.spec.fields[0].exclusive,
-        "counts": {name: {"train": train, "held_out": held_out} for name, train, held_out in counts},
-        "median": look.median,
-        "modes": dict(Counter(one.mode for one in look.readable)),
-        "formats": dict(Counter(one.format for one in look.readable)),
-        "copies": [[listing.names[place] for place in places] for places in look.copies()],
-        "unreadable": look.unreadable,
-        "notes": list(listing.notes),
-        "warnings": said,
-        "sheet": picture,
-    }
 
 
 def _model(

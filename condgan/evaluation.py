@@ -14,7 +14,7 @@ import torch
 from condgan import checkpoint
 from condgan.bench import EVALUATION_SEED, SynthesisBench, bench_of, fakes_of
 from condgan.build import count_parameters
-from condgan.data.dataset import Dataset, Split, unlabelled
+from condgan.data.dataset import Dataset, Split, unlabeled
 from condgan.data.layouts import EXPECTED
 from condgan.data.sources import read
 from condgan.errors import UserError
@@ -43,7 +43,7 @@ def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
         root=options.root, skip_bad_images=skip_bad_images,
     )  # fmt: skip
     if not recipe.conditional and len(data.spec.fields) == 1:
-        data = unlabelled(data)
+        data = unlabeled(data)
     fields = data.spec.fields
     named = "' and '".join(options.sources)
     if recipe.conditional and (lonely := next((one for one in fields if one.exclusive and len(one.values) < 2), None)):

@@ -1,8 +1,10 @@
 """Files that are either whole or absent: written under a temporary name, synced, renamed."""
 
+import itertools
 import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +34,21 @@ def write(path: Path, data: bytes) -> None:
 
 
 @contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A file to write that appears under `path` only when it is complete, in place of any older one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+@contextmanager
 def new_directory(path: Path) -> Iterator[Path]:
     """A directory to fill that appears under `path` only when it is complete, in place of any older one."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,6 +66,17 @@ def new_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync(path.parent)
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """Names of files or folders, all different, for names of any kind: nothing in them leads elsewhere."""
+    made: list[str] = []
+    for name in names:
+        plain = re.sub(r"[\\/:\x00-\x1f]", "_", name.encode(errors="backslashreplace").decode()).strip()[:200]
+        plain = re.sub(r"^\.+", "_", plain) or "_"
+        numbered = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
+        made.append(next(one for one in numbered if one not in made))
+    return made
 
 
 def remove_temporaries(directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""What an image is labelled with: classes, attributes, several label sets, and which of them are known.
+"""What an image is labeled with: classes, attributes, several label sets, and which of them are known.
 
 Axes: b images, k label values over all fields, f fields.
 """

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from condgan.data.pixels import Crop, height_and_width
 from condgan.errors import UserError, unknown
-from condgan.labels import Field as Labelled
+from condgan.labels import Field as Labeled
 from condgan.labels import LabelSpec
 from condgan.metrics import conditional, translation
 from condgan.nn import BACKBONES, GENERATORS, HEADS
@@ -144,9 +144,9 @@ class Data:
         if self.attributes:
             groups = (tuple(name for name in group if name in self.attributes) for group in self.exclusive or ())
             chosen = tuple(group for group in groups if len(group) > 1)
-            fields.append(Labelled("attributes", self.attributes, exclusive=False, groups=chosen))
+            fields.append(Labeled("attributes", self.attributes, exclusive=False, groups=chosen))
         if self.classes:
-            fields.append(Labelled("class", tuple(str(number) for number in range(self.classes))))
+            fields.append(Labeled("class", tuple(str(number) for number in range(self.classes))))
         return LabelSpec(tuple(fields)) if fields else None
 
     @property

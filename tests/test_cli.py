@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from condgan.evaluation import load_model
+from condgan.files import file_names
 from condgan.labels import LabelSpec
 from condgan.nn.layers import Attention
 from condgan.recipe import catalog, text
@@ -300,3 +301,13 @@ def test_positions_outside_the_image_are_refused(
 ) -> None:
     untrained(tiny(between=Attention(8, pooled=False)))
     refused(condgan(capsys, "attention", "run", "--out", "x", "--positions", positions), part)
+
+
+def test_classes_of_any_name_stay_in_the_folder() -> None:
+    names = ["../../x", "/etc/y", "", ".", "..", "a/b", "a_b", "tab\there", "caf\udce9", "T-shirt/top", "Ünïcode 日本"]
+    made = file_names(names)
+    assert len(set(made)) == len(names)
+    for name in made:
+        assert (Path("out") / name).resolve().parent == Path("out").resolve()
+        name.encode()
+    assert made[-1] == "Ünïcode 日本"

@@ -511,7 +511,7 @@ def test_a_failed_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("condgan.data.containers.sync", full)
+        patch.setattr("condgan.files.sync", full)
         with pytest.raises(OSError, match="no space left"):
             write_hdf5(path, [(images, labels)])
     assert os.listdir(tmp_path) == ["data.hdf5"]

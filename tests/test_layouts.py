@@ -1,4 +1,4 @@
-"""Every layout of labelled images gives the same images and labels."""
+"""Every layout of labeled images gives the same images and labels."""
 
 import csv
 import io
@@ -312,7 +312,7 @@ def test_bad_json_is_refused(tmp_path: Path) -> None:
     refused("metadata.jsonl", rows, "line 2: no label given, others have one")
     refused("dataset.json", "[1]", "is no dataset.json")
     refused("dataset.json", '{"labels": [["gone.png", 1]]}', "'dataset.json', label 1: image 'gone.png' is missing")
-    refused("labels.csv", "file,label\n\x00\xff", "1 cells given|is no text")
+    refused("labels.csv", 'file,label\n"001.png,a\n' + "x" * 200_000, "'labels.csv', line .*: no table")
     (tmp_path / "data" / "labels.csv").write_bytes(b"file,label\n\xff\xfe\n")
     with pytest.raises(UserError, match=r"'labels.csv' of .* is no text"):
         list_source(str(tmp_path / "data"))
@@ -358,4 +358,101 @@ def test_an_unreadable_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("os.scandir", closed)
     with pytest.raises(PermissionError, match="apple"):
+        list_source(str(tmp_path / "data"))
+
+
+def test_shards_of_one_name_in_several_folders_are_all_read(tmp_path: Path) -> None:
+    for split, numbers in (("train", range(20)), ("val", range(20, 26))):
+        files = {}
+        for number in numbers:
+            files |= {f"train_{number:03}.png": picture(number), f"train_{number:03}.cls": str(number % 2).encode()}
+        (tmp_path / "data" / split).mkdir(parents=True)
+        tar_of(tmp_path / "data" / split / "00000.tar", files)
+    listing = list_source(str(tmp_path / "data"))
+    assert (listing.train, len(listing)) == (20, 26)
+    shutil.rmtree(tmp_path / "data" / "val")
+    shutil.move(tmp_path / "data" / "train" / "00000.tar", tmp_path / "some.tar")
+    listing = list_source(str(tmp_path / "some.tar"))
+    assert (listing.train, len(listing)) == (18, 20), "keys say nothing of splits"
+
+
+def test_a_tar_damaged_in_the_middle_is_refused(tmp_path: Path) -> None:
+    shards_of_json(tmp_path / "data")
+    path = tmp_path / "data" / "photos.tar"
+    whole = bytearray(path.read_bytes())
+    start = whole.index(b"./012.png")
+    whole[start + 100 : start + 120] = b"?" * 20
+    path.write_bytes(whole)
+    with pytest.raises(UserError, match="tar .* is damaged"):
+        list_source(str(path))
+
+
+def test_zips_of_other_systems_are_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "dos.zip", "w") as archive:
+        for name, (content, label) in images().items():
+            archive.writestr(f"{CLASSES[label]}/{name}", content)
+    path = tmp_path / "dos.zip"
+    whole = path.read_bytes()
+    for name in CLASSES:
+        whole = whole.replace(f"{name}/".encode(), f"{name}\\".encode())
+    path.write_bytes(whole)
+    check(path, CLASSES)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_file_that_is_twice_in_a_zip_is_one(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive:
+        for _ in range(2):
+            for name, (content, label) in images().items():
+                archive.writestr(f"{CLASSES[label]}/{name}", content)
+    check(tmp_path / "twice.zip", CLASSES)
+
+
+def test_tables_as_people_write_them(tmp_path: Path) -> None:
+    flat(tmp_path / "data")
+    file = tmp_path / "data" / "train.csv"
+    rows = {name: label for name, (_, label) in images().items()}
+    file.write_text("image_id,label\n" + "\n".join(f"{name[:3]},{CLASSES[label]}" for name, label in rows.items()))
+    check(tmp_path / "data", CLASSES)
+    file.write_text("file,digit\n" + "\n".join(f"./pics/{name},{label}" for name, label in rows.items()))
+    check(tmp_path / "data", ("0", "1", "2"))
+    lines = "\r\n".join(f'"{name}","{CLASSES[label]}"' for name, label in rows.items())
+    file.write_bytes(b"\xef\xbb\xbffile,label\r\n" + lines.encode())
+    check(tmp_path / "data", CLASSES)
+    file.write_text("name,price\nno,3\n")
+    assert list_source(str(tmp_path / "data" / "pics")).notes == ()
+    shutil.copy(file, tmp_path / "data" / "pics")
+    assert "'train.csv' is not understood" in list_source(str(tmp_path / "data" / "pics")).notes[0]
+    folders(tmp_path / "other")
+    (tmp_path / "other" / "classes.csv").write_text("id,name\n1,cat\n2,dog\n")
+    (tmp_path / "other" / "notes.csv").write_bytes(b"caf\xe9,1\n")
+    (tmp_path / "other" / "broken.jsonl").write_text("{oops\n")
+    check(tmp_path / "other", CLASSES)
+
+
+def test_one_hot_vectors_are_classes(tmp_path: Path) -> None:
+    stylegan(tmp_path / "data")
+    file = tmp_path / "data" / "dataset.json"
+    pairs = json.loads(file.read_text())["labels"]
+    file.write_text(json.dumps({"labels": [[name, [int(i == label) for i in range(3)]] for name, label in pairs]}))
+    check(tmp_path / "data", ("0", "1", "2"))
+    file.write_text('{"labels": ' + "[" * 100_000)
+    with pytest.raises(UserError, match="no dataset.json"):
+        list_source(str(tmp_path / "data"))
+
+
+def test_classes_of_a_split_that_is_left_out_are_none(tmp_path: Path) -> None:
+    flat(tmp_path / "data")
+    rows = [f"{name},{CLASSES[label]},{('train', 'test')[int(name[:3]) < 6]}" for name, (_, label) in images().items()]
+    rows[-1] = rows[-1].replace("cherry,train", "rare,val")
+    (tmp_path / "data" / "labels.csv").write_text("\n".join(["file,label,split", *rows]))
+    data = read(str(tmp_path / "data"), 12, 1)
+    assert data.spec.classes == CLASSES
+    assert (len(data.train), len(data.held_out)) == (17, 6)
+
+
+def test_a_test_folder_without_classes_is_refused(tmp_path: Path) -> None:
+    folders(tmp_path / "data" / "train")
+    write_image(tmp_path / "data" / "test" / "1.png")
+    with pytest.raises(UserError, match="'test' has no class folders, other splits have"):
         list_source(str(tmp_path / "data"))

@@ -66,8 +66,9 @@ def test_a_packed_set_is_what_reading_gives(many: Path, tmp_path: Path) -> None:
     assert about["source"] == str(many)
     assert about["framing"] == {"height": 8, "width": 8, "channels": 1, "crop": "center", "background": [255, 255, 255]}
     assert read(str(tmp_path / "packed"), 4, 1).shape == (1, 4, 4), "another size is made from it"
+    assert "prepared at 8×8" in read(str(tmp_path / "packed"), 4, 1).notes[-1]
     with pytest.raises(UserError, match="whose images were split when it was prepared"):
-        read(str(tmp_path / "packed"), 8, 1, held_out=0.2)
+        list_source(str(tmp_path / "packed"), held_out=0.2)
 
 
 def test_the_cache_is_keyed_by_content_and_settings(
@@ -177,6 +178,50 @@ def test_what_changed_since_is_decoded_again(many: Path, tmp_path: Path, monkeyp
     prepared = prepare(list_source(str(many)), SMALL, tmp_path / "out", False)
     assert 0 < len(places) <= 64
     assert prepared.digest == prepare(list_source(str(many)), SMALL, tmp_path / "anew", False).digest
+
+
+def test_after_holes_were_closed_it_still_goes_on(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = [next(many.rglob(f"{number:03}.png")) for number in (0, 40, 41, 100)]
+    good = [path.read_bytes() for path in bad]
+    for path in bad:
+        path.write_text("no image")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(preparing, "_describe", killed)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(list_source(str(many)), SMALL, tmp_path / "out", True)
+    bad[1].write_bytes(good[1])
+    with monkeypatch.context() as patched:
+        patched.setattr(preparing, "_decode", killed)
+        patched.setattr(preparing, "cores", lambda: 0)
+        with pytest.raises(KeyboardInterrupt):
+            prepare(list_source(str(many)), SMALL, tmp_path / "out", True)
+    for path, content in zip(bad, good, strict=True):
+        path.write_bytes(content)
+    again = prepare(list_source(str(many)), SMALL, tmp_path / "out", False)
+    anew = prepare(list_source(str(many)), SMALL, tmp_path / "anew", False)
+    assert again.digest == anew.digest
+    assert torch.equal(again.train, anew.train)
+
+
+def test_the_split_is_part_of_the_hash(tmp_path: Path) -> None:
+    hashes = set()
+    for train in (100, 150):
+        prepare(grays(200, train), SMALL, tmp_path / str(train), False)
+        hashes.add(read(str(tmp_path / str(train)), 8, 1).content_hash)
+    assert len(hashes) == 2
+
+
+def test_other_files_are_not_overwritten(many: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive = Path(shutil.make_archive(str(tmp_path / "mine"), "zip", many))
+    before = archive.read_bytes()
+    command = ("prepare", many, archive, "--size", 8, "--format", "hdf5")
+    refused(condgan(capsys, *command), "exists and is no HDF5 file")
+    assert archive.read_bytes() == before
+    refused(condgan(capsys, *command[:2], tmp_path / "x.hdf5", *command[3:], "--paired"), "has no place for pairs")
 
 
 def test_one_process_gives_what_several_do(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,7 +199,7 @@ def test_a_recipe_says_how_images_are_seen() -> None:
 
 
 @pytest.mark.parametrize("temper", [0.0, 0.5])
-def test_fakes_are_labelled_by_the_tempered_law(temper: float) -> None:
+def test_fakes_are_labeled_by_the_tempered_law(temper: float) -> None:
     sizes = [1, 9, 90]
     prior = build._prior(load("digits-acgan", [f"data.temper={temper}"]), noise(sizes).labels)
     drawn = prior.draw(20_000).index().bincount(minlength=3).double()

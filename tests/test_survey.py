@@ -1,4 +1,4 @@
-"""What `condgan data` says of labelled images, and which recipe `condgan train` chooses for them."""
+"""What `condgan data` says of labeled images, and which recipe `condgan train` chooses for them."""
 
 import json
 import shutil

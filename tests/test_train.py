@@ -298,7 +298,7 @@ def test_fakes_labels_come_from_the_data_or_every_class_alike(labels: str, share
     assert (prior.index() == 1).float().mean().item() == pytest.approx(share)
 
 
-def test_fakes_are_labelled_like_the_data() -> None:
+def test_fakes_are_labeled_like_the_data() -> None:
     seen = []
 
     class Watching(PlainGenerator):

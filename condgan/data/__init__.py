@@ -1,1 +1,1 @@
-"""Labelled images: where they come from and in which order they are seen."""
+"""Labeled images: where they come from and in which order they are seen."""

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool
 
 from condgan.data.listing import Listing, listed
-from condgan.data.tree import Files, Tree, parent
+from condgan.data.tree import Files, Tree, is_image, parent
 from condgan.errors import UserError, repeated, unknown
 from condgan.labels import Field, LabelSpec, LabelTable
 
@@ -34,7 +34,7 @@ def attribute_file(tree: Tree, pattern: re.Pattern[str] = _TABLE) -> str | None:
 def list_attributes(tree: Tree, file: str, share: float | None) -> Listing:
     """Images and their attributes. Raises UserError, with the line's number, for a line that does not fit."""
     lines = tree.text(file).splitlines()
-    if len(lines) < 2 or not lines[0].strip().isdecimal():
+    if len(lines) < 2 or not re.fullmatch(r"\s*\d{1,12}\s*", lines[0]):
         raise UserError(
             f"attribute file '{file}', line 1: '{lines[0][:40] if lines else ''}' given, expected the number of "
             "images, then a line of attributes' names, then a line per image"
@@ -89,11 +89,14 @@ def locate(tree: Tree, file: str, images: Mapping[str, str]) -> list[str]:
     beside, known = parent(file), set(tree.files)
     found = {image: path for image in images if (path := f"{beside}/{image}" if beside else image) in known}
     by_name: dict[str, list[str]] = defaultdict(list)
+    bare = any(not is_image(image) for image in images)  # names without endings
     if len(found) < len(images):
         for path in tree.files:
             end = path
             while end:
                 by_name[end].append(path)
+                if bare and is_image(path):
+                    by_name[end.rpartition(".")[0]].append(path)
                 end = end.partition("/")[2]
     missing = [image for image in images if image not in found and image not in by_name]
     if missing:
@@ -139,7 +142,8 @@ def choose(listing: Listing, names: Sequence[str] | None, exclusive: Sequence[Se
     for name in [*(names or ()), *(name for group in exclusive or () for name in group)]:
         if name not in every:
             raise unknown(f"attribute of '{Path(listing.source).name}'", name, every)
-    groups = _neighbors(every, holds) if exclusive is None else exclusive
+    known = listing.labels.spec.fields[0].groups or _neighbors(every, holds)
+    groups = known if exclusive is None else exclusive
     chosen = every if names is None else tuple(names)
     implied = {name for group in groups if set(group) & set(chosen) for name in group}
     rest = tuple(name for name in every if name not in {*chosen, *implied})

@@ -3,8 +3,7 @@
 import bisect
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +16,11 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from condgan.data.layouts import SPLITS, Label, table_of
+from condgan.data.layouts import LABEL_COLUMNS, SPLITS, Label, table_of
 from condgan.data.listing import Listing, Picture, Pictures, digest_of, listed
+from condgan.data.tree import refuse_large
 from condgan.errors import UserError
-from condgan.files import TEMPORARY, sync
+from condgan.files import new_file
 from condgan.labels import Field, LabelSpec, LabelTable
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ BLOCK = 500
 """Images that are written at once."""
 SPAN = 1 << 26
 """Most bytes of neighboring images that are read at once."""
-LABEL_COLUMNS = ("label", "labels", "class", "category", "target")
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,8 @@ def list_hdf5(path: Path, share: float | None) -> Listing:
         raise UserError(f"'{path}' is not a whole HDF5 file: expected one with imgs and labels; make it anew") from None
     with file:
         for name in ("imgs", "labels"):
+            if isinstance(file.get(name, getlink=True), h5py.ExternalLink) or getattr(file.get(name), "external", None):
+                raise UserError(f"'{path}': {name} are in another file, which is not looked into; make it one")
             if not isinstance(file.get(name), h5py.Dataset):
                 raise UserError(
                     f"'{path}' has no dataset '{name}', but {', '.join(file) or 'none'}: expected imgs and labels"
@@ -101,7 +102,8 @@ def list_hdf5(path: Path, share: float | None) -> Listing:
             raise UserError(f"'{path}': {len(images):,} imgs and {len(numbers):,} labels given, expected as many")
         train = _train(file, path, len(images))
         labels = (_classes if numbers.ndim == 1 else _attributes)(file, numbers[:].astype(np.int64), path, train)
-        size = images[0].nbytes
+        size = int(np.prod(images.shape[1:]))
+        refuse_large(size)
         rows = images.chunks[0] if images.chunks and images.chunks[0] * size <= SPAN else 256
         pictures = HDF5Pictures(path.absolute(), len(images), max(1, min(rows, SPAN // size)))
     held_out = np.where(np.arange(len(pictures)) < train, 0, 2)
@@ -153,7 +155,7 @@ def write_hdf5(path: Path, splits: Sequence[tuple[UInt8[Tensor, "_ c h w"], Labe
             f"labels of {len(spec.fields)} fields given for '{path}': expected one; write one data set each"
         )
     values = spec.fields[0]
-    with _new_file(path) as temporary, h5py.File(temporary, "w") as file:
+    with new_file(path) as temporary, h5py.File(temporary, "w") as file:
         count = sum(len(images) for images, _ in splits)
         written = file.create_dataset("imgs", (count, *splits[0][0].shape[1:]), np.uint8)
         start = 0
@@ -169,21 +171,6 @@ def write_hdf5(path: Path, splits: Sequence[tuple[UInt8[Tensor, "_ c h w"], Labe
             group = {name: number for number, names in enumerate(values.groups) for name in names}
             file["groups"] = np.array([group.get(name, -1) for name in values.values])
         file["train"] = len(splits[0][0])
-
-
-@contextmanager
-def _new_file(path: Path) -> Iterator[Path]:
-    """A file to write that appears under `path` only when it is complete, in place of any older one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-    try:
-        yield temporary
-        sync(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync(path.parent)
 
 
 def _classes(file: h5py.File, numbers: Int[np.ndarray, " n"], path: Path, train: int) -> LabelTable:
@@ -214,11 +201,14 @@ def _attributes(file: h5py.File, holds: Int[np.ndarray, "n k"], path: Path, trai
         raise UserError(f"'{path}': label {wrong} given in rows of {len(names)} labels, expected 0 and 1")
     given_groups = _extra(file, "groups")
     group = np.full(len(names), -1) if given_groups is None else np.ravel(given_groups)
-    if len(group) != len(names):
+    if len(group) != len(names) or group.dtype.kind not in "iu":
         raise UserError(
             f"'{path}': {len(group)} groups and {len(names)} attributes given, expected a group of each or −1"
         )
     groups = tuple(tuple(np.array(names)[group == number].tolist()) for number in np.unique(group) if number >= 0)
+    if not groups and len(names) > 1 and (holds.sum(1) == 1).all():  # one-hot
+        used = torch.from_numpy(holds.argmax(1))
+        return LabelTable.from_index(LabelSpec.of_classes(names), used)
     one = Field("attributes", tuple(names), exclusive=False, groups=groups)
     return LabelTable.from_values(LabelSpec((one,)), torch.from_numpy(holds.astype(bool)))
 
@@ -246,7 +236,7 @@ def _train(file: h5py.File, path: Path, count: int) -> int:
 def _extra(file: h5py.File, name: str) -> Any:
     """A dataset, or else an attribute of the file, if there is one."""
     found: Any = file.get(name)
-    return file.attrs.get(name) if found is None else found[()]
+    return found[()] if isinstance(found, h5py.Dataset) else file.attrs.get(name)
 
 
 def _shape(data: Any) -> str:
@@ -428,7 +418,13 @@ class SavedPictures:
         cell = self.images[int(number)][self.column]
         if cell is None:
             raise ValueError("no image given")
-        return (self.folder / cell["path"]).read_bytes() if cell["bytes"] is None else cell["bytes"]
+        if cell["bytes"] is not None:
+            return cell["bytes"]
+        path = self.folder / cell["path"]
+        if not path.is_file():
+            raise ValueError(f"no file '{path}'")
+        refuse_large(path.stat().st_size)
+        return path.read_bytes()
 
     def digest(self, number: int) -> bytes:
         return digest_of(self.read(number))
@@ -450,6 +446,9 @@ def _saved_labels(splits: "Mapping[str, datasets.Dataset]", features: Mapping[st
     for cell, origin in zip(cells, origins, strict=True):
         if cell is None or -1 in (cell if isinstance(cell, list) else [cell]):  # as in test splits without labels
             raise UserError(f"{origin}: no label given in column '{column}'; label all images, or leave the split out")
+    highest = max(max(cell, default=0) if isinstance(cell, list) else cell for cell in cells)
+    if highest >= len(names):
+        raise UserError(f"data '{path}': label {highest} given in column '{column}' of {len(names)} classes")
     if kind is _inner(kind):
         return LabelTable.from_index(LabelSpec.of_classes(names), torch.tensor(cells))
     holds = torch.zeros(len(cells), len(names), dtype=torch.bool)

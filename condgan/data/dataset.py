@@ -78,7 +78,8 @@ class Dataset:
         groups = repr([one.groups for one in self.spec.fields]) if any(one.groups for one in self.spec.fields) else ""
         known = None
         if self.digest is not None:
-            key = hashlib.sha256(f"{self.digest} {labels.hexdigest()} {groups}".encode()).hexdigest()
+            shapes = [tuple(split.images.shape) for split in (self.train, self.held_out)]
+            key = hashlib.sha256(f"{self.digest} {shapes} {labels.hexdigest()} {groups}".encode()).hexdigest()
             known = cache_directory() / "hashes" / key[:32]
             if known.is_file():
                 return known.read_text()
@@ -110,7 +111,7 @@ def data_sets(labels: LabelTable) -> list[Int[Tensor, " m"]]:
     return [torch.nonzero(known).flatten() for known in labels.known.unbind(1)]
 
 
-def unlabelled(data: Dataset) -> Dataset:
+def unlabeled(data: Dataset) -> Dataset:
     """The same images, of one class, unless they are of classes."""
     if data.spec.fields[0].exclusive:
         return data

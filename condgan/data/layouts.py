@@ -1,4 +1,4 @@
-"""What the files of a tree are labelled with: class folders, lists of files and labels, shards of samples."""
+"""What the files of a tree are labeled with: class folders, lists of files and labels, shards of samples."""
 
 import csv
 import io
@@ -20,11 +20,11 @@ from condgan.labels import Field, LabelSpec, LabelTable
 
 SPLITS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2, "testing": 2}
 """Names of splits: 0 train, 1 validation, 2 test; the last of them that there is, is held out."""
-FILE_COLUMNS = ("file_name", "filename", "file", "image_path", "path", "image", "img", "name")
+FILE_COLUMNS = ("file_name", "filename", "file", "image_path", "path", "image", "img", "image_id", "name", "id")
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target", "tag", "tags", "attributes")
 SPLIT_COLUMNS = ("split", "subset", "partition", "set")
 TRUTH = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "-1": 0, "-1.0": 0, "false": 0}
-UNLABELLED = "image"
+UNLABELED = "image"
 """The only class of images without labels."""
 EXPECTED = (
     "give a folder of class folders or of images, images with a CSV, metadata.jsonl, dataset.json or list_attr….txt, "
@@ -36,7 +36,7 @@ Label = str | tuple[str, ...] | Mapping[str, int] | None
 
 
 def list_tree(tree: Tree, share: float | None, paired: bool) -> Listing:
-    """The labelled images of a tree, whatever its layout. Raises UserError where it has none that is known."""
+    """The labeled images of a tree, whatever its layout. Raises UserError where it has none that is known."""
     if not tree.files and len(tree.folders) == 1:
         raise UserError(f"data '{tree.source}' is empty: {EXPECTED}")
     if (table := attribute_file(tree)) is not None:
@@ -49,13 +49,13 @@ def list_tree(tree: Tree, share: float | None, paired: bool) -> Listing:
 
 def natural(name: str) -> tuple:
     """A key that sorts numbers as numbers."""
-    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
+    return (0, int(name), name) if name.isdecimal() and len(name) < 20 else (1, 0, name)
 
 
 def table_of(labels: Sequence[Label], source: str, origins: Sequence[str]) -> LabelTable:
-    """A table of what single images are labelled with; classes in natural order, attributes in that of appearance.
+    """A table of what single images are labeled with; classes in natural order, attributes in that of appearance.
 
-    Raises UserError where some have none or are labelled otherwise than the rest.
+    Raises UserError where some have none or are labeled otherwise than the rest.
     """
     kinds = {type(label) for label in labels}
     if len(kinds) > 1:
@@ -68,7 +68,7 @@ def table_of(labels: Sequence[Label], source: str, origins: Sequence[str]) -> La
         )
     kind = kinds.pop() if kinds else type(None)
     if kind is type(None):
-        return LabelTable.from_index(LabelSpec.of_classes([UNLABELLED]), torch.zeros(len(labels), dtype=torch.int64))
+        return LabelTable.from_index(LabelSpec.of_classes([UNLABELED]), torch.zeros(len(labels), dtype=torch.int64))
     if kind is str:
         names = [str(label) for label in labels]
         classes = sorted(set(names), key=natural)
@@ -129,7 +129,7 @@ def _listed_in_json(tree: Tree, share: float | None) -> Listing | None:
         return None
     file, root = found[0], parent(found[0])
     try:
-        pairs = json.loads(tree.text(file)).get("labels")
+        pairs = _json(tree.text(file)).get("labels")
         pairs = list(pairs.items()) if isinstance(pairs, dict) else pairs
         pairs = None if pairs is None else [(str(image), label) for image, label in pairs]
     except (ValueError, TypeError, AttributeError) as error:
@@ -142,12 +142,31 @@ def _listed_in_json(tree: Tree, share: float | None) -> Listing | None:
         return rows.listing(list(rows.label), share)
     for number, (image, label) in enumerate(pairs, start=1):
         origin = f"'{file}', label {number:,}"
-        rows.add(image, _json_label(label, origin), -1, origin)
+        rows.add(_plain(image), _json_label(label, origin), -1, origin)
+    vectors = [label for label in rows.label.values() if isinstance(label, Mapping)]
+    if len(vectors) == len(rows.label) and all(sum(vector.values()) == 1 for vector in vectors):  # one-hot classes
+        rows.label = {
+            image: next(name for name, holds in vector.items() if holds)
+            for image, vector in zip(rows.label, vectors, strict=True)
+        }
     return rows.listing(locate(tree, file, rows.origin), share)
 
 
+def _json(text: str) -> Any:
+    """What JSON says. Raises ValueError, also for what is nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _plain(image: str) -> str:
+    """A path as trees have it."""
+    return image.strip().replace("\\", "/").removeprefix("./")
+
+
 def _json_label(label: Any, origin: str) -> Label:
-    """A class by number or name, attributes by names, or a vector of which a single 1 is a class."""
+    """A class by number or name, attributes by names, or a vector of 0 and 1 for them."""
     if label is None:
         return None
     if isinstance(label, str | int) and not isinstance(label, bool):
@@ -168,6 +187,13 @@ def _listed_in_tables(tree: Tree, share: float | None) -> Listing | None:
     depth = min(file.count("/") for file in tables)
     tables = {file: rows for file, rows in tables.items() if file.count("/") == depth}
     rows, files = _Rows(tree, next(iter(tables))), []
+    others = {
+        (name, str(value).strip().lower())
+        for lines in tables.values()
+        for _, line in lines
+        for name, value in line.items()
+    }
+    binary = {name for name, _ in others} - {name for name, value in others if value not in TRUTH}
     for file, lines in tables.items():
         before = set(rows.origin)
         own = _split_of(file)
@@ -179,9 +205,9 @@ def _listed_in_tables(tree: Tree, share: float | None) -> Listing | None:
             where = own if split is None else SPLITS.get(str(split).lower())
             if where is None:
                 raise UserError(f"{origin}: split '{split}' given, expected train, val or test")
-            image = str(image).strip()
+            image = _plain(str(image))
             prefix = f"{parent(file)}/" if len(tables) > 1 and parent(file) else ""
-            rows.add(prefix + image, _row_label(line, origin), where, origin)
+            rows.add(prefix + image, _row_label(line, origin, binary), where, origin)
         mine = {image: origin for image, origin in rows.origin.items() if image not in before}
         files += locate(tree, "" if len(tables) > 1 else file, mine)
     twice = repeated(files)
@@ -192,16 +218,37 @@ def _listed_in_tables(tree: Tree, share: float | None) -> Listing | None:
 
 
 def _table(tree: Tree, file: str) -> list[tuple[str, dict[str, Any]]] | None:
-    """The lines of a table by where they stand; None where it lists no files."""
-    text, must = tree.text(file), re.match(r"(metadata|labels?)\.", file.rpartition("/")[2], re.IGNORECASE)
+    """The lines of a table by where they stand; None where it lists no files of the tree and is not named like one."""
+    must = re.match(r"(metadata|labels?)\.", file.rpartition("/")[2], re.IGNORECASE)
+    try:
+        rows = _rows(file, tree.text(file), bool(must), tree)
+    except UserError:
+        if must:
+            raise
+        return None
+    if rows is None or must:
+        return rows
+    named = {one.rpartition("/")[2] for one in tree.files}
+    stems = {one.rpartition(".")[0] for one in named}
+    for _, row in rows:
+        image = _plain(str(_pop(dict(row), FILE_COLUMNS))).rpartition("/")[2]
+        if image in named or image in stems:
+            return rows
+    return None
+
+
+def _rows(file: str, text: str, must: bool, tree: Tree) -> list[tuple[str, dict[str, Any]]] | None:
+    """The lines of a table by where they stand; None where no column names files, unless it must."""
     if file.lower().endswith(".jsonl"):
         rows = []
         for number, line in enumerate(text.splitlines(), start=1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = _json(line)
             except ValueError as error:
+                if not must:
+                    return None
                 raise UserError(f"'{file}', line {number}: no JSON ({error}); expected an object per line") from None
             if not isinstance(row, dict) or not any(name in row for name in FILE_COLUMNS):
                 if not must:
@@ -211,7 +258,7 @@ def _table(tree: Tree, file: str) -> list[tuple[str, dict[str, Any]]] | None:
         return rows
     head = text.partition("\n")[0]
     delimiter = next((one for one in ("\t", ";", ",") if one in head), ",")
-    lines = [(number, line) for number, line in _numbered(text, delimiter) if any(cell.strip() for cell in line)]
+    lines = [(number, line) for number, line in _numbered(file, text, delimiter) if any(cell.strip() for cell in line)]
     if not lines:
         return [] if must else None
     names = [cell.strip() for cell in lines[0][1]]
@@ -237,9 +284,12 @@ def _table(tree: Tree, file: str) -> list[tuple[str, dict[str, Any]]] | None:
     return rows
 
 
-def _numbered(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+def _numbered(file: str, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
     reader = csv.reader(io.StringIO(text), delimiter=delimiter)
-    return [(reader.line_num, line) for line in reader]
+    try:
+        return [(reader.line_num, line) for line in reader]
+    except csv.Error as error:
+        raise UserError(f"'{file}', line {reader.line_num}: no table ({error}); close its quotes") from None
 
 
 def _pop(row: dict[str, Any], columns: Sequence[str]) -> Any:
@@ -249,21 +299,19 @@ def _pop(row: dict[str, Any], columns: Sequence[str]) -> Any:
     return None if name is None else row.pop(name)
 
 
-def _row_label(row: dict[str, Any], origin: str) -> Label:
+def _row_label(row: dict[str, Any], origin: str, binary: set[str]) -> Label:
     """What is left of a row: a label, a list of them, or a column of 0 and 1 for each attribute."""
     named = next((name for name in row if name.lower() in LABEL_COLUMNS), None)
-    if named is None and len(row) == 1:
+    if named is None and len(row) == 1 and not set(row) <= binary:
         named = next(iter(row))
-        if str(row[named]).strip().lower() in TRUTH and named.lower() not in LABEL_COLUMNS:
-            return {named: TRUTH[str(row[named]).strip().lower()]}
     if named is not None:
         label = row[named]
         if isinstance(label, str):
             label = label.strip()
-            if not label:
-                raise UserError(f"{origin}: no label given in column '{named}'; label all images, or none")
             if named.lower() in ("labels", "tags", "attributes"):
                 return tuple(one.strip() for one in re.split(r"[|;,]", label) if one.strip())
+            if not label:
+                raise UserError(f"{origin}: no label given in column '{named}'; label all images, or none")
             return label
         return _json_label(label, origin)
     if not row:
@@ -290,8 +338,8 @@ def _samples(tree: Tree, share: float | None) -> Listing | None:
         folder, _, name = file.rpartition("/")
         stem, _, ending = name.partition(".")
         of_key[f"{folder}/{stem}"][ending.lower()] = file
-    labelled = [parts for parts in of_key.values() if "cls" in parts or (tree.tar and "json" in parts)]
-    if not labelled:
+    labeled = [parts for parts in of_key.values() if "cls" in parts or (tree.tar and "json" in parts)]
+    if not labeled:
         return None
     rows, files = _Rows(tree, "the shards"), []
     for parts in of_key.values():
@@ -301,7 +349,7 @@ def _samples(tree: Tree, share: float | None) -> Listing | None:
         source = parts.get("cls") or parts.get("json")
         if source is None:
             raise UserError(f"sample '{image}' of '{tree.source}' has no .cls nor .json: label all images, or none")
-        rows.add(image, _sample_label(tree, source), _split_of(image) if tree.tar else -1, f"'{source}'")
+        rows.add(image, _sample_label(tree, source), _split_of(parent(image)) if tree.tar else -1, f"'{source}'")
         files.append(image)
     return rows.listing(files, share)
 
@@ -313,7 +361,7 @@ def _sample_label(tree: Tree, file: str) -> Label:
             raise UserError(f"'{file}' is empty: expected a class")
         return text
     try:
-        given = json.loads(text)
+        given = _json(text)
     except ValueError as error:
         raise UserError(f"'{file}' is no JSON ({error}): expected an object with a label") from None
     for name in ("label", "labels", "cls", "class", "class_name", "category"):
@@ -331,12 +379,17 @@ def _class_folders(tree: Tree, share: float | None, paired: bool) -> Listing:
     roots = _split_roots(tree, root)
     found: list[tuple[str, int, str]] = []  # class, split, file
     notes: list[str] = []
-    for folder, split in roots.items():
+    for folder, split in sorted(roots.items(), key=lambda root: root[1]):
         classes, beside = _files_by_class(tree, folder)
         if classes and beside:
             notes.append(f"{len(beside):,} images beside the class folders of '{folder or '.'}' are left out")
         if not classes:
-            classes = {UNLABELLED: beside}
+            classes = {UNLABELED: beside}
+            if found and beside and found[0][0] != UNLABELED:
+                raise UserError(
+                    f"data '{tree.source}': '{folder}' has no class folders, other splits have; give it the same, or "
+                    "move it elsewhere"
+                )
         for name, files in classes.items():
             if not files:
                 raise UserError(
@@ -356,10 +409,13 @@ def _class_folders(tree: Tree, share: float | None, paired: bool) -> Listing:
     classes = sorted(learned, key=natural)
     number = {name: i for i, name in enumerate(classes)}
     found = sorted((one for one in found if one[0] in number), key=lambda one: (one[1], number[one[0]]))
+    if len(classes) == 1 and classes[0] == UNLABELED:
+        unread = [file for file in tree.files if file.lower().endswith((".csv", ".tsv", ".jsonl"))]
+        notes += [f"'{file}' is not understood: no labels are read from it" for file in unread[:3]]
     if 1 in roots.values() and 2 in roots.values():
         notes.append("validation images are left out, the test images are held out")
     names = [file for _, _, file in found]
-    depth = {split: folder.count("/") + bool(folder) + (len(classes) > 1 or classes[0] != UNLABELLED)
+    depth = {split: folder.count("/") + bool(folder) + (len(classes) > 1 or classes[0] != UNLABELED)
              for folder, split in roots.items()}  # fmt: skip
     return listed(
         tree.source,

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int, UInt8
 
 from condgan.errors import UserError
-from condgan.labels import LabelTable
+from condgan.labels import LabelSpec, LabelTable
 
 LARGEST = 1 << 30
 """Bytes of one encoded picture; what is said to be larger is refused before it is unpacked."""
@@ -129,16 +129,32 @@ def listed(
     contents, and of attributes any.
     """
     stated = np.zeros(len(names), np.int64) if held_out is None else held_out
+    if neither := int((stated < 0).sum()):
+        notes = (*notes, f"{neither:,} images of no split are left out, since others have one")
     train = np.flatnonzero(stated == 0)
     chosen = np.flatnonzero(stated == (2 if (stated == 2).any() else 1))
     if held_out is None or share is not None or not len(chosen):
         own = pairs[train] if paired and pairs is not None else None
         parts = split(labels.at(torch.from_numpy(train)), 0.1 if share is None else share, own, source)
         train, chosen = (train[part] for part in parts)
+    labels = _without_empty_classes(labels, np.concatenate([train, chosen]))
     whole = Listing(
         source, pictures, np.arange(len(names)), names, labels, 0, pairs=pairs, notes=notes, origins=origins
     )
     return whole.at(np.concatenate([train, chosen]), len(train))
+
+
+def _without_empty_classes(labels: LabelTable, places: Int[np.ndarray, " n"]) -> LabelTable:
+    """The labels without classes that only images elsewhere have, such as those of a split that is left out."""
+    index, field = labels.index(), labels.spec.fields[0]
+    if not field.exclusive:
+        return labels
+    used = labels.at(torch.from_numpy(places)).counts() > 0
+    if bool(used.all()) or bool((labels.counts() == 0).any()):
+        return labels
+    number = used.cumsum(0) - 1
+    names = [name for name, there in zip(field.values, used.tolist(), strict=True) if there]
+    return LabelTable.from_index(LabelSpec.of_classes(names), torch.where(used[index], number[index], -1))
 
 
 def split(

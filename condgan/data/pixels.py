@@ -3,6 +3,7 @@
 import hashlib
 import io
 import math
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,11 +36,8 @@ def color(name: str) -> tuple[int, int, int]:
 
 def height_and_width(size: int | str) -> tuple[int, int]:
     """What 64, or 96x64 (width × height), says. Raises UserError for anything else."""
-    width, _, height = str(size).partition("x")
-    try:
-        both = int(height or width), int(width)
-    except ValueError:
-        both = 0, 0
+    found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", str(size))
+    both = (int(found[2] or found[1]), int(found[1])) if found else (0, 0)
     if not all(1 <= one <= 4096 for one in both):
         raise UserError(f"size '{size}' given: expected pixels such as 64, or WIDTHxHEIGHT such as 96x64, up to 4096")
     return both
@@ -104,7 +102,8 @@ def _deep(picture: bytes, raw: str) -> Image.Image:
 
 
 def _to_8_bits(deep: np.ndarray) -> UInt8[np.ndarray, "h w *c"]:
-    return (deep.astype(np.float64) / 257).round().clip(0, 255).astype(np.uint8)
+    """Rounded: no 16-bit value lies halfway."""
+    return ((deep.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _plain(image: Image.Image, framing: Framing) -> Image.Image:
@@ -117,7 +116,7 @@ def _plain(image: Image.Image, framing: Framing) -> Image.Image:
     if image.mode == "F":
         raise ValueError("its pixels are real numbers of no known range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits of gray
-        image = Image.fromarray(_to_8_bits(np.asarray(image)))
+        image = Image.fromarray(_to_8_bits(np.asarray(image).clip(0, 65_535)))
     if image.has_transparency_data and framing.channels != 4:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, framing.background), image)

@@ -12,10 +12,11 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from condgan.data.containers import write_hdf5
+from condgan.data.containers import is_hdf5, write_hdf5
 from condgan.data.listing import Listing, Picture, digest_of, require_images
 from condgan.data.pixels import RULE, Framing, pixels
 from condgan.errors import UserError
@@ -77,7 +78,8 @@ def decoded(listing: Listing, framing: Framing, skip_bad_images: bool) -> Prepar
         return Prepared(_kept(listing, orders), train, held_out, _skipped(listing, bad))
     digests = _digests(listing)
     key = hashlib.sha256(f"{FORMAT} {RULE} {framing} {listing.train} {listing.labels.spec}".encode())
-    for part in (digests.tobytes(), listing.labels.codes.numpy().tobytes(), "\n".join(listing.names).encode()):
+    names = "\n".join(listing.names).encode(errors="surrogateescape")
+    for part in (digests.tobytes(), listing.labels.codes.numpy().tobytes(), names):
         key.update(hashlib.sha256(part).digest())
     if listing.pairs is not None:
         key.update(listing.pairs.tobytes())
@@ -91,7 +93,7 @@ def decoded(listing: Listing, framing: Framing, skip_bad_images: bool) -> Prepar
     prepared = open_packed(path)
     if prepared.skipped and not skip_bad_images:
         raise UnreadableImages(prepared.skipped, listing.source)
-    return prepared
+    return replace(prepared, listing=replace(prepared.listing, source=listing.source, notes=listing.notes))
 
 
 def prepare(listing: Listing, framing: Framing, out: Path, skip_bad_images: bool, hdf5: bool = False) -> Prepared:
@@ -99,8 +101,13 @@ def prepare(listing: Listing, framing: Framing, out: Path, skip_bad_images: bool
 
     Raises UserError for unreadable pictures unless they are to be left out; what was decoded is kept then.
     """
-    if out.exists() and not (out.is_file() if hdf5 else is_packed(out)):
-        raise UserError(f"'{out}' exists and is no prepared data set: give another folder")
+    if out.exists() and not (is_hdf5(out) if hdf5 else is_packed(out)):
+        what = "HDF5 file: give another file" if hdf5 else "prepared data set: give another folder"
+        raise UserError(f"'{out}' exists and is no {what}")
+    if out.exists() and out.resolve() == Path(listing.source).resolve():
+        raise UserError(f"'{out}' given as source and as output: give another output")
+    if hdf5 and listing.pairs is not None:
+        raise UserError("--paired given with --format hdf5, which has no place for pairs: leave one of them")
     with _working(out.absolute().parent / f"{TEMPORARY}{out.name}") as directory:
         _fill(directory, listing, framing, _digests(listing), skip_bad_images)
         if not hdf5:
@@ -129,7 +136,12 @@ def open_packed(path: Path) -> Prepared:
         train, held_out = (torch.from_numpy(np.load(path / f"{part}.npy", mmap_mode="c")) for part in PARTS)
         codes = torch.from_numpy(np.load(path / "labels.npy"))
         pairs = np.load(path / "pairs.npy") if (path / "pairs.npy").exists() else None
-        spec = LabelSpec(tuple(Field(one["name"], tuple(one["values"]), one["exclusive"]) for one in about["labels"]))
+        spec = LabelSpec(
+            tuple(
+                Field(one["name"], tuple(one["values"]), one["exclusive"], tuple(map(tuple, one["groups"])))
+                for one in about["labels"]
+            )
+        )
         framing = Framing(**about["framing"] | {"background": tuple(about["framing"]["background"])})
         assert [len(train), len(held_out)] == [about["train"], about["held_out"]]
         assert len(codes) == len(names) == len(train) + len(held_out)
@@ -195,12 +207,21 @@ def _fill(
         for first in range(start, stop, CHUNK)
     ]
     marks = [hashlib.sha256(digests[chunk.start : chunk.stop].tobytes()).hexdigest()[:32] for chunk in chunks]
+    lost = [  # cut off when holes were closed
+        number
+        for number, chunk in enumerate(chunks)
+        for file, start in ((files[chunk.start >= sizes[0]], sizes[0] * (chunk.start >= sizes[0])),)
+        if chunk.stop - start > file.rows()
+    ]
+    with _Journal(work / "journal", []) as journal:
+        for number in lost:
+            journal.add(json.dumps([number, "", []]))
     done = _read_journal(work / "journal", marks)
     todo = [number for number in range(len(chunks)) if number not in done]
     bad = [Bad(place, reason) for of_chunk in done.values() for place, reason in of_chunk]
     if todo:
-        for file, size in zip(files, sizes, strict=True):
-            file.grow(size)
+        for file in files:
+            file.grow()
         worker = _Decoder(listing, framing, [chunks[number] for number in todo], files)
         results = iter(in_workers(worker, len(todo)))
         finished = sum(len(chunks[number]) for number in done)
@@ -221,16 +242,18 @@ def _fill(
     bad.sort()
     _judge(listing, bad, skip_bad_images)
     orders = _orders(listing, bad)
+    kept = _kept(listing, orders)
     for file, order in zip(files, orders, strict=True):
         file.close_holes(order)
-    _describe(work, _kept(listing, orders), framing, files, _skipped(listing, bad))
+    _describe(work, kept, framing, files, _skipped(listing, bad))
 
 
 def _describe(
     work: Path, listing: Listing, framing: Framing, files: Sequence["_ImageFile"], skipped: Sequence[str]
 ) -> None:
     """Write everything but the images."""
-    digest = hashlib.sha256(repr((listing.labels.spec, framing.channels, framing.height, framing.width)).encode())
+    shape = (listing.train, len(listing), framing.channels, framing.height, framing.width)
+    digest = hashlib.sha256(repr((listing.labels.spec, shape)).encode())
     for file in files:
         for block in file.blocks():
             digest.update(block)
@@ -244,7 +267,7 @@ def _describe(
         "source": listing.source,
         "framing": asdict(framing),
         "labels": [
-            {"name": field.name, "values": field.values, "exclusive": field.exclusive}
+            {"name": field.name, "values": field.values, "exclusive": field.exclusive, "groups": field.groups}
             for field in listing.labels.spec.fields
         ],
         "train": listing.train,
@@ -273,10 +296,14 @@ class _ImageFile:
             file.write(self._header(self.shape[0]))
             file.truncate(self.size)
 
-    def grow(self, rows: int) -> None:
+    def rows(self) -> int:
+        """How many there are: fewer than at first where holes were closed."""
+        return (self.path.stat().st_size - self.start) // self.row
+
+    def grow(self) -> None:
         """Give a file whose holes were closed its full length again."""
         with open(self.path, "r+b") as file:
-            file.write(self._header(rows))
+            file.write(self._header(self.shape[0]))
             file.truncate(self.size)
 
     def write(self, row: int, images: UInt8[np.ndarray, "n c h w"]) -> None:
@@ -405,13 +432,13 @@ def _working(directory: Path) -> Iterator[Path]:
 
 def _publish(work: Path, path: Path) -> None:
     """Give a complete directory its name, in place of any older one."""
-    for name in ("job.json", "journal"):
-        (work / name).unlink(missing_ok=True)
     for file in work.iterdir():
         sync(file)
     sync(work)
     shutil.rmtree(path, ignore_errors=True)
     os.rename(work, path)
+    for name in ("job.json", "journal"):
+        (path / name).unlink(missing_ok=True)
     sync(path.parent)
 
 
@@ -443,9 +470,23 @@ def _decode(listing: Listing, framing: Framing, places: Sequence[int], rows: UIn
 def _digests(listing: Listing) -> UInt8[np.ndarray, "n d"]:
     """What changes when a picture does, of each."""
     every = np.empty((len(listing), 16), np.uint8)
-    numbers = tqdm(listing.numbers.tolist(), desc="looking for changes", unit="image", leave=False, disable=None)
-    for row, number in enumerate(numbers):
-        every[row] = np.frombuffer(hashlib.blake2b(listing.pictures.digest(number), digest_size=16).digest(), np.uint8)
+
+    def look(part: range) -> int:
+        for place in part:
+            try:
+                digest = listing.pictures.digest(int(listing.numbers[place]))
+            except Exception as error:  # it is told of when it is decoded
+                digest = repr(error).encode()
+            every[place] = np.frombuffer(hashlib.blake2b(digest, digest_size=16).digest(), np.uint8)
+        return len(part)
+
+    parts = [range(start, min(start + CHUNK, len(listing))) for start in range(0, len(listing), CHUNK)]
+    with (
+        ThreadPoolExecutor(max(1, cores())) as pool,
+        tqdm(total=len(listing), desc="looking for changes", unit="image", leave=False, disable=None) as bar,
+    ):
+        for count in pool.map(look, parts):
+            bar.update(count)
     return every
 
 

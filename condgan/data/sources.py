@@ -1,9 +1,11 @@
-"""Readers: any labelled images, decoded once into uint8, training and held-out images apart."""
+"""From a name or path to a listing, and to a data set."""
 
 import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,12 +15,12 @@ from condgan.data.dataset import Dataset, Exact, Split, join
 from condgan.data.digits import digits, tinted_digits
 from condgan.data.known import KNOWN, list_known
 from condgan.data.layouts import EXPECTED, list_tree
-from condgan.data.listing import Listing
+from condgan.data.listing import Arrays, Listing
 from condgan.data.pixels import Crop, Framing, color, height_and_width
 from condgan.data.prepare import decoded, is_packed, open_packed
 from condgan.data.tree import open_tree
 from condgan.errors import UserError, repeated
-from condgan.labels import Labels
+from condgan.labels import Labels, LabelTable
 
 EMBEDDED: dict[str, Callable[[Framing], Dataset]] = {"digits": digits, "tinted-digits": tinted_digits}
 SOURCES = (*EMBEDDED, *KNOWN)
@@ -73,12 +75,19 @@ def read(
 def list_source(source: str, root: str | None = None, held_out: float | None = None, paired: bool = False) -> Listing:
     """The pictures of a source and their labels, not decoded. Raises UserError for one of no known kind."""
     path = Path(source).expanduser()
+    if source in EMBEDDED:
+        return _embedded(source)
     if source in KNOWN:
         found = list_known(source, None if root is None else Path(root).expanduser(), held_out)
         if isinstance(found, Listing):
             return found
         path = found
     if is_packed(path):
+        if held_out is not None:
+            raise UserError(
+                f"a share to hold out given with '{source}', whose images were split when it was prepared: leave it "
+                "out, or prepare it anew with it"
+            )
         return open_packed(path).listing
     if is_hdf5(path):
         return list_hdf5(path, held_out)
@@ -87,6 +96,21 @@ def list_source(source: str, root: str | None = None, held_out: float | None = N
     if path.is_dir() and (databases := _databases(path)):
         return list_lmdb(databases, held_out)
     return list_tree(open_tree(path, EXPECTED), held_out, paired)
+
+
+def _embedded(source: str) -> Listing:
+    """An embedded data set as it is."""
+    data = EMBEDDED[source](Framing(8, 8, 3 if source == "tinted-digits" else 1))
+    parts = data.train, data.held_out
+    images = torch.cat([part.images for part in parts]).permute(0, 2, 3, 1).numpy()
+    return Listing(
+        source,
+        Arrays(images[..., 0] if images.shape[3] == 1 else images),
+        np.arange(len(images)),
+        [name for part in parts for name in part.names],
+        LabelTable(data.spec, torch.cat([part.labels.codes for part in parts])),
+        len(data.train),
+    )
 
 
 def _databases(path: Path) -> dict[str, Path]:
@@ -107,14 +131,12 @@ def _read(
     skip_bad_images: bool,
 ) -> Dataset:
     path = Path(source).expanduser()
+    listing = list_source(source, root, held_out, paired)
     prepared = open_packed(path) if source not in KNOWN and is_packed(path) else None
-    if prepared is not None and held_out is not None:
-        raise UserError(
-            f"data.held_out given with '{source}', whose images were split when it was prepared: leave it out, or "
-            "prepare it anew with it"
-        )
     if prepared is None or prepared.framing != framing:
-        listing = list_source(source, root, held_out, paired) if prepared is None else prepared.listing
+        if prepared is not None and (was := prepared.framing) is not None:
+            kind = f"{was.width}×{was.height} with {was.channels} channels, {was.crop} crop"
+            listing = replace(listing, notes=(*listing.notes, f"made from images prepared at {kind}"))
         prepared = decoded(listing, framing, skip_bad_images)
     listing = prepared.listing
     if not listing.labels.spec.fields[0].exclusive:

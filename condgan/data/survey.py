@@ -4,16 +4,19 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Int
+from PIL import Image
 from tqdm import tqdm
 
 from condgan.data.layouts import SPLITS
 from condgan.data.listing import Listing, digest_of
 from condgan.data.pixels import Framing, opened, pixels
 from condgan.data.prepare import CHUNK, in_workers
+from condgan.sheets import sheet, spread
 
 QUICK = 500
 """Pictures that a quick look opens."""
@@ -213,3 +216,43 @@ def describe(look: Survey) -> list[str]:
     if bad := look.unreadable:
         lines.append(f"unreadable     {len(bad):,}: " + "; ".join(bad[:20]) + " …" * (len(bad) > 20))
     return [*lines, *(f"note           {note}" for note in listing.notes)]
+
+
+def contact_sheet(look: Survey) -> Image.Image | None:
+    """Some pictures of each class or attribute, whole, in columns."""
+    listing, cells, columns = look.listing, [], []
+    framing = Framing(64, 64, 3, "pad")
+    good = {place for place, one in zip(look.places.tolist(), look.seen, strict=True) if not one.bad}
+    field = listing.labels.spec.fields[0]
+    for value in spread(len(field.values), 40):
+        places = [place for place in listing.labels.having(0, value).tolist() if place in good]
+        if places:
+            shown = [places[number] for number in spread(len(places), 8)]
+            columns.append(field.values[value])
+            read = [pixels(listing.pictures.read(int(listing.numbers[place])), framing) for place in shown]
+            blank = np.full_like(read[0], 255)
+            cells.append(read + [blank] * (8 - len(read)))
+    if not cells:
+        return None
+    return sheet(torch.from_numpy(np.stack([image for row in zip(*cells, strict=True) for image in row])), columns)
+
+
+def as_mapping(look: Survey) -> dict[str, Any]:
+    """The same as `describe` and `warnings` say, for programs."""
+    listing = look.listing
+    train, rest = listing.labels.at(slice(0, listing.train)), listing.labels.at(slice(listing.train, None))
+    counts = zip(listing.labels.spec.classes, train.counts().tolist(), rest.counts().tolist(), strict=True)
+    return {
+        "images": len(listing),
+        "train": listing.train,
+        "held_out": len(listing) - listing.train,
+        "exclusive": listing.labels.spec.fields[0].exclusive,
+        "counts": {name: {"train": train, "held_out": held_out} for name, train, held_out in counts},
+        "median": look.median,
+        "modes": dict(Counter(one.mode for one in look.readable)),
+        "formats": dict(Counter(one.format for one in look.readable)),
+        "copies": [[listing.names[place] for place in places] for places in look.copies()],
+        "unreadable": look.unreadable,
+        "notes": list(listing.notes),
+        "warnings": warnings(look),
+    }

@@ -99,7 +99,7 @@ def open_tree(path: Path, expected: str) -> Tree:
         raise UserError(f"'{path}' is a compressed tar, which has no random access: unpack it, or make a plain .tar")
     if zipfile.is_zipfile(path):
         store = _Zip(path)
-        names = store.archive.namelist()
+        names = list(store.members)
         _refuse_outside(path, "zip", names)
         files = sorted(name for name in names if not name.endswith("/"))
         return _tree(path, files, [name.rstrip("/") for name in names if name.endswith("/")], store)
@@ -126,7 +126,7 @@ class _Folder:
 
     def read(self, name: str) -> bytes:
         with open(self.path / name, "rb") as file:
-            _refuse_large(os.fstat(file.fileno()).st_size)
+            refuse_large(os.fstat(file.fileno()).st_size)
             return file.read()
 
     def digest(self, name: str) -> bytes:
@@ -145,14 +145,15 @@ class _Zip:
             self.archive = zipfile.ZipFile(_Positioned(path))
         except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter: a zip version unknown to Python
             raise UserError(f"zip '{path}' is damaged ({error}): zip the folder anew") from None
+        self.members = {member.filename.replace("\\", "/"): member for member in self.archive.infolist()}
 
     def read(self, name: str) -> bytes:
-        member = self.archive.getinfo(name)
-        _refuse_large(member.file_size)
+        member = self.members[name]
+        refuse_large(member.file_size)
         return self.archive.read(member)
 
     def digest(self, name: str) -> bytes:
-        member = self.archive.getinfo(name)
+        member = self.members[name]
         return f"{member.CRC:08x} {member.file_size}".encode()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -196,7 +197,7 @@ class _Tars:
 
     def read(self, name: str) -> bytes:
         shard, start, size = self.where[name]
-        _refuse_large(size)
+        refuse_large(size)
         with open(self.shards[shard], "rb") as file:
             file.seek(start)
             return file.read(size)
@@ -209,7 +210,7 @@ def _open_tars(path: Path, shards: Sequence[Path]) -> Tree:
     where: dict[str, tuple[int, int, int]] = {}
     folders = []
     for number, shard in enumerate(sorted(shards)):
-        prefix = f"{shard.stem}/" if len(shards) > 1 else ""
+        prefix = f"{shard.relative_to(path).with_suffix('').as_posix()}/" if len(shards) > 1 else ""
         size = shard.stat().st_size
         try:
             with tarfile.open(shard, "r:") as archive:
@@ -223,14 +224,21 @@ def _open_tars(path: Path, shards: Sequence[Path]) -> Tree:
                         if member.offset_data + member.size > size:
                             raise tarfile.ReadError("it ends early")
                         where[name] = number, member.offset_data, member.size
-                if archive.offset + tarfile.BLOCKSIZE > size:  # no block says that it ends
-                    raise tarfile.ReadError("it ends early")
+                if not _ends(shard, archive.offset):
+                    raise tarfile.ReadError(f"nothing that belongs there after {archive.offset:,} bytes")
         except tarfile.TarError as error:
             raise UserError(f"tar '{shard}' is damaged ({error}): make it anew") from None
     return _tree(path, sorted(where), folders, _Tars(tuple(sorted(shards)), where), tar=True)
 
 
-def _refuse_large(size: int) -> None:
+def _ends(shard: Path, offset: int) -> bool:
+    """Whether a tar says there that it ends: its reader stops at any block that it does not understand."""
+    with open(shard, "rb") as file:
+        file.seek(offset)
+        return file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
+
+
+def refuse_large(size: int) -> None:
     if size > LARGEST:
         raise ValueError(f"{size:,} bytes, more than {LARGEST:,}")
 
