@@ -38,37 +38,40 @@ def choose_recipe(look: Survey, source: str, overrides: list[str]) -> Choice:
     field, counts = labels.spec.fields[0], labels.counts().tolist()
     on_gpu = device().type == "cuda"
     where = torch.cuda.get_device_name() if on_gpu else "no GPU here"
-    reasons, settings = [], []
+    reasons: list[tuple[str, str]] = []  # the option that each is for
+    settings: list[str] = []
     if not field.exclusive:
         name = "any-stargan"
-        reasons.append("any-stargan, since images have attributes, which translators learn")
+        reasons.append(("", "any-stargan, since images have attributes, which translators learn"))
     else:
         name = "any-biggan" if on_gpu else "any-projection"
         kind = "its small BigGAN suits one" if on_gpu else "its small networks train in minutes on a CPU"
-        reasons.append(f"{name}, since there is {'a ' * on_gpu}{where}: {kind}")
+        reasons.append(("", f"{name}, since there is {'a ' * on_gpu}{where}: {kind}"))
     if field.exclusive and len(counts) == 1:
         settings += ["head.name=plain", "generator.conditioning=none"]
         settings += ["generator.hierarchical=false"] if on_gpu else []
-        reasons.append("without labels, since there is one class only")
+        reasons.append(("head.name", "without labels, since there is one class only"))
     short = min(look.median)
     size = max(SMALLEST, min(2 ** round(math.log2(max(short, 1))), ON_GPU if on_gpu else ON_CPU))
     settings.append(f"data.size={size}")
     if name == "any-biggan":
         half = min(height_and_width(load(name, [*settings, *overrides]).data.size)) // 2
         settings += [f"generator.attention=[{half}]", f"backbone.attention=[{half}]"]
-    reasons.append(
-        f"{size} pixels, since the median picture is {look.median[0]}×{look.median[1]}"
-        + ("" if size >= short or on_gpu else " and a CPU is slow beyond")
-    )
+    slow = "" if size >= short or on_gpu else " and a CPU is slow beyond"
+    median = f"{look.median[0]}×{look.median[1]}"
+    reasons.append(("data.size", f"{size} pixels, since the median picture is {median}{slow}"))
     settings.append(f"data.channels={1 if look.gray else 3}")
     clear = sum(one.clear for one in look.readable)
     ground = ", what is transparent on white" if clear else ""
-    reasons.append(f"{'gray, since no picture has colors' if look.gray else 'RGB, since pictures have colors'}{ground}")
+    colors = "gray, since no picture has colors" if look.gray else "RGB, since pictures have colors"
+    reasons.append(("data.channels", f"{colors}{ground}"))
     if field.exclusive and min(counts) and max(counts) > 5 * min(counts):
         settings.append("data.temper=0.5")
-        reasons.append(
-            f"rare classes more often (data.temper=0.5), since counts go from {min(counts):,} to {max(counts):,}"
-        )
+        spread = f"counts go from {min(counts):,} to {max(counts):,}"
+        reasons.append(("data.temper", f"rare classes more often (data.temper=0.5), since {spread}"))
+    images = next((one.partition("=")[2] for one in overrides if one.startswith("schedule.images=")), "")
+    if name == "any-stargan" and images.replace("_", "").isdecimal():
+        settings.append(f"schedule.decay={int(images) // 2}")  # half of the run, as in the recipe
     settings += [f"name={json.dumps(Path(source).stem)}", f"data.source={json.dumps(source)}", *overrides]
     recipe = load(name, settings)
     stated = any(one.startswith("schedule.batch=") for one in overrides)
@@ -77,6 +80,8 @@ def choose_recipe(look: Survey, source: str, overrides: list[str]) -> Choice:
         if needed <= SHARE * there:
             break
         settings.append(f"schedule.batch={recipe.schedule.batch // 2}")
-        reasons.append(f"{settings[-1]}, since more needs {needed / 2**30:.0f} GiB of {there / 2**30:.0f}")
+        memory = f"{needed / 2**30:.0f} GiB of {there / 2**30:.0f}"
+        reasons.append(("schedule.batch", f"{settings[-1]}, since more needs {memory}"))
         recipe = load(name, [*settings, *overrides])
-    return Choice(recipe, reasons)
+    own = {one.partition("=")[0] for one in overrides}
+    return Choice(recipe, [text for option, text in reasons if option not in own])

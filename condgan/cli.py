@@ -376,6 +376,9 @@ def prepare_command(
         for one in error.bad:
             tqdm.write(f"unreadable     {one}", file=sys.stderr)
         raise
+    except KeyboardInterrupt:
+        tqdm.write("stopped; the same command goes on", file=sys.stderr)
+        raise
     for one in prepared.skipped:
         typer.echo(f"left out       {one}")
     typer.echo(
@@ -441,13 +444,15 @@ def _chosen_recipe(sources: list[str], given: list[str]) -> recipes.Recipe:
         raise UserError("--data given twice without a recipe: choose one that learns from several, such as any-stargan")
     stated = recipes.load("any-projection", [one for one in given if one.startswith("data.")]).data
     look = quick_look(list_source(sources[0], stated.root, stated.held_out, stated.paired))
+    stated_crop = any(one.startswith("data.crop=") for one in given)
     recipe, reasons = choose_recipe(look, sources[0], given)
     for line in describe(look):
         typer.echo(line)
     for reason in reasons:
         typer.echo(f"chose          {reason}")
     for one in warnings(look):
-        typer.echo(f"warning        {one}")
+        if not (stated_crop and "data.crop" in one):
+            typer.echo(f"warning        {one}")
     return recipe
 
 

@@ -190,7 +190,7 @@ def test_after_holes_were_closed_it_still_goes_on(many: Path, tmp_path: Path, mo
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(preparing, "_describe", killed)
+        patched.setattr(preparing, "describe_packed", killed)
         with pytest.raises(KeyboardInterrupt):
             prepare(list_source(str(many)), SMALL, tmp_path / "out", True)
     bad[1].write_bytes(good[1])
@@ -235,16 +235,16 @@ def test_one_process_gives_what_several_do(many: Path, tmp_path: Path, monkeypat
 def test_a_full_disk_is_one_line_and_loses_nothing(
     many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write = preparing._ImageFile.write
+    write = preparing.ImageFile.write
     monkeypatch.setattr(preparing, "cores", lambda: 0)
 
-    def full(self: preparing._ImageFile, row: int, images: np.ndarray) -> None:
+    def full(self: preparing.ImageFile, row: int, images: np.ndarray) -> None:
         if row >= 128:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(self, row, images)
 
     with monkeypatch.context() as patched:
-        patched.setattr(preparing._ImageFile, "write", full)
+        patched.setattr(preparing.ImageFile, "write", full)
         refused(
             condgan(capsys, "prepare", many, tmp_path / "out", "--size", 8), "no space left on the device", "repeat"
         )

@@ -257,7 +257,7 @@ def _rows(file: str, text: str, must: bool, tree: Tree) -> list[tuple[str, dict[
             rows.append((f"'{file}', line {number}", row))
         return rows
     head = text.partition("\n")[0]
-    delimiter = next((one for one in ("\t", ";", ",") if one in head), ",")
+    delimiter = next((one for one in ("\t", ";", ",", "|") if one in head), ",")
     lines = [(number, line) for number, line in _numbered(file, text, delimiter) if any(cell.strip() for cell in line)]
     if not lines:
         return [] if must else None
@@ -384,6 +384,8 @@ def _class_folders(tree: Tree, share: float | None, paired: bool) -> Listing:
         if classes and beside:
             notes.append(f"{len(beside):,} images beside the class folders of '{folder or '.'}' are left out")
         if not classes:
+            if not beside:
+                raise UserError(f"data '{tree.source}' holds no images in '{folder or '.'}': {EXPECTED}")
             classes = {UNLABELED: beside}
             if found and beside and found[0][0] != UNLABELED:
                 raise UserError(

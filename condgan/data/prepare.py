@@ -1,11 +1,6 @@
-"""Packed data sets: pictures decoded once, in parallel, into files that are mapped into memory.
-
-A folder of train.npy and held-out.npy (uint8, n × c × h × w), labels.npy (see `LabelTable`), names.json and data.json,
-which says where it came from.
-"""
+"""Pictures decoded once, in parallel, into a packed data set; goes on where it was stopped."""
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -23,23 +18,20 @@ import torch
 from filelock import FileLock, Timeout
 from jaxtyping import Int, UInt8
 from PIL import UnidentifiedImageError
-from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from condgan.data.containers import is_hdf5, write_hdf5
-from condgan.data.listing import Listing, Picture, digest_of, require_images
+from condgan.data.listing import Listing, require_images
+from condgan.data.packed import FORMAT, PARTS, ImageFile, Prepared, describe_packed, is_packed, open_packed
 from condgan.data.pixels import RULE, Framing, pixels
 from condgan.errors import UserError
 from condgan.files import TEMPORARY, cache_directory, sync
-from condgan.labels import Field, LabelSpec, LabelTable
 
-FORMAT = 1
 CHUNK = 64
 """Pictures that a worker decodes at a time."""
 FEW = 64
 """Pictures that are decoded anew each time: it takes less than a look into the cache."""
-PARTS = ("train", "held-out")
 
 
 class Bad(NamedTuple):
@@ -47,19 +39,6 @@ class Bad(NamedTuple):
 
     place: int
     reason: str
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Decoded pictures: the listing of those that could be decoded, and their images, mapped or in memory."""
-
-    listing: Listing
-    train: UInt8[Tensor, "n c h w"]
-    held_out: UInt8[Tensor, "m c h w"]
-    skipped: tuple[str, ...]
-    digest: str | None = None
-    """Of the images and labels, where it is known."""
-    framing: Framing | None = None
 
 
 def decoded(listing: Listing, framing: Framing, skip_bad_images: bool) -> Prepared:
@@ -104,6 +83,8 @@ def prepare(listing: Listing, framing: Framing, out: Path, skip_bad_images: bool
     if out.exists() and not (is_hdf5(out) if hdf5 else is_packed(out)):
         what = "HDF5 file: give another file" if hdf5 else "prepared data set: give another folder"
         raise UserError(f"'{out}' exists and is no {what}")
+    if not hdf5 and out.exists() and (there := open_packed(out)).framing != framing:
+        raise UserError(f"'{out}' holds data prepared otherwise ({there.framing}): give another folder, or remove it")
     if out.exists() and out.resolve() == Path(listing.source).resolve():
         raise UserError(f"'{out}' given as source and as output: give another output")
     if hdf5 and listing.pairs is not None:
@@ -121,73 +102,13 @@ def prepare(listing: Listing, framing: Framing, out: Path, skip_bad_images: bool
         return prepared
 
 
-def is_packed(path: Path) -> bool:
-    """Whether a folder is a packed data set."""
-    return (path / "data.json").is_file() and (path / "train.npy").is_file()
-
-
-def open_packed(path: Path) -> Prepared:
-    """A packed data set, mapped into memory. Raises UserError where it is damaged."""
-    try:
-        about = json.loads((path / "data.json").read_text())
-        if about["format"] != FORMAT:
-            raise UserError(f"'{path}' was prepared in format {about['format']}, expected {FORMAT}: prepare it anew")
-        names = json.loads((path / "names.json").read_text())
-        train, held_out = (torch.from_numpy(np.load(path / f"{part}.npy", mmap_mode="c")) for part in PARTS)
-        codes = torch.from_numpy(np.load(path / "labels.npy"))
-        pairs = np.load(path / "pairs.npy") if (path / "pairs.npy").exists() else None
-        spec = LabelSpec(
-            tuple(
-                Field(one["name"], tuple(one["values"]), one["exclusive"], tuple(map(tuple, one["groups"])))
-                for one in about["labels"]
-            )
-        )
-        framing = Framing(**about["framing"] | {"background": tuple(about["framing"]["background"])})
-        assert [len(train), len(held_out)] == [about["train"], about["held_out"]]
-        assert len(codes) == len(names) == len(train) + len(held_out)
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"prepared data '{path}' is damaged ({type(error).__name__}): prepare it anew") from None
-    listing = Listing(
-        str(path),
-        _Images(train.numpy(), held_out.numpy()),
-        np.arange(len(names)),
-        names,
-        LabelTable(spec, codes),
-        len(train),
-        pairs=pairs,
-        notes=tuple(about["notes"]),
-    )
-    return Prepared(listing, train, held_out, tuple(about["left_out"]), about["sha256"], framing)
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Prepared images, as pictures."""
-
-    train: UInt8[np.ndarray, "n c h w"]
-    held_out: UInt8[np.ndarray, "m c h w"]
-
-    def __len__(self) -> int:
-        return len(self.train) + len(self.held_out)
-
-    def read(self, number: int) -> Picture:
-        first = len(self.train)
-        image = self.train[number] if number < first else self.held_out[number - first]
-        return image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
-
-    def digest(self, number: int) -> bytes:
-        return digest_of(self.read(number))
-
-
 def _fill(
     work: Path, listing: Listing, framing: Framing, digests: UInt8[np.ndarray, "n d"], skip_bad_images: bool
 ) -> None:
     """Decode all pictures into a directory that may hold some of them from before."""
     sizes = (listing.train, len(listing) - listing.train)
     shape = (framing.channels, framing.height, framing.width)
-    files = [_ImageFile(work / f"{part}.npy", (size, *shape)) for part, size in zip(PARTS, sizes, strict=True)]
+    files = [ImageFile(work / f"{part}.npy", (size, *shape)) for part, size in zip(PARTS, sizes, strict=True)]
     job = json.dumps([FORMAT, RULE, asdict(framing), sizes])
     if not (work / "job.json").is_file() or (work / "job.json").read_text() != job:
         _clear(work)
@@ -245,99 +166,7 @@ def _fill(
     kept = _kept(listing, orders)
     for file, order in zip(files, orders, strict=True):
         file.close_holes(order)
-    _describe(work, kept, framing, files, _skipped(listing, bad))
-
-
-def _describe(
-    work: Path, listing: Listing, framing: Framing, files: Sequence["_ImageFile"], skipped: Sequence[str]
-) -> None:
-    """Write everything but the images."""
-    shape = (listing.train, len(listing), framing.channels, framing.height, framing.width)
-    digest = hashlib.sha256(repr((listing.labels.spec, shape)).encode())
-    for file in files:
-        for block in file.blocks():
-            digest.update(block)
-    digest.update(listing.labels.codes.numpy().data)
-    np.save(work / "labels.npy", listing.labels.codes.numpy())
-    if listing.pairs is not None:
-        np.save(work / "pairs.npy", listing.pairs)
-    (work / "names.json").write_text(json.dumps(list(listing.names)))
-    about = {
-        "format": FORMAT,
-        "source": listing.source,
-        "framing": asdict(framing),
-        "labels": [
-            {"name": field.name, "values": field.values, "exclusive": field.exclusive, "groups": field.groups}
-            for field in listing.labels.spec.fields
-        ],
-        "train": listing.train,
-        "held_out": len(listing) - listing.train,
-        "sha256": digest.hexdigest(),
-        "left_out": list(skipped),
-        "notes": list(listing.notes),
-    }
-    (work / "data.json").write_text(json.dumps(about, indent=1))
-
-
-class _ImageFile:
-    """An .npy file of images that is filled row by row, from several processes."""
-
-    def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
-        self.path, self.shape = path, shape
-        self.row = int(np.prod(shape[1:]))
-        self.start = len(self._header(shape[0]))
-
-    @property
-    def size(self) -> int:
-        return self.start + self.shape[0] * self.row
-
-    def create(self) -> None:
-        with open(self.path, "wb") as file:
-            file.write(self._header(self.shape[0]))
-            file.truncate(self.size)
-
-    def rows(self) -> int:
-        """How many there are: fewer than at first where holes were closed."""
-        return (self.path.stat().st_size - self.start) // self.row
-
-    def grow(self) -> None:
-        """Give a file whose holes were closed its full length again."""
-        with open(self.path, "r+b") as file:
-            file.write(self._header(self.shape[0]))
-            file.truncate(self.size)
-
-    def write(self, row: int, images: UInt8[np.ndarray, "n c h w"]) -> None:
-        with open(self.path, "r+b", buffering=0) as file:
-            file.seek(self.start + row * self.row)
-            left = memoryview(images.tobytes())
-            while left:
-                left = left[file.write(left) :]
-
-    def close_holes(self, order: Int[np.ndarray, " k"]) -> None:
-        """Bring the rows into an order that moves only rows beyond its length; again changes nothing."""
-        if self.path.stat().st_size == self.size:
-            with open(self.path, "r+b") as file:
-                for row in np.flatnonzero(order != np.arange(len(order))).tolist():
-                    file.seek(self.start + int(order[row]) * self.row)
-                    image = file.read(self.row)
-                    file.seek(self.start + row * self.row)
-                    file.write(image)
-                file.seek(0)
-                file.write(self._header(len(order)))
-                file.truncate(self.start + len(order) * self.row)
-
-    def blocks(self) -> Iterator[bytes]:
-        """All pixels."""
-        with open(self.path, "rb") as file:
-            file.seek(self.start)
-            while block := file.read(1 << 22):
-                yield block
-
-    def _header(self, rows: int) -> bytes:
-        stream = io.BytesIO()
-        about = {"descr": "|u1", "fortran_order": False, "shape": (rows, *self.shape[1:])}
-        np.lib.format.write_array_header_1_0(stream, about)
-        return stream.getvalue()
+    describe_packed(work, kept, framing, files, _skipped(listing, bad))
 
 
 @dataclass(frozen=True)
@@ -347,7 +176,7 @@ class _Decoder:
     listing: Listing
     framing: Framing
     chunks: Sequence[range]
-    files: Sequence[_ImageFile]
+    files: Sequence[ImageFile]
 
     def __len__(self) -> int:
         return len(self.chunks)
@@ -369,7 +198,7 @@ class _Decoder:
 class _Journal:
     """Which chunks are on the disk: lines that are written after what they tell of."""
 
-    def __init__(self, path: Path, files: Sequence[_ImageFile]) -> None:
+    def __init__(self, path: Path, files: Sequence[ImageFile]) -> None:
         self.path, self.files = path, files
         self.lines: list[str] = []
 

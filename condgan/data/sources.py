@@ -16,8 +16,9 @@ from condgan.data.digits import digits, tinted_digits
 from condgan.data.known import KNOWN, list_known
 from condgan.data.layouts import EXPECTED, list_tree
 from condgan.data.listing import Arrays, Listing
+from condgan.data.packed import is_packed, open_packed
 from condgan.data.pixels import Crop, Framing, color, height_and_width
-from condgan.data.prepare import decoded, is_packed, open_packed
+from condgan.data.prepare import decoded
 from condgan.data.tree import open_tree
 from condgan.errors import UserError, repeated
 from condgan.labels import Labels, LabelTable
@@ -74,6 +75,8 @@ def read(
 
 def list_source(source: str, root: str | None = None, held_out: float | None = None, paired: bool = False) -> Listing:
     """The pictures of a source and their labels, not decoded. Raises UserError for one of no known kind."""
+    if held_out is not None and not 0 < held_out < 1:
+        raise UserError(f"a share of {held_out:g} to hold out given: expected one above 0 and below 1, such as 0.1")
     path = Path(source).expanduser()
     if source in EMBEDDED:
         return _embedded(source)

@@ -271,5 +271,5 @@ def _walk(path: Path) -> tuple[list[str], list[str]]:
     return names, folders
 
 
-_HIDDEN = re.compile(r"(^|/)(\.(?!/)|__MACOSX)")
+_HIDDEN = re.compile(r"(^|/)(\.(?!/)|__MACOSX|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 _OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")

@@ -1,0 +1,190 @@
+"""Packed data sets: images in files that are mapped into memory.
+
+A folder of train.npy and held-out.npy (uint8, n × c × h × w), labels.npy (see `LabelTable`), names.json and data.json,
+which says where it came from.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from condgan.data.listing import Listing, Picture, digest_of
+from condgan.data.pixels import Framing
+from condgan.errors import UserError
+from condgan.labels import Field, LabelSpec, LabelTable
+
+FORMAT = 1
+PARTS = ("train", "held-out")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Decoded pictures: the listing of those that could be decoded, and their images, mapped or in memory."""
+
+    listing: Listing
+    train: UInt8[Tensor, "n c h w"]
+    held_out: UInt8[Tensor, "m c h w"]
+    skipped: tuple[str, ...]
+    digest: str | None = None
+    """Of the images and labels, where it is known."""
+    framing: Framing | None = None
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a folder is a packed data set."""
+    return (path / "data.json").is_file() and (path / "train.npy").is_file()
+
+
+def open_packed(path: Path) -> Prepared:
+    """A packed data set, mapped into memory. Raises UserError where it is damaged."""
+    try:
+        about = json.loads((path / "data.json").read_text())
+        if about["format"] != FORMAT:
+            raise UserError(f"'{path}' was prepared in format {about['format']}, expected {FORMAT}: prepare it anew")
+        names = json.loads((path / "names.json").read_text())
+        train, held_out = (torch.from_numpy(np.load(path / f"{part}.npy", mmap_mode="c")) for part in PARTS)
+        codes = torch.from_numpy(np.load(path / "labels.npy"))
+        pairs = np.load(path / "pairs.npy") if (path / "pairs.npy").exists() else None
+        spec = LabelSpec(
+            tuple(
+                Field(one["name"], tuple(one["values"]), one["exclusive"], tuple(map(tuple, one["groups"])))
+                for one in about["labels"]
+            )
+        )
+        framing = Framing(**about["framing"] | {"background": tuple(about["framing"]["background"])})
+        assert [len(train), len(held_out)] == [about["train"], about["held_out"]]
+        assert len(codes) == len(names) == len(train) + len(held_out)
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"prepared data '{path}' is damaged ({type(error).__name__}): prepare it anew") from None
+    listing = Listing(
+        str(path),
+        _Images(train.numpy(), held_out.numpy()),
+        np.arange(len(names)),
+        names,
+        LabelTable(spec, codes),
+        len(train),
+        pairs=pairs,
+        notes=tuple(about["notes"]),
+    )
+    return Prepared(listing, train, held_out, tuple(about["left_out"]), about["sha256"], framing)
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Prepared images, as pictures."""
+
+    train: UInt8[np.ndarray, "n c h w"]
+    held_out: UInt8[np.ndarray, "m c h w"]
+
+    def __len__(self) -> int:
+        return len(self.train) + len(self.held_out)
+
+    def read(self, number: int) -> Picture:
+        first = len(self.train)
+        image = self.train[number] if number < first else self.held_out[number - first]
+        return image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
+
+    def digest(self, number: int) -> bytes:
+        return digest_of(self.read(number))
+
+
+def describe_packed(
+    work: Path, listing: Listing, framing: Framing, files: Sequence["ImageFile"], skipped: Sequence[str]
+) -> None:
+    """Write everything but the images beside their files."""
+    shape = (listing.train, len(listing), framing.channels, framing.height, framing.width)
+    digest = hashlib.sha256(repr((listing.labels.spec, shape)).encode())
+    for file in files:
+        for block in file.blocks():
+            digest.update(block)
+    digest.update(listing.labels.codes.numpy().data)
+    np.save(work / "labels.npy", listing.labels.codes.numpy())
+    if listing.pairs is not None:
+        np.save(work / "pairs.npy", listing.pairs)
+    (work / "names.json").write_text(json.dumps(list(listing.names)))
+    about = {
+        "format": FORMAT,
+        "source": listing.source,
+        "framing": asdict(framing),
+        "labels": [
+            {"name": field.name, "values": field.values, "exclusive": field.exclusive, "groups": field.groups}
+            for field in listing.labels.spec.fields
+        ],
+        "train": listing.train,
+        "held_out": len(listing) - listing.train,
+        "sha256": digest.hexdigest(),
+        "left_out": list(skipped),
+        "notes": list(listing.notes),
+    }
+    (work / "data.json").write_text(json.dumps(about, indent=1))
+
+
+class ImageFile:
+    """An .npy file of images that is filled row by row, from several processes."""
+
+    def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
+        self.path, self.shape = path, shape
+        self.row = int(np.prod(shape[1:]))
+        self.start = len(self._header(shape[0]))
+
+    @property
+    def size(self) -> int:
+        return self.start + self.shape[0] * self.row
+
+    def create(self) -> None:
+        with open(self.path, "wb") as file:
+            file.write(self._header(self.shape[0]))
+            file.truncate(self.size)
+
+    def rows(self) -> int:
+        """How many there are: fewer than at first where holes were closed."""
+        return (self.path.stat().st_size - self.start) // self.row
+
+    def grow(self) -> None:
+        """Give a file whose holes were closed its full length again."""
+        with open(self.path, "r+b") as file:
+            file.write(self._header(self.shape[0]))
+            file.truncate(self.size)
+
+    def write(self, row: int, images: UInt8[np.ndarray, "n c h w"]) -> None:
+        with open(self.path, "r+b", buffering=0) as file:
+            file.seek(self.start + row * self.row)
+            left = memoryview(images.tobytes())
+            while left:
+                left = left[file.write(left) :]
+
+    def close_holes(self, order: Int[np.ndarray, " k"]) -> None:
+        """Bring the rows into an order that moves only rows beyond its length; again changes nothing."""
+        if self.path.stat().st_size == self.size:
+            with open(self.path, "r+b") as file:
+                for row in np.flatnonzero(order != np.arange(len(order))).tolist():
+                    file.seek(self.start + int(order[row]) * self.row)
+                    image = file.read(self.row)
+                    file.seek(self.start + row * self.row)
+                    file.write(image)
+                file.seek(0)
+                file.write(self._header(len(order)))
+                file.truncate(self.start + len(order) * self.row)
+
+    def blocks(self) -> Iterator[bytes]:
+        """All pixels."""
+        with open(self.path, "rb") as file:
+            file.seek(self.start)
+            while block := file.read(1 << 22):
+                yield block
+
+    def _header(self, rows: int) -> bytes:
+        stream = io.BytesIO()
+        about = {"descr": "|u1", "fortran_order": False, "shape": (rows, *self.shape[1:])}
+        np.lib.format.write_array_header_1_0(stream, about)
+        return stream.getvalue()
