@@ -255,6 +255,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
     assert not list(tmp_path.glob(".tmp-more"))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     script = (
         "import sys, resource, numpy as np, torch\n"

@@ -97,6 +97,7 @@ def test_resumed_is_uninterrupted_and_seeds_decide(capsys: pytest.CaptureFixture
         assert path.read_bytes() == (Path("again-images") / path.relative_to("whole-images")).read_bytes()
 
 
+@pytest.mark.slow
 def test_spectral_norms_and_twins_resume_too(capsys: pytest.CaptureFixture[str]) -> None:
     twin = [
         "digits-biggan",

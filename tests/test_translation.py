@@ -612,6 +612,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("rough_judges")
+@pytest.mark.slow
 def test_a_resumed_run_ends_like_an_uninterrupted_one(capsys: pytest.CaptureFixture[str]) -> None:
     """While rates fall and data sets take turns."""
     command = [
