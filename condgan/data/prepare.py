@@ -116,7 +116,7 @@ def _fill(
         if needed > free:
             shutil.rmtree(work)
             raise UserError(
-                f"no space left in '{work.parent}': {needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free; free some, "
+                f"no space left in '{work.parent}': {needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} free; free some, "
                 "or give another folder or a smaller size"
             )
         for file in files:
