@@ -306,7 +306,9 @@ def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_says_how_to_go_on(capsys: pytest.CaptureFixture[str], signum: int, code: int) -> None:
     process = start("schedule.images=1_000_000", "g_opt.lr=2e-3", "--out", "stopped")
     wait_for_checkpoint(Path("stopped"), process)

@@ -531,6 +531,7 @@ def test_names_are_kept_and_never_collide() -> None:
 # ---- judging
 
 
+@pytest.mark.slow
 def test_a_perfect_translator_scores_like_real_images(monkeypatch: pytest.MonkeyPatch) -> None:
     data = read("tinted-digits", 16, 3)
     bench = TranslationBench.of(data)
@@ -603,12 +604,16 @@ def test_permuted_labels_stay_in_their_data_set() -> None:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short run of digits-stargan, and one of two data sets."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A short run of digits-stargan, and one of two data sets, with rough judges."""
     root = tmp_path_factory.mktemp("runs")
-    for name, source in (("one", "tinted-digits"), ("both", "[tinted-digits, digits]")):
-        package.train_run(load("digits-stargan", [*TINY_TRANSLATOR, f"data.source={source}"]), root / name)
-    return root
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ENOUGH", "ENOUGH_OF_ATTRIBUTES"):
+            patch.setattr(f"condgan.metrics.features.{name}", 6_400)
+        patch.setenv("CONDGAN_CACHE", str(tmp_path_factory.mktemp("rough")))
+        for name, source in (("one", "tinted-digits"), ("both", "[tinted-digits, digits]")):
+            package.train_run(load("digits-stargan", [*TINY_TRANSLATOR, f"data.source={source}"]), root / name)
+        yield root
 
 
 @pytest.mark.usefixtures("rough_judges")
