@@ -70,11 +70,18 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 def file_names(names: Sequence[str]) -> list[str]:
     """Names of files or folders, all different, for names of any kind: nothing in them leads elsewhere."""
-    made: list[str] = []
+    plain_names = []
     for name in names:
         plain = re.sub(r"[\\/:\x00-\x1f]", "_", name.encode(errors="backslashreplace").decode()).strip()[:200]
-        plain = re.sub(r"^\.+", "_", plain) or "_"
-        numbered = itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2)))
+        plain_names.append(re.sub(r"^\.+", "_", plain) or "_")
+    return different(plain_names)
+
+
+def different(names: Sequence[str]) -> list[str]:
+    """Names with numbers after them where they would not be different."""
+    made: list[str] = []
+    for name in names:
+        numbered = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
         made.append(next(one for one in numbered if one not in made))
     return made
 

@@ -17,7 +17,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
-from condgan.data.pixels import Crop, Framing, color, opened, pixels
+from condgan.data.pixels import Crop, Framing, color, opened, pixels, reason
 from condgan.data.tree import is_image, open_tree
 from condgan.errors import UserError, unknown
 from condgan.interfaces import Generator, ImageShape, to_float, to_uint8
@@ -273,8 +273,7 @@ def open_pictures(model: Translator, paths: Sequence[Path]) -> Iterator[Opened]:
             except UnidentifiedImageError:
                 raise UserError(f"{what} is no image of a known format: give one such as PNG or JPEG") from None
             except Exception as error:  # decoders raise whatever they like
-                reason = " ".join(str(error).split()) or type(error).__name__
-                raise UserError(f"{what} is unreadable ({reason}): mend it or leave it out") from None
+                raise UserError(f"{what} is unreadable ({reason(error)}): mend it or leave it out") from None
 
 
 def output_names(names: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
+from condgan.data.listing import UNLABELED
 from condgan.files import cache_directory, write
 from condgan.interfaces import ImageShape
 from condgan.labels import Field, Labels, LabelSpec, LabelTable
@@ -116,7 +117,7 @@ def unlabeled(data: Dataset) -> Dataset:
     if data.spec.fields[0].exclusive:
         return data
     splits = [
-        replace(split, labels=LabelTable.from_index(LabelSpec.of_classes(["image"]), torch.zeros(len(split)).long()))
+        replace(split, labels=LabelTable.from_index(LabelSpec.of_classes([UNLABELED]), torch.zeros(len(split)).long()))
         for split in (data.train, data.held_out)
     ]
     return replace(data, train=splits[0], held_out=splits[1], exact={})

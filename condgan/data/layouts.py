@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 
 from condgan.data.attributes import attribute_file, list_attributes, locate
-from condgan.data.listing import Listing, listed
+from condgan.data.listing import UNLABELED, Listing, listed
 from condgan.data.tree import Files, Tree, is_image, parent
 from condgan.errors import UserError, repeated
 from condgan.labels import Field, LabelSpec, LabelTable
@@ -24,8 +24,6 @@ FILE_COLUMNS = ("file_name", "filename", "file", "image_path", "path", "image", 
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target", "tag", "tags", "attributes")
 SPLIT_COLUMNS = ("split", "subset", "partition", "set")
 TRUTH = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "-1": 0, "-1.0": 0, "false": 0}
-UNLABELED = "image"
-"""The only class of images without labels."""
 EXPECTED = (
     "give a folder of class folders or of images, images with a CSV, metadata.jsonl, dataset.json or list_attr….txt, "
     "tar shards, or a zip of one of these"
@@ -123,11 +121,11 @@ class _Rows:
 
 def _listed_in_json(tree: Tree, share: float | None) -> Listing | None:
     """StyleGAN's and EDM's data sets: dataset.json with pairs of a file and its class number, or none at all."""
-    found = sorted((file for file in tree.files if file.endswith("dataset.json")), key=lambda file: file.count("/"))
-    found = [file for file in found if file.rpartition("/")[2] == "dataset.json"]
+    found = [file for file in tree.files if file.rpartition("/")[2] == "dataset.json"]
     if not found:
         return None
-    file, root = found[0], parent(found[0])
+    file = min(found, key=lambda file: file.count("/"))
+    root = parent(file)
     try:
         pairs = _json(tree.text(file)).get("labels")
         pairs = list(pairs.items()) if isinstance(pairs, dict) else pairs
@@ -387,7 +385,7 @@ def _class_folders(tree: Tree, share: float | None, paired: bool) -> Listing:
             if not beside:
                 raise UserError(f"data '{tree.source}' holds no images in '{folder or '.'}': {EXPECTED}")
             classes = {UNLABELED: beside}
-            if found and beside and found[0][0] != UNLABELED:
+            if found and found[0][0] != UNLABELED:
                 raise UserError(
                     f"data '{tree.source}': '{folder}' has no class folders, other splits have; give it the same, or "
                     "move it elsewhere"
@@ -399,8 +397,6 @@ def _class_folders(tree: Tree, share: float | None, paired: bool) -> Listing:
                     "remove the folder"
                 )
             found += [(name, split, file) for file in files]
-    if not found:
-        raise UserError(f"data '{tree.source}' holds no images: {EXPECTED}")
     learned = {name for name, split, _ in found if split == 0}
     held = max(roots.values())
     for name, split, _ in found:

@@ -15,6 +15,9 @@ from condgan.labels import LabelSpec, LabelTable
 LARGEST = 1 << 30
 """Bytes of one encoded picture; what is said to be larger is refused before it is unpacked."""
 
+UNLABELED = "image"
+"""The only class of images without labels."""
+
 Picture = bytes | UInt8[np.ndarray, "h w *c"]
 """The content of an image file, or pixels of 0 … 255."""
 

@@ -141,17 +141,13 @@ class ImageFile:
     def size(self) -> int:
         return self.start + self.shape[0] * self.row
 
-    def create(self) -> None:
-        with open(self.path, "wb") as file:
-            file.write(self._header(self.shape[0]))
-            file.truncate(self.size)
-
     def rows(self) -> int:
         """How many there are: fewer than at first where holes were closed."""
         return (self.path.stat().st_size - self.start) // self.row
 
     def grow(self) -> None:
-        """Give a file whose holes were closed its full length again."""
+        """Give a new file, or one whose holes were closed, its full length."""
+        self.path.touch()
         with open(self.path, "r+b") as file:
             file.write(self._header(self.shape[0]))
             file.truncate(self.size)

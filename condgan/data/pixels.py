@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageColor, ImageOps
+from PIL import ExifTags, Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from condgan.errors import UserError, unknown
 
@@ -83,6 +83,13 @@ def opened(picture: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(picture), formats=known)
     raw = str(image.tile[0][3]) if image.format == "PNG" and image.tile else ""
     return _deep(picture, raw) if raw.endswith(";16B") and not image.mode.startswith("I") else image
+
+
+def reason(error: Exception) -> str:
+    """Why a picture cannot be decoded, in a line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "of no known image format"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _deep(picture: bytes, raw: str) -> Image.Image:

@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from jaxtyping import Int, UInt8
-from PIL import UnidentifiedImageError
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from condgan.data.containers import is_hdf5, write_hdf5
 from condgan.data.listing import Listing, require_images
 from condgan.data.packed import FORMAT, PARTS, ImageFile, Prepared, describe_packed, is_packed, open_packed
-from condgan.data.pixels import RULE, Framing, pixels
+from condgan.data.pixels import RULE, Framing, pixels, reason
 from condgan.errors import UserError
 from condgan.files import TEMPORARY, cache_directory, sync
 
@@ -120,13 +119,9 @@ def _fill(
                 "or give another folder or a smaller size"
             )
         for file in files:
-            file.create()
+            file.grow()
         (work / "job.json").write_text(job)
-    chunks = [
-        range(first, min(first + CHUNK, stop))
-        for start, stop in ((0, sizes[0]), (sizes[0], len(listing)))
-        for first in range(start, stop, CHUNK)
-    ]
+    chunks = [chunk for start, stop in ((0, sizes[0]), (sizes[0], len(listing))) for chunk in chunked(start, stop)]
     marks = [hashlib.sha256(digests[chunk.start : chunk.stop].tobytes()).hexdigest()[:32] for chunk in chunks]
     lost = [  # cut off when holes were closed
         number
@@ -289,10 +284,8 @@ def _decode(listing: Listing, framing: Framing, places: Sequence[int], rows: UIn
     for row, place in enumerate(places):
         try:
             rows[row] = pixels(listing.pictures.read(int(listing.numbers[place])), framing)
-        except UnidentifiedImageError:
-            bad.append(Bad(place, "of no known image format"))
         except Exception as error:  # decoders raise whatever they like
-            bad.append(Bad(place, " ".join(str(error).split()) or type(error).__name__))
+            bad.append(Bad(place, reason(error)))
     return bad
 
 
@@ -309,7 +302,7 @@ def _digests(listing: Listing) -> UInt8[np.ndarray, "n d"]:
             every[place] = np.frombuffer(hashlib.blake2b(digest, digest_size=16).digest(), np.uint8)
         return len(part)
 
-    parts = [range(start, min(start + CHUNK, len(listing))) for start in range(0, len(listing), CHUNK)]
+    parts = chunked(0, len(listing))
     with (
         ThreadPoolExecutor(max(1, cores())) as pool,
         tqdm(total=len(listing), desc="looking for changes", unit="image", leave=False, disable=None) as bar,
@@ -372,6 +365,11 @@ def _complaint(bad: Sequence[str], source: str) -> str:
         return f"unreadable image {bad[0]} in '{source}': mend it, or go on without with --skip-bad-images"
     listed = "; ".join(bad[:5]) + f" and {len(bad) - 5} more" * (len(bad) > 5)
     return f"{len(bad)} unreadable images in '{source}': {listed}; mend them, or go on without with --skip-bad-images"
+
+
+def chunked(start: int, stop: int) -> list[range]:
+    """What a worker does at a time."""
+    return [range(first, min(first + CHUNK, stop)) for first in range(start, stop, CHUNK)]
 
 
 def in_workers(work: Any, count: int) -> DataLoader:

@@ -1,6 +1,5 @@
 """From a name or path to a listing, and to a data set."""
 
-import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +15,12 @@ from condgan.data.digits import digits, tinted_digits
 from condgan.data.known import KNOWN, list_known
 from condgan.data.layouts import EXPECTED, list_tree
 from condgan.data.listing import Arrays, Listing
-from condgan.data.packed import is_packed, open_packed
+from condgan.data.packed import Prepared, is_packed, open_packed
 from condgan.data.pixels import Crop, Framing, color, height_and_width
 from condgan.data.prepare import decoded
 from condgan.data.tree import open_tree
 from condgan.errors import UserError, repeated
+from condgan.files import different
 from condgan.labels import Labels, LabelTable
 
 EMBEDDED: dict[str, Callable[[Framing], Dataset]] = {"digits": digits, "tinted-digits": tinted_digits}
@@ -70,7 +70,7 @@ def read(
         raise UserError(f"attributes {names} given with data '{', '.join(sources)}', which has none")
     if len(parts) == 1:
         return parts[0]
-    return join(dict(zip(_different([Path(one).stem for one in sources]), parts, strict=True)))
+    return join(dict(zip(different([Path(one).stem for one in sources]), parts, strict=True)))
 
 
 def list_source(source: str, root: str | None = None, held_out: float | None = None, paired: bool = False) -> Listing:
@@ -86,12 +86,7 @@ def list_source(source: str, root: str | None = None, held_out: float | None = N
             return found
         path = found
     if is_packed(path):
-        if held_out is not None:
-            raise UserError(
-                f"a share to hold out given with '{source}', whose images were split when it was prepared: leave it "
-                "out, or prepare it anew with it"
-            )
-        return open_packed(path).listing
+        return _open_packed(path, held_out).listing
     if is_hdf5(path):
         return list_hdf5(path, held_out)
     if is_saved(path):
@@ -99,6 +94,15 @@ def list_source(source: str, root: str | None = None, held_out: float | None = N
     if path.is_dir() and (databases := _databases(path)):
         return list_lmdb(databases, held_out)
     return list_tree(open_tree(path, EXPECTED), held_out, paired)
+
+
+def _open_packed(path: Path, held_out: float | None) -> Prepared:
+    if held_out is not None:
+        raise UserError(
+            f"a share to hold out given with '{path}', whose images were split when it was prepared: leave it out, or "
+            "prepare it anew with it"
+        )
+    return open_packed(path)
 
 
 def _embedded(source: str) -> Listing:
@@ -134,8 +138,8 @@ def _read(
     skip_bad_images: bool,
 ) -> Dataset:
     path = Path(source).expanduser()
-    listing = list_source(source, root, held_out, paired)
-    prepared = open_packed(path) if source not in KNOWN and is_packed(path) else None
+    prepared = _open_packed(path, held_out) if source not in KNOWN and is_packed(path) else None
+    listing = list_source(source, root, held_out, paired) if prepared is None else prepared.listing
     if prepared is None or prepared.framing != framing:
         if prepared is not None and (was := prepared.framing) is not None:
             kind = f"{was.width}×{was.height} with {was.channels} channels, {was.crop} crop"
@@ -193,12 +197,3 @@ def _exact(splits: Mapping[str, Split], keys: Mapping[str, Sequence[Hashable]], 
         return torch.stack(images), torch.tensor([place is not None for place in places])
 
     return exact
-
-
-def _different(names: Sequence[str]) -> list[str]:
-    """Names with numbers after them where they would not be different."""
-    made: list[str] = []
-    for name in names:
-        numbered = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-        made.append(next(one for one in numbered if one not in made))
-    return made

@@ -13,9 +13,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from condgan.data.layouts import SPLITS
-from condgan.data.listing import Listing, digest_of
-from condgan.data.pixels import Framing, opened, pixels
-from condgan.data.prepare import CHUNK, in_workers
+from condgan.data.listing import UNLABELED, Listing, digest_of
+from condgan.data.pixels import Framing, opened, pixels, reason
+from condgan.data.prepare import chunked, in_workers
 from condgan.sheets import sheet, spread
 
 QUICK = 500
@@ -88,7 +88,7 @@ def quick_look(listing: Listing) -> Survey:
 
 def survey(listing: Listing) -> Survey:
     """What all pictures are, decoded to see whether they can be."""
-    chunks = [range(start, min(start + CHUNK, len(listing))) for start in range(0, len(listing), CHUNK)]
+    chunks = chunked(0, len(listing))
     parts = in_workers(_Looker(listing, chunks), len(chunks))
     seen: list[Seen] = []
     with tqdm(total=len(listing), desc="looking", unit="image", leave=False, disable=None) as bar:
@@ -128,8 +128,7 @@ def _look(listing: Listing, place: int, framing: Framing | None) -> Seen:
             pixels(picture, framing)
         return Seen(*size, mode, form, clear, digest)
     except Exception as error:  # decoders raise whatever they like
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return Seen(0, 0, "", "", False, bad="of no known image format" if "cannot identify" in reason else reason)
+        return Seen(0, 0, "", "", False, bad=reason(error))
 
 
 def warnings(look: Survey) -> list[str]:
@@ -186,7 +185,7 @@ def describe(look: Survey) -> list[str]:
     held = len(listing) - listing.train
     of = f" of {len(counts):,} classes" if field.exclusive else f" with {len(counts):,} attributes"
     if field.exclusive and len(counts) == 1:
-        of = " without labels" if field.values[0] == "image" else f" of one class, '{field.values[0]}'"
+        of = " without labels" if field.values[0] == UNLABELED else f" of one class, '{field.values[0]}'"
     lines = [f"images         {len(listing):,}{of}: {listing.train:,} to train on, {held:,} held out"]
     if len(counts) > 1:
         named = [f"{name} {count:,}" for name, count in zip(field.values, counts, strict=True)]
