@@ -11,18 +11,22 @@
 from condgan.data.dataset import Dataset, Split
 from condgan.data.sources import read
 from condgan.errors import UserError
-from condgan.evaluation import evaluate, load_translator
-from condgan.evaluation import load_model as load
+from condgan.evaluation import Question, evaluate
 from condgan.labels import Field, Labels, LabelSpec
 from condgan.objectives import Objective, Term
 from condgan.recipe import Recipe
 from condgan.recipe import load as load_recipe
 from condgan.run import train_run
+from condgan.runs import load_model as load
+from condgan.runs import load_translator
 from condgan.sample import Model
+from condgan.sides import Sampling
 from condgan.train import State
 from condgan.translate import Translator
+from condgan.utility import utility
 
 __all__ = [
-    "Dataset", "Field", "LabelSpec", "Labels", "Model", "Objective", "Recipe", "Split", "State", "Term", "Translator",
-    "UserError", "evaluate", "load", "load_recipe", "load_translator", "read", "train_run",
+    "Dataset", "Field", "LabelSpec", "Labels", "Model", "Objective", "Question", "Recipe", "Sampling", "Split", "State",
+    "Term", "Translator", "UserError", "evaluate", "load", "load_recipe", "load_translator", "read", "train_run",
+    "utility",
 ]  # fmt: skip

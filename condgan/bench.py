@@ -7,19 +7,18 @@ from statistics import fmean
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor
 
 from condgan.build import device
 from condgan.data.dataset import Dataset, Split, data_sets
-from condgan.interfaces import Generator
 from condgan.labels import Labels, LabelTable
 from condgan.metrics import conditional, translation
 from condgan.metrics.distances import frechet
 from condgan.metrics.features import Judge, Judged, trained_judge
 from condgan.recipe import Recipe
-from condgan.sample import Law, Model, draw_latents, generate, latent_dim, normal, progress_sheet
+from condgan.sample import Model, draw_latents, generate, latent_dim, progress_sheet
 from condgan.seeds import derive_seed
 from condgan.sheets import sheet, spread
 from condgan.translate import Domain, Translator, domains, toward
@@ -39,42 +38,28 @@ class Bench(Protocol):
         """A cheap judgement against training images, which decides the best checkpoint."""
         ...
 
-    def compare(self, model: Any, seed: int) -> dict[str, Any]:
-        """The metrics against held-out images."""
-        ...
-
     def sheet(self, model: Any, seed: int) -> Image.Image:
         """A picture of what the model does."""
         ...
 
-    @property
-    def about(self) -> dict[str, Any]:
-        """What stands behind the metrics."""
-        ...
 
+def like(labels: LabelTable, split: Split) -> Int[Tensor, " m"]:
+    """The numbers of images of a split with the class counts of some labels, as far as there are enough.
 
-def like(labels: LabelTable, split: Split) -> Split:
-    """Images of a split with the class counts of some labels, as far as there are enough; always the same.
-
-    Where labels are attributes, any images, as many of each data set.
+    They are always the same. Where labels are attributes, any images, as many of each data set.
     """
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
-    if len(labels.spec.fields) == 1 and labels.spec.fields[0].exclusive:
+    if labels.spec.exclusive:
         wanted, have = labels.index(), split.labels.index()[order]
     else:
         wanted, have = (one.known.int().argmax(1) for one in (labels, split.labels.at(order)))
     chosen = [order[have == number][:count] for number, count in enumerate(wanted.bincount().tolist())]
-    return split.at(torch.cat(chosen))
+    return torch.cat(chosen)
 
 
 def some(split: Split) -> Split:
     """Images evenly spread over a split, as many as score a checkpoint."""
     return split.at(torch.arange(len(split))[:: math.ceil(len(split) / SCORED_IMAGES)])
-
-
-def fakes_of(generator: Generator, labels: Labels, seed: int, law: Law = normal) -> UInt8[Tensor, "n c h w"]:
-    """An image for each of some labels, from the seed's latents."""
-    return generate(generator, draw_latents(seed, 0, len(labels), latent_dim(generator), law), labels)
 
 
 def judge_of(data: Dataset) -> Judge:
@@ -96,42 +81,24 @@ def real_sheet(data: Dataset, rows: int = STRIPS) -> Image.Image:
 
 @dataclass(frozen=True)
 class SynthesisBench:
-    """What fakes are judged against: held-out images and as many training images, of the same classes."""
+    """What fakes are scored against during training: some training images, and as many fakes of the same classes."""
 
     judge: Judge
-    held_out: Judged
-    training: Judged
     reference: Judged
 
     @classmethod
     def of(cls, data: Dataset) -> "SynthesisBench":
-        judge = judge_of(data)
-        splits = data.held_out, like(data.held_out.labels, data.train), like(some(data.train).labels, data.train)
-        return cls(judge, *(judge.judge(split.images, split.labels[:]) for split in splits))
+        judge, part = judge_of(data), data.train.at(like(some(data.train).labels, data.train))
+        return cls(judge, judge.judge(part.images, part.labels[:]))
 
     def score(self, model: Model) -> dict[str, float]:
         labels = self.reference.labels
-        return conditional.score(self._judged(model, labels, EVALUATION_SEED), self.reference)
-
-    def compare(self, model: Model, seed: int) -> dict[str, Any]:
-        return conditional.compare(self._judged(model, self.held_out.labels, seed), self.held_out, self.training)
+        latents = draw_latents(EVALUATION_SEED, 0, len(labels), latent_dim(model.generator), model.law)
+        fakes = generate(model.generator, latents, labels)
+        return conditional.score(self.judge.judge(fakes, labels), self.reference)
 
     def sheet(self, model: Model, seed: int) -> Image.Image:
         return progress_sheet(model.generator, model.spec, seed)
-
-    @property
-    def about(self) -> dict[str, Any]:
-        spec = self.held_out.labels.spec
-        return {
-            "fakes": len(self.held_out.labels),
-            "real": len(self.held_out.labels),
-            "reference": "held-out images; ceilings of fd_classifier, density and coverage: as many training images",
-            "extractor": "classifier trained on the training images" if spec.width > 1 else "untrained network",
-            "extractor_accuracy": conditional.agreement(self.held_out),
-        }
-
-    def _judged(self, model: Model, labels: Labels, seed: int) -> Judged:
-        return self.judge.judge(fakes_of(model.generator, labels, seed, model.law), labels)
 
 
 @dataclass(frozen=True)
@@ -148,7 +115,7 @@ class TranslationBench:
     @classmethod
     def of(cls, data: Dataset) -> "TranslationBench":
         judge, part = judge_of(data), some(data.train)
-        splits = data.held_out, like(data.held_out.labels, data.train), part
+        splits = data.held_out, data.train.at(like(data.held_out.labels, data.train)), part
         held_out, training, reference = (judge.judge(split.images, split.labels[:]) for split in splits)
         return cls(data, judge, held_out, training, part, reference)
 
@@ -164,7 +131,7 @@ class TranslationBench:
         return trained_judge(images, content, f"{self.data.content_hash} content", device())
 
     def score(self, model: Translator) -> dict[str, float]:
-        targets = permuted(self.some.labels, EVALUATION_SEED)
+        targets = permuted(self.some.labels, EVALUATION_SEED)[:]
         translated = model.generate(self.some.images, targets)
         judged = self.judge.judge(translated, targets)
         return translation.score(judged, self.reference) | _consistency(model, self.some, translated)
@@ -182,18 +149,20 @@ class TranslationBench:
         held_out, spec = self.data.held_out, self.data.spec
         complete = model.complete(held_out.images, held_out.labels[:])
         rows = {domain.name: self._row(model, complete, domain) for domain in domains(spec)}
-        targets = permuted(held_out.labels, seed)
+        targets = permuted(held_out.labels, seed)[:]
         translated = model.generate(held_out.images, targets)
+        of_each = {"per_attribute": {name: _flat(row) for name, row in rows.items()}}
         metrics: dict[str, Any] = _mean_row(list(rows.values())) | {
             "fd_classifier": _pair(self._far(self.judge.judge(translated, targets)), self._far(self.training)),
             **_consistency(model, held_out, translated),
         }
         if len(spec.fields) > 1:
-            metrics["per_field"] = {
+            parts = {
                 field.name: _mean_row([rows[one.name] for one in domains(spec) if one.field == position])
                 for position, field in enumerate(spec.fields)
             }
-        return metrics | {"per_attribute": rows}
+            return _flat(metrics) | {"per_field": {name: _flat(row) for name, row in parts.items()}, **of_each}
+        return _flat(metrics) | of_each
 
     def sheet(self, model: Translator, seed: int) -> Image.Image:
         """Held-out images of each data set, and each of them in every domain."""
@@ -263,13 +232,13 @@ def bench_of(recipe: Recipe, data: Dataset) -> Bench:
     return TranslationBench.of(data) if recipe.translates else SynthesisBench.of(data)
 
 
-def permuted(labels: LabelTable, seed: int) -> Labels:
+def permuted(labels: LabelTable, seed: int) -> LabelTable:
     """The labels of other images of the same data set, as in training."""
     drawing = torch.Generator().manual_seed(derive_seed(seed, "targets"))
     order = torch.arange(len(labels))
     for index in data_sets(labels):
         order[index] = index[torch.randperm(len(index), generator=drawing)]
-    return labels[order]
+    return labels.at(order)
 
 
 def strips(model: Translator, images: UInt8[Tensor, "n c h w"], labels: Labels | None = None) -> Image.Image:
@@ -297,6 +266,16 @@ def _mean_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
         else:
             mean[name] = fmean(values)
     return mean
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row's values of translations and, under "real" and "across", those of other images."""
+    flat = {name: value["fake"] if isinstance(value, dict) else value for name, value in row.items()}
+    for kind in ("real", "across"):
+        others = {name: value[kind] for name, value in row.items() if isinstance(value, dict) and kind in value}
+        if others:
+            flat[kind] = others
+    return {name: value for name, value in flat.items() if value is not None}
 
 
 def _pair(fake: float | None, real: float | None) -> dict[str, float | None]:

@@ -5,7 +5,7 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,21 +24,18 @@ from condgan.data.prepare import UnreadableImages, prepare
 from condgan.data.sources import EMBEDDED, SOURCES, list_source
 from condgan.data.survey import Survey, as_mapping, contact_sheet, describe, quick_look, survey, warnings
 from condgan.errors import UserError, unknown
-from condgan.evaluation import (
-    evaluate,
-    held_out_split,
-    load_model,
-    load_translator,
-    read_data,
-    resume_command,
-    truncation_curve,
-)
+from condgan.evaluation import Question, evaluate, statistics, truncation_curve
 from condgan.files import file_names, write
 from condgan.labels import LabelSpec
+from condgan.metrics.usefulness import as_table
+from condgan.report import write_report
 from condgan.run import Diverged, Interrupted, choose_directory, train_run
+from condgan.runs import held_out_split, load_model, load_translator, read_data, resume_command
 from condgan.sample import VARY, Model, Vary, Way
 from condgan.sheets import attention_sheet, channels_last, class_sheets, interpolation_sheet, png, sheet, spread
+from condgan.sides import Sampling
 from condgan.translate import fitting, open_pictures, output_names
+from condgan.utility import utility
 
 app = typer.Typer(
     help="Train, judge and sample conditional image GANs.", add_completion=False,
@@ -69,6 +66,40 @@ HeldOutOption = Annotated[
     float | None,
     typer.Option(help="Share of each class to hold out, instead of the data's own test split, such as 0.1."),
 ]
+SubjectArgument = Annotated[
+    str, typer.Argument(metavar="RUN|IMAGES", help="A run directory, or images: a folder, zip, npz file or known name.")
+]
+RealOption = Annotated[
+    str | None,
+    typer.Option("--data", help="Real images, in any layout of `condgan data --help`, or an npz file of statistics."),
+]
+ExtractorOption = Annotated[
+    str,
+    typer.Option(
+        help="Whose features images are compared by: classifier (trained here on real images), inception, dinov2, a "
+        "torchvision model, timm:NAME or module:callable."
+    ),
+]
+WeightsOption = Annotated[Path | None, typer.Option(help="The extractor's weights: a state dict, or safetensors.")]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the real images: train, held-out or all; by default held-out for a run or the classifier, else all."
+    ),
+]
+SizeOption = Annotated[
+    str | None, typer.Option(help="Pixels that images of other sizes are brought to, such as 64 or 96x64.")
+]
+BatchOption = Annotated[
+    int | None, typer.Option(help="Batch norms use the statistics of each batch of so many fakes, as in training.")
+]
+COLUMNS = (
+    "label_agreement", "fd_", "fid", "precision", "recall", "coverage", "intra_class_diversity", "attribute_accuracy",
+    "kept_accuracy", "content_accuracy", "target_mae",
+)  # fmt: skip
+"""What the table per class or attribute shows of all metrics, by how their names begin."""
+ROWS = 40
+"""Classes that a table shows unless all are asked for."""
 TRUNCATIONS = "0.2,0.4,0.6,0.8,1.0,1.2,1.4,1.6,1.8,2.0"
 
 
@@ -300,15 +331,84 @@ def translate_command(
 
 @app.command("evaluate")
 def evaluate_command(
-    directory: RunArgument,
+    subject: SubjectArgument,
+    data: RealOption = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Metrics with commas between, such as fid,is,kid; by default all that can be told."),
+    ] = None,
+    n: Annotated[int | None, typer.Option("--n", help="Fakes to judge; by default as many as real images.")] = None,
+    per_class: Annotated[
+        bool | None, typer.Option("--per-class/--overall", help="Judge each class too; by default with the classifier.")
+    ] = None,
+    extractor: ExtractorOption = "classifier",
+    weights: WeightsOption = None,
+    split: SplitOption = None,
+    size: SizeOption = None,
     checkpoint: CheckpointOption = "best",
     seed: Annotated[int, typer.Option(help="Seed of the fakes.")] = 0,
+    truncation: TruncationOption = None,
+    latent_scale: LatentScaleOption = None,
+    standing: StandingOption = None,
+    batch_statistics: BatchOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+) -> None:
+    """Judge a run's fakes or translations, or any images, against real ones.
+
+    Of a run RUN/metrics.json, sheet.png and neighbors.png are written.
+    """
+    asked = None if metrics is None else _names(metrics)
+    question = Question(extractor, weights, asked, n, split, per_class, size)
+    sampling = Sampling(checkpoint, seed, truncation, latent_scale, standing, batch_statistics)
+    found = evaluate(subject, data, question, sampling)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    typer.echo(_table(found, everything=bool(per_class)))
+
+
+@app.command("statistics")
+def statistics_command(
+    source: SourceArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The npz file to write.")],
+    extractor: ExtractorOption = "inception",
+    weights: WeightsOption = None,
+    split: SplitOption = None,
+    size: SizeOption = None,
+) -> None:
+    """Keep the mean and covariance of real images' features, for --data of evaluate, for pytorch-fid and others."""
+    about = statistics(source, out, Question(extractor, weights, split=split, size=size))
+    typer.echo(f"wrote {out}: {about['extractor']} features of {about['real']:,} images of {about['size']} pixels")
+
+
+@app.command("utility")
+def utility_command(
+    subject: SubjectArgument,
+    data: RealOption = None,
+    seeds: Annotated[int, typer.Option(help="Classifiers of each kind, and draws of fakes.")] = 5,
+    n: Annotated[int | None, typer.Option("--n", help="Fakes of each seed; by default as many as real images.")] = None,
+    size: SizeOption = None,
+    checkpoint: CheckpointOption = "best",
+    truncation: TruncationOption = None,
     standing: StandingOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
-    """Judge a run's fakes or translations against held-out images, and write RUN/metrics.json."""
-    metrics = evaluate(directory, checkpoint, seed, standing=standing)
-    typer.echo(json.dumps(metrics) if as_json else _table(metrics))
+    """Tell whether fakes help a small classifier: trained on real images, on these and fakes, and on fakes alone.
+
+    Of a run RUN/utility.json is written.
+    """
+    sampling = Sampling(checkpoint, truncation=truncation, standing=standing)
+    result = utility(subject, data, seeds, n, size, sampling)
+    typer.echo(json.dumps(result) if as_json else as_table(result))
+
+
+@app.command("report")
+def report_command(
+    directory: RunArgument,
+    out: Annotated[Path | None, typer.Option(help="The page to write; RUN/report.html by default.")] = None,
+) -> None:
+    """Write a page of what a run is, how it went and how good it is, in one file that needs no network."""
+    typer.echo(f"look at        {write_report(directory, out)}")
 
 
 @app.command("data")
@@ -572,44 +672,59 @@ def _size(count: int) -> str:
     return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
 
 
-def _table(metrics: dict[str, Any]) -> str:
+def _table(metrics: dict[str, Any], everything: bool = False) -> str:
+    """The metrics as text: a line each and, below, the most telling ones per class or attribute."""
     about = metrics["about"]
-    parts = ("per_field", "per_class", "per_attribute")
-    names = [name for name in metrics if name not in ("about", *parts)]
-    groups = {"all": metrics} | {name: row for part in parts for name, row in metrics.get(part, {}).items()}
-    rows = {name: [_cell(row.get(metric)) for metric in names] for name, row in groups.items()}
-    widths = [2 + max(map(len, column)) for column in zip(names, *rows.values(), strict=True)]
-    margin = min(24, max(map(len, rows)))
-    lines = [
-        f"{name:{margin}.{margin}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
-        for name, cells in {"": names, **rows}.items()
+    values = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
+    kinds = [kind for kind in ("real", "across", "intervals") if kind in metrics]
+    heads = {"real": "real images", "across": "other data sets", "intervals": "95 % interval"}
+    made = "translations" if "fakes" not in about else "fakes"
+    rows = [
+        ["", made, *(heads[kind] for kind in kinds)],
+        *(
+            [name, _number(value), *(_number(metrics[kind].get(name)) for kind in kinds)]
+            for name, value in values.items()
+        ),
     ]
-    across = "; across: of images of the other data sets" if len(metrics.get("per_field", {})) > 1 else ""
-    fakes = f"{about['fakes']:,} fakes of" if "fakes" in about else "translations by"
-    note = (
-        f"fakes (real images' ceiling{across}); {fakes} checkpoint {about['checkpoint']} "
-        f"against {about['real']:,} held-out images,"
-    )
-    few = "so few held-out images say little"
-    if "coverage" in metrics:
-        few += ": density and coverage take all of them for one neighborhood"
-    return "\n".join(
-        [
-            *lines,
-            note,
-            *([few] if about["real"] < FEW else []),
-            f"seen by a classifier that is right on {about['extractor_accuracy']:.1%} of the held-out images",
-        ]
-    )
+    lines = _aligned(rows)
+    for part in ("per_field", "per_class", "per_attribute"):
+        groups = metrics.get(part, {})
+        if not groups:
+            continue
+        shown = dict(list(groups.items())[: len(groups) if everything else ROWS])
+        names = [name for name in values if name.startswith(COLUMNS) and any(name in row for row in shown.values())]
+        cells = [[name, *(_cell(row, metric) for metric in names)] for name, row in shown.items()]
+        lines += ["", *_aligned([["", *names], *cells])]
+        if len(shown) < len(groups):
+            lines.append(f"… and {len(groups) - len(shown):,} more: --per-class shows all")
+    fakes = f"{about['fakes']:,} fakes" if "fakes" in about else "translations"
+    of = f" of checkpoint {about['checkpoint']}" if "checkpoint" in about else f" of {about['source']}"
+    real = "statistics" if about["real"] is None else f"{about['real']:,} {about.get('split', 'held-out')} images"
+    lines += ["", f"{fakes}{of} against {real}; extractor {about['extractor']}"]
+    if (sure := about.get("extractor_accuracy")) is not None:
+        lines.append(f"classes are read by a classifier that is right on {sure:.1%} of these real images")
+    if about["real"] is not None and about["real"] < FEW:
+        lines.append("so few real images say little: density and coverage take all of them for one neighborhood")
+    return "\n".join([*lines, *(f"warning: {one}" for one in about.get("warnings", []))])
 
 
-def _cell(value: dict[str, float | None] | float | None) -> str:
-    """A metric: a number, or those of fakes and of real images, and across data sets."""
-    if not isinstance(value, dict):
-        return _number(value)
-    across = f", across {_number(value['across'])}" if "across" in value else ""
-    return f"{_number(value.get('fake'))} ({_number(value.get('real'))}{across})"
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Rows of cells in columns: the first at the left, the others at the right."""
+    margin = min(24, max(len(row[0]) for row in rows))
+    widths = [2 + max(map(len, column)) for column in list(zip(*rows, strict=True))[1:]]
+    return [
+        f"{row[0]:{margin}.{margin}}" + "".join(f"{cell:>{width}}" for cell, width in zip(row[1:], widths, strict=True))
+        for row in rows
+    ]
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}" if value < 100 else f"{value:.1f}"
+def _cell(row: dict[str, Any], name: str) -> str:
+    """A metric of a class: of fakes and, in parentheses, of real images."""
+    real = row.get("real", {})
+    return _number(row.get(name)) + (f" ({_number(real[name])})" if name in real else "")
+
+
+def _number(value: float | Sequence[float] | None) -> str:
+    if isinstance(value, Sequence):
+        return " … ".join(map(_number, value))
+    return "–" if value is None else f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}"

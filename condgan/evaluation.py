@@ -1,162 +1,312 @@
-"""Judging and opening what a run has learned: its checkpoints, their metrics, and truncation curves."""
+"""Judging images, a run's or anybody's, against real ones; statistics of these; truncation curves."""
 
 import csv
 import io
 import json
-import shlex
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from condgan import checkpoint
-from condgan.bench import EVALUATION_SEED, SynthesisBench, bench_of, fakes_of
-from condgan.build import count_parameters
-from condgan.data.dataset import Dataset, Split, unlabeled
-from condgan.data.layouts import EXPECTED
-from condgan.data.sources import read
-from condgan.errors import UserError
-from condgan.files import write
-from condgan.labels import Labels, LabelSpec
-from condgan.recipe import Recipe, load
-from condgan.sample import Law, Model, latent_law, normal
+from condgan.bench import EVALUATION_SEED, TranslationBench, judge_of
+from condgan.build import device
+from condgan.data.dataset import Dataset
+from condgan.data.sources import SOURCES, list_source, read
+from condgan.data.stored import SPLITS, stored
+from condgan.data.survey import quick_look
+from condgan.errors import UserError, unknown
+from condgan.files import file_names, write
+from condgan.labels import Labels
+from condgan.metrics.catalog import METRICS, ask
+from condgan.metrics.evidence import Evidence, Images
+from condgan.metrics.extractors import Extractor, find_extractor
+from condgan.metrics.features import classifier as as_extractor
+from condgan.metrics.moments import read_normal, write_normal
+from condgan.recipe import load
+from condgan.reference import Look, Reference, evidence_of
+from condgan.runs import find_checkpoint, load_model
+from condgan.sample import Law, Model, draw_latents, generate, latent_dim, latent_law, normal, progress_sheet
 from condgan.sheets import curves, png, sheet, spread
+from condgan.sides import (
+    PUBLISHED,
+    Real,
+    Sampling,
+    both,
+    enough,
+    fakes_of,
+    one_size,
+    real_of_run,
+    told,
+    translations_of,
+    with_sampling,
+)
 from condgan.translate import Translator
 
 
-def resume_command(directory: Path) -> str:
-    """The command that goes on with a run, whatever settings it began with."""
-    return shlex.join(["condgan", "train", str(directory / "recipe.yaml"), "--out", str(directory)])
+@dataclass(frozen=True)
+class Question:
+    """What is asked of images, whosever they are."""
 
+    extractor: str = "classifier"
+    weights: Path | None = None
+    metrics: Sequence[str] | None = None
+    """By their names; None: all that can be told."""
+    n: int | None = None
+    """Fakes to judge."""
+    split: str | None = None
+    """Of the real images: train, held-out or all. None: held-out for a run, and for the classifier, which is trained
+    on the others; else all."""
+    per_class: bool | None = None
+    """None: where all metrics are asked for with the classifier, whose numbers per class cost little."""
+    size: int | str | None = None
+    """What pictures of different sizes are brought to."""
 
-def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
-    """The recipe's data set. Raises UserError if it names none, it cannot be read, or it does not fit."""
-    options = recipe.data
-    if options.source is None:
-        raise UserError(f"recipe '{recipe.name}' has no data of its own: expected --data PATH; {EXPECTED}")
-    count_parameters(recipe, LabelSpec.of_classes(["a", "b"]))  # refuses a size before anything is read
-    data = read(
-        options.source, options.size, options.channels, attributes=options.attributes, exclusive=options.exclusive,
-        paired=options.paired, background=options.background, crop=options.crop, held_out=options.held_out,
-        root=options.root, skip_bad_images=skip_bad_images,
-    )  # fmt: skip
-    if not recipe.conditional and len(data.spec.fields) == 1:
-        data = unlabeled(data)
-    fields = data.spec.fields
-    named = "' and '".join(options.sources)
-    if recipe.conditional and (lonely := next((one for one in fields if one.exclusive and len(one.values) < 2), None)):
-        raise UserError(
-            f"data '{named}' has one class only, '{lonely.values[0]}': a conditional model needs two or more; "
-            "for one without labels set objective.name=gan and head.name=plain"
-        )
-    if not recipe.translates and (len(fields) > 1 or any(not field.exclusive for field in fields)):
-        raise UserError(
-            f"data '{named}' has attributes or several data sets' labels, which recipe '{recipe.name}' "
-            "cannot learn yet: give class folders, or choose a translator such as sprites-stargan"
-        )
-    return data
-
-
-def load_model(directory: str | Path, which: str = "best") -> Model:
-    """The averaged generator of a run: of its best checkpoint, its latest, or the one after `which` images.
-
-    Raises UserError for a run that translates.
-    """
-    model = checkpoint.load_model(find_checkpoint(Path(directory), which))
-    if isinstance(model, Translator):
-        raise UserError(
-            f"run '{directory}' translates images and has none of its own: use condgan translate, or load_translator"
-        )
-    return model
-
-
-def load_translator(directory: str | Path, which: str = "best") -> Translator:
-    """The averaged generator of a run that translates images, with its discriminator; checkpoints as in `load_model`.
-
-    Raises UserError for a run that makes images from labels.
-    """
-    model = checkpoint.load_model(find_checkpoint(Path(directory), which))
-    if isinstance(model, Model):
-        raise UserError(f"run '{directory}' is no translator, it makes images from labels: use condgan sample, or load")
-    return model
-
-
-def held_out_split(directory: str | Path) -> Split:
-    """The images of a run's data that it was not trained on."""
-    data = read_data(load(Path(directory) / "recipe.yaml"), skip_bad_images=True)
-    require_same_data(Path(directory), data)
-    return data.held_out
-
-
-def find_checkpoint(directory: Path, which: str = "best") -> Path:
-    """A whole checkpoint of a run: best, latest, or by its number of images."""
-    if not (directory / "recipe.yaml").is_file():
-        raise UserError(
-            f"'{directory}' is no run directory (it has no recipe.yaml): "
-            "give one that `condgan train` wrote, such as runs/digits-acgan"
-        )
-    paths = checkpoint.checkpoints(directory / "checkpoints")
-    if not paths:
-        raise UserError(f"run '{directory}' has no checkpoint yet: train it on with {resume_command(directory)}")
-    names = ", ".join(path.name for path in paths)
-    if which.isdecimal():
-        wanted = [path for path in paths if path.name == which]
-        if not wanted:
-            raise UserError(f"run '{directory}' has no checkpoint {which}: it has {names}, best or latest")
-        if (reason := checkpoint.damage(wanted[0])) is not None:
-            raise UserError(f"checkpoint '{wanted[0]}' is damaged ({reason}): choose another one with --checkpoint")
-        return wanted[0]
-    if which not in ("best", "latest"):
-        raise UserError(f"checkpoint '{which}' given: expected best, latest or one of {names}")
-    by = load(directory / "recipe.yaml").schedule.best_by
-    wanted = [*(checkpoint.ranked(paths, by) if which == "best" else []), *reversed(paths)]
-    whole = next((path for path in wanted if checkpoint.damage(path) is None), None)
-    if whole is None:
-        raise UserError(
-            f"all checkpoints of '{directory}' are damaged ({checkpoint.damage(paths[-1])}): start over with --fresh"
-        )
-    return whole
+    def __post_init__(self) -> None:
+        if self.n is not None and self.n < 1:
+            raise UserError(f"--n {self.n} given: expected 1 or more")
+        if self.split not in (None, *SPLITS):
+            raise unknown("split", self.split, SPLITS)
 
 
 def evaluate(
-    directory: str | Path,
-    which: str = "best",
-    seed: int = EVALUATION_SEED,
-    data: Dataset | None = None,
-    standing: int | None = None,
+    subject: str | Path,
+    data: Dataset | str | Path | None = None,
+    question: Question = Question(),
+    sampling: Sampling = Sampling(),
 ) -> dict[str, Any]:
-    """Judge a run against held-out images; write metrics.json and sheet.png.
+    """Judge a run, or images by a name or path that can be read as a data set, against real images.
 
-    As many fakes as there are held-out images, of the same classes; of a translator, their translations.
-    `standing`: batch norms know the standing statistics of so many batches.
+    `data`: these, by a name or path, or a file of their statistics; of a run by default its own held-out images. A
+    run's fakes are as many as these and of the same classes; a translator's are translations of its held-out images.
+    Of a run that is judged by all metrics on its own data, metrics.json, sheet.png and neighbors.png are written (with
+    another extractor metrics-EXTRACTOR.json). Returns {metric: value, …, "real": {metric: ceiling, …}, "intervals":
+    {metric: [low, high]}, "per_class": {class: …}, "about": …}. Raises UserError for bad input.
     """
-    directory = Path(directory)
-    path = find_checkpoint(directory, which)
-    model = checkpoint.load_model(path)
-    if standing is not None:
-        if isinstance(model, Translator):
-            raise UserError(f"standing statistics given with run '{directory}': a translator has no latents to draw")
-        model = model.with_standing_statistics(standing, seed)
-    recipe = load(directory / "recipe.yaml")
-    data = data or read_data(recipe, skip_bad_images=True)
-    require_same_data(directory, data)
-    bench = bench_of(recipe, data)
-    metrics = bench.compare(model, seed)
-    metrics["about"] = {
-        "checkpoint": path.name,
-        **bench.about,
-        **({} if recipe.translates else {"batch_norm": _batch_norm(standing)}),
-        "seed": seed,
-    }
-    write(directory / "sheet.png", png(bench.sheet(model, recipe.seed)))
-    write(directory / "metrics.json", json.dumps(metrics, indent=1).encode())
+    if not isinstance(subject, str) or subject not in SOURCES:
+        path = Path(subject).expanduser()
+        if (path / "recipe.yaml").is_file() or (path.is_dir() and data is None):
+            return _evaluate_run(path, data, question, sampling)
+        if not path.exists():
+            raise UserError(
+                f"'{subject}' does not exist: give a run directory, a folder of images or an npz file of some"
+            )
+    if data is None:
+        raise UserError(f"images '{subject}' given without --data: expected real images to hold them against")
+    if sampling != Sampling():
+        raise UserError(
+            f"options of a run's sampling given with images '{subject}', which are what they are: leave them out"
+        )
+    return _evaluate_images(str(subject), data, question)
+
+
+def _evaluate_run(
+    directory: Path, data: Dataset | str | Path | None, question: Question, sampling: Sampling
+) -> dict[str, Any]:
+    path = find_checkpoint(directory, sampling.which)
+    model, recipe = checkpoint.load_model(path), load(directory / "recipe.yaml")
+    own = data is None or isinstance(data, Dataset)
+    real = real_of_run(directory, recipe, data, question.split or "held-out")
+    about: dict[str, Any] = {"checkpoint": path.name}
+    if isinstance(model, Translator):
+        if sampling._replace(which="best", seed=EVALUATION_SEED) != Sampling():
+            raise UserError(
+                f"options of latents given with run '{directory}', a translator, which has none: leave them out"
+            )
+        if real.data is None or not own:
+            raise UserError(
+                f"--data given with run '{directory}', whose translations are of its own data: leave it out"
+            )
+        if question == Question():
+            bench = TranslationBench.of(real.data)
+            metrics = bench.compare(model, sampling.seed)
+            metrics["about"] = about | bench.about | {"seed": sampling.seed}
+            write(directory / "sheet.png", png(bench.sheet(model, recipe.seed)))
+            write(directory / "metrics.json", json.dumps(metrics, indent=1).encode())
+            return metrics
+        fakes: Images = translations_of(model, real.data, sampling.seed, question.n)
+    else:
+        model = with_sampling(model, sampling)
+        fakes = fakes_of(model, real, question.n, sampling)
+        about |= told(sampling)
+    look, about = _look(fakes, real, question, about | {"seed": sampling.seed})
+    metrics = look.metrics() | {"about": about}
+    if own and question.metrics is None:
+        extractor = file_names([question.extractor])[0]
+        name = "metrics.json" if question.extractor == "classifier" else f"metrics-{extractor}.json"
+        if isinstance(model, Model) and question.extractor == "classifier":
+            write(directory / "sheet.png", png(progress_sheet(model.generator, model.spec, recipe.seed)))
+            if (neighbors := look.neighbors()) is not None:
+                write(directory / "neighbors.png", png(neighbors))
+        write(directory / name, json.dumps(metrics, indent=1).encode())
     return metrics
 
 
-def _batch_norm(standing: int | None) -> str:
-    return "running statistics" if standing is None else f"standing statistics of {standing} batches"
+def _evaluate_images(subject: str, data: str | Path | Dataset, question: Question) -> dict[str, Any]:
+    """Images against others, all of the same size."""
+    trained = question.extractor == "classifier"
+    split = question.split or ("held-out" if trained else "all")
+    fakes, real, odd = both(subject, data, split, question.size, gray=trained)
+    about: dict[str, Any] = {"source": subject, "size": "×".join(map(str, reversed(fakes.shape[1:])))}
+    fakes = fakes if question.n is None else fakes.some(enough(question.n, len(fakes), f"images in '{subject}'"))
+    look, about = _look(fakes, real, question, about)
+    about["warnings"] += odd
+    return look.metrics() | {"about": about}
+
+
+def _look(fakes: Images, real: Real, question: Question, about: dict[str, Any]) -> tuple[Look, dict[str, Any]]:
+    """Look at fakes and real images with what was asked for; and what is told with all numbers."""
+    extractor = _extractor(real, question)
+    logits = extractor((real.images or fakes).at(torch.tensor([0]))).logits
+    labeled = fakes.labels is not None and real.data is not None
+    known = [key for key in METRICS if key in ("fd", "is") or real.statistics is None]
+    absent = {"is": logits is None, "copies": real.training is None}
+    asked = ask(question.extractor, question.metrics, [key for key in known if not absent.get(key)], labeled)
+    asked = replace(asked, per_class=_per_class(question, fakes, real))
+    judge = None
+    if "judged" in asked.needs:
+        assert real.data is not None
+        judge = extractor if question.extractor == "classifier" else as_extractor(judge_of(real.data))
+    warnings: list[str] = []
+    if real.statistics is not None:
+        evidence, said = _stated(real.statistics, extractor)
+        warnings += said
+        reference = Reference(extractor, judge, asked, evidence, None, None, None)
+    else:
+        assert real.data is not None
+        assert real.images is not None
+        reference = Reference.of(
+            real.images, real.others, real.training, real.data.content_hash, extractor, judge, asked
+        )
+    look = reference.look(fakes)
+    about |= {
+        "fakes": len(fakes),
+        "real": reference.real.count,
+        "split": real.split,
+        "reference": real.source,
+        "extractor": extractor.name,
+        "extractor_sha256": extractor.sha256,
+        "resize": extractor.resize,
+    }
+    if judge is not None:
+        about["extractor_accuracy"] = reference.real.agreement
+        about["classifier_sha256"] = judge.sha256
+    if "fd" in asked.names:
+        assert look.evidence.normal is not None
+        warnings += _doubts(asked.names["fd"][0], len(fakes), reference.real.count, len(look.evidence.normal.mean))
+    if question.extractor == "inception" and not extractor.known:
+        warnings.append("these are not the weights that FID, IS and KID are published with: compare with no others")
+    return look, about | {"warnings": warnings}
+
+
+def _extractor(real: Real, question: Question) -> Extractor:
+    if question.extractor != "classifier":
+        return find_extractor(question.extractor, question.weights, device())
+    if question.weights is not None:
+        raise UserError(f"--weights {question.weights} given with the classifier, which is trained here: leave it out")
+    if real.data is None:
+        raise UserError(
+            f"statistics '{real.source}' given without --extractor: expected the one that they are of, such as "
+            "inception"
+        )
+    return as_extractor(judge_of(real.data))
+
+
+def _doubts(name: str, fakes: int, real: int | None, width: int) -> list[str]:
+    """What speaks against a Fréchet distance."""
+    found = []
+    few = [f"{count:,} {what}" for what, count in (("fakes", fakes), ("real images", real)) if count and count <= width]
+    if few:
+        found.append(
+            f"{name} of {' and '.join(few)} in {width:,} dimensions tells more of how few they are than of how good: "
+            "compare with the same numbers of images only"
+        )
+    if name == "fid" and fakes < PUBLISHED:
+        found.append(f"published FIDs are of {PUBLISHED:,} fakes, this one is of {fakes:,}: fewer make it larger")
+    return found
+
+
+def _stated(path: Path, extractor: Extractor) -> tuple[Evidence, list[str]]:
+    """What a file of statistics holds. Raises UserError for another extractor's."""
+    normal, about = read_normal(path)
+    width = _width(extractor)
+    said = []
+    if about and about["extractor_sha256"] != extractor.sha256:
+        raise UserError(
+            f"statistics '{path}' are of extractor '{about['extractor']}' ({about['extractor_sha256'][:8]}…), not of "
+            f"'{extractor.name}' ({extractor.sha256[:8]}…): give those of the same, or the images"
+        )
+    if len(normal.mean) != width:
+        raise UserError(
+            f"statistics '{path}' have {len(normal.mean)} dimensions and extractor '{extractor.name}' has {width}: "
+            "give those of the same extractor, or the images"
+        )
+    if not about:
+        said.append(f"'{path}' does not tell of which extractor, images and size its statistics are")
+    return Evidence(about.get("real"), normal=normal), said
+
+
+def _width(extractor: Extractor) -> int:
+    """How many features it has."""
+    return extractor(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).features.shape[1]
+
+
+def _per_class(question: Question, fakes: Images, real: Real) -> bool:
+    labels = fakes.labels
+    there = labels is not None and labels.spec.exclusive and real.data is not None
+    if question.per_class is None:
+        cheap = question.extractor == "classifier" and question.metrics is None
+        return cheap and there and labels is not None and labels.spec.width > 1
+    if question.per_class and (not there or labels is None):
+        raise UserError(
+            "--per-class given, which needs classes that both sides share: give images in class folders of the same "
+            "names"
+        )
+    for images in (fakes, real.images) if question.per_class else ():
+        assert images is not None
+        assert images.labels is not None
+        counts = dict(zip(images.labels.spec.classes, images.labels.counts().tolist(), strict=True))
+        if (few := next((name for name, count in counts.items() if count < 2), None)) is not None:
+            raise UserError(
+                f"--per-class given, but class '{few}' has {counts[few]} image{'s' * (counts[few] != 1)} in "
+                f"'{images.source}': distances need 2 or more; add some, or leave it out"
+            )
+    return question.per_class
+
+
+def statistics(source: str, out: Path, question: Question) -> dict[str, Any]:
+    """Write the mean and covariance of real images' features to an npz file, for `evaluate`, pytorch-fid and others.
+
+    Returns what they are of. Raises UserError for bad input.
+    """
+    if question.extractor == "classifier":
+        raise UserError("statistics of the classifier asked for, which each data set has its own: give --extractor")
+    size = question.size or one_size({source: quick_look(list_source(source))})
+    data = read(source, size, 3)
+    extractor = find_extractor(question.extractor, question.weights, device())
+    images = stored(data, source, question.split or "all")
+    evidence = evidence_of(images, data.content_hash, extractor, None, frozenset({"moments"}))
+    assert evidence.normal is not None
+    about = {
+        "source": Path(source).name,
+        "sha256": data.content_hash,
+        "split": question.split or "all",
+        "real": len(images),
+        "size": str(size),
+        "extractor": extractor.name,
+        "extractor_sha256": extractor.sha256,
+        "resize": extractor.resize,
+    }
+    write_normal(out, evidence.normal, about)
+    return about
+
+
+CURVED = [
+    "label_agreement", "fd_classifier", "precision", "recall", "density", "coverage", "intra_class_diversity",
+]  # fmt: skip
+"""What truncation curves are of."""
 
 
 def truncation_curve(
@@ -180,39 +330,37 @@ def truncation_curve(
     laws: dict[float | None, Law] = {value: latent_law(**{what: value}) for value in at} | {None: normal}
     path = find_checkpoint(directory, which)
     model = load_model(directory, path.name)
-    data = read_data(load(directory / "recipe.yaml"), skip_bad_images=True)
-    require_same_data(directory, data)
-    bench = SynthesisBench.of(data)
+    real = real_of_run(directory, load(directory / "recipe.yaml"), None, "held-out")
     columns = [number for number in spread(len(model.classes), 40) for _ in range(max(1, 20 // len(model.classes)))]
-    metrics, rows = [], []
+    sampling, metrics, rows = Sampling(path.name, seed, standing=standing), [], []
     for law in laws.values():
-        point = replace(model, law=law)
-        if standing is not None:
-            point = point.with_standing_statistics(standing, seed)
-        metrics.append({name: pair for name, pair in bench.compare(point, seed).items() if name != "per_class"})
-        rows.append(fakes_of(point.generator, Labels.from_index(model.spec, torch.tensor(columns)), seed, law))
-    about = {
-        "checkpoint": path.name,
-        "fakes": len(data.held_out),
-        "batch_norm": _batch_norm(standing),
-        "seed": seed,
-    }
-    fake, real = ([{name: pair[kind] for name, pair in one.items()} for one in metrics] for kind in ("fake", "real"))
+        point = with_sampling(replace(model, law=law), sampling)
+        look, _ = _look(fakes_of(point, real, None, sampling), real, Question(metrics=CURVED), {})
+        metrics.append(look.metrics())
+        shown = Labels.from_index(model.spec, torch.tensor(columns))
+        latents = draw_latents(seed, 0, len(columns), latent_dim(point.generator), law)
+        rows.append(generate(point.generator, latents, shown))
+    assert real.data is not None
+    fakes = len(real.data.held_out)
+    about = {"checkpoint": path.name, "fakes": fakes, "batch_norm": told(sampling)["batch_norm"], "seed": seed}
+    fake, ceilings = (
+        [{name: one[name] for name in CURVED} for one in kind] for kind in (metrics, [m["real"] for m in metrics])
+    )
     table = io.StringIO()
     writer = csv.writer(table)
-    writer.writerow([what, *fake[0], *(f"{name}_real" for name in real[0]), *about])
+    writer.writerow([what, *CURVED, *(f"{name}_real" for name in CURVED), *about])
     writer.writerows(
         [value, *one.values(), *ceiling.values(), *about.values()]
-        for value, one, ceiling in zip(laws, fake, real, strict=True)
+        for value, one, ceiling in zip(laws, fake, ceilings, strict=True)
     )
     *truncated, untruncated = fake
     label = what.replace("_", " ")
     plot = curves(
         at,
-        {name: [one[name] for one in truncated] for name in untruncated},
-        {f"no {label}": untruncated, "real images": real[0]},
+        {name: [one[name] for one in truncated] for name in CURVED},
+        {f"no {label}": untruncated, "real images": ceilings[0]},
         label,
-        f"{directory.name}, checkpoint {path.name}: {len(data.held_out):,} fakes, {about['batch_norm']}, seed {seed}",
+        f"{directory.name}, checkpoint {path.name}: {fakes:,} fakes, {about['batch_norm']}, seed {seed}",
     )
     names = ["none" if value is None else f"{value:g}" for value in laws]
     looks = sheet(torch.cat(rows), [model.classes[number] for number in columns], names)
@@ -220,13 +368,3 @@ def truncation_curve(
         write(out / name, content)
     write(out / "sheet.png", png(looks))
     return metrics
-
-
-def require_same_data(directory: Path, data: Dataset) -> None:
-    """Raises UserError unless the data are those that the run began with."""
-    then = json.loads((directory / "environment.json").read_text())["data"]
-    if then["sha256"] != data.content_hash:
-        raise UserError(
-            f"the data of run '{directory}' has changed ({then['train']} + {then['held_out']} images then, "
-            f"{len(data.train)} + {len(data.held_out)} now): give back the old data, or start over with --fresh"
-        )

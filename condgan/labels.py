@@ -91,6 +91,11 @@ class LabelSpec:
         """The values of the first field, which name the columns of sheets and the rows of tables."""
         return self.fields[0].values
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether every image is of one class."""
+        return len(self.fields) == 1 and self.fields[0].exclusive
+
     def where(self, field: int) -> slice:
         """Where a field's values lie among all `width` of them."""
         return next(where for position, _, where in self.slices() if position == field)
@@ -203,7 +208,7 @@ class LabelTable:
     @classmethod
     def each(cls, spec: LabelSpec) -> "LabelTable":
         """Every class once. Raises UserError for a vocabulary that is not one exclusive field."""
-        if len(spec.fields) != 1 or not spec.fields[0].exclusive:
+        if not spec.exclusive:
             raise UserError("labels of several fields or attributes have no list of classes: draw them from the data")
         return cls.from_index(spec, torch.arange(spec.width))
 

@@ -27,11 +27,12 @@ from condgan.data.dataset import Dataset
 from condgan.data.stream import to_device
 from condgan.environment import describe
 from condgan.errors import UserError
-from condgan.evaluation import evaluate, read_data, require_same_data, resume_command
+from condgan.evaluation import evaluate
 from condgan.files import TEMPORARY, remove_temporaries, write
 from condgan.log import SINGULAR, Log
 from condgan.nn.spectral import singular_values
 from condgan.recipe import Recipe, differences, dump, load
+from condgan.runs import read_data, require_same_data, resume_command
 from condgan.sheets import png
 from condgan.train import State, pretrain_classifier
 

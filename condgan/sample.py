@@ -5,7 +5,7 @@ Axes: b images, z latent coordinates, k classes, c channels, h × w pixels, p po
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from condgan.errors import UserError, unknown
 from condgan.interfaces import Generator, to_uint8
-from condgan.labels import Labels, LabelSpec
+from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.nn.layers import Attention
 from condgan.seeds import derive_seed
 from condgan.sheets import channels_last, sheet, spread
@@ -73,6 +73,17 @@ def draw_latents(seed: int, position: int, count: int, dim: int, law: Law = norm
     return torch.from_numpy(law(rng.standard_normal((count, dim), np.float32)).astype(np.float32, copy=False))
 
 
+def latent_chunks(
+    seed: int, count: int, dim: int, law: Law = normal, size: int = CHUNK
+) -> Iterator[Float[Tensor, "b z"]]:
+    """The latents of `draw_latents` at position 0, so many at a time."""
+    _require_seed(seed)
+    rng = np.random.default_rng(derive_seed(seed, "latents", 0))
+    for start in range(0, count, size):
+        drawn = rng.standard_normal((min(size, count - start), dim), np.float32)
+        yield torch.from_numpy(law(drawn).astype(np.float32, copy=False))
+
+
 def latent_dim(generator: Generator) -> int:
     """Of a generator that is no translator."""
     assert generator.latent_dim is not None, "a translator takes images"
@@ -80,11 +91,13 @@ def latent_dim(generator: Generator) -> int:
 
 
 @torch.inference_mode()
-def generate(generator: Generator, latents: Float[Tensor, "b z"], labels: Labels) -> UInt8[Tensor, "b c h w"]:
-    """Images of 0 … 255, on the CPU, from a generator in evaluation mode."""
+def generate(
+    generator: Generator, latents: Float[Tensor, "b z"], labels: Labels, size: int = CHUNK
+) -> UInt8[Tensor, "b c h w"]:
+    """Images of 0 … 255, on the CPU, from a generator in evaluation mode, so many at a time."""
     device = next(generator.parameters()).device
-    chunks = range(0, len(latents), CHUNK)
-    parts = [generator(latents[i : i + CHUNK].to(device), labels[slice(i, i + CHUNK)].to(device)) for i in chunks]
+    chunks = [slice(start, start + size) for start in range(0, len(latents), size)]
+    parts = [generator(latents[chunk].to(device), labels[chunk].to(device)) for chunk in chunks]
     return torch.cat([to_uint8(part).cpu() for part in parts])
 
 
@@ -96,11 +109,9 @@ def standing_statistics(generator: Generator, law: Law, spec: LabelSpec, batches
     batch norm that keeps statistics, or for a negative seed.
     """
     _require_seed(seed)
-    norms = [m for m in generator.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if batches < 1:
         raise UserError(f"standing statistics over {batches} batches asked for: expected 1 or more")
-    if not norms:
-        raise UserError("standing statistics asked for: this generator has no batch norm, leave them out")
+    norms = _tracking_norms(generator, "standing statistics")
     momenta = [norm.momentum for norm in norms]
     device = next(generator.parameters()).device
     for norm in norms:
@@ -113,6 +124,13 @@ def standing_statistics(generator: Generator, law: Law, spec: LabelSpec, batches
         generator(latents.to(device), Labels.from_index(spec, torch.from_numpy(index)).to(device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.eval().momentum = momentum
+
+
+def _tracking_norms(generator: Generator, asked: str) -> list[_BatchNorm]:
+    norms = [m for m in generator.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    if not norms:
+        raise UserError(f"{asked} asked for: this generator has no batch norm, leave them out")
+    return norms
 
 
 def progress_classes(spec: LabelSpec) -> list[int]:
@@ -184,6 +202,17 @@ class Model:
         """A copy whose batch norms know the statistics of this model's own latents; see `standing_statistics`."""
         generator = deepcopy(self.generator)
         standing_statistics(generator, self.law, self.spec, batches, seed)
+        return replace(self, generator=generator)
+
+    def with_batch_statistics(self) -> "Model":
+        """A copy whose batch norms know the statistics of each batch alone, as in training.
+
+        Raises UserError where there is no batch norm that keeps statistics.
+        """
+        generator = deepcopy(self.generator)
+        for norm in _tracking_norms(generator, "batch statistics"):
+            norm.running_mean = norm.running_var = None
+            norm.track_running_stats = False
         return replace(self, generator=generator)
 
     def sample(self, classes: Choice = None, per_class: int = 16, seed: int = 0) -> UInt8[np.ndarray, "n h w *c"]:
@@ -317,6 +346,50 @@ class Model:
         if str(name) not in self.classes:
             raise unknown("class", name, self.classes)
         return self.classes.index(str(name))
+
+
+@dataclass(frozen=True)
+class Fakes:
+    """A model's images for some labels, from a seed's latents: image i from the i-th latent of position 0."""
+
+    model: Model
+    asked: LabelTable
+    seed: int
+    batch: int = CHUNK
+    """Images that are made, and normalized, together."""
+    labeled: bool = True
+    """Whether the labels are those of what they are held against."""
+
+    source = "the run's fakes"
+    names = ()
+
+    @property
+    def labels(self) -> LabelTable | None:
+        return self.asked if self.labeled else None
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def chunks(self) -> Iterator[UInt8[Tensor, "b c h w"]]:
+        for place, latents in self._latents():
+            yield generate(self.model.generator, latents, self.asked[place], self.batch)
+
+    def at(self, numbers: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
+        found = {}
+        for place, latents in self._latents():
+            own = numbers[(numbers >= place.start) & (numbers < place.stop)]
+            if len(own):
+                images = generate(self.model.generator, latents, self.asked[place], self.batch)
+                found |= {number: images[number - place.start] for number in own.tolist()}
+        return torch.stack([found[number] for number in numbers.tolist()])
+
+    def _latents(self) -> Iterator[tuple[slice, Tensor]]:
+        """Of each batch: where it is, and its latents."""
+        start = 0
+        dim = latent_dim(self.model.generator)
+        for latents in latent_chunks(self.seed, len(self), dim, self.model.law, self.batch):
+            yield slice(start, start + len(latents)), latents
+            start += len(latents)
 
 
 def _ends(pairs: Float[Tensor, "r 2 d"], steps: int) -> tuple[Float[Tensor, "r s d"], Float[Tensor, "r s d"]]:

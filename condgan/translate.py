@@ -13,15 +13,16 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int, UInt8
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
+from condgan.data.dataset import Split
 from condgan.data.pixels import Crop, Framing, color, opened, pixels, reason
 from condgan.data.tree import is_image, open_tree
 from condgan.errors import UserError, unknown
 from condgan.interfaces import Generator, ImageShape, to_float, to_uint8
-from condgan.labels import Labels, LabelSpec
+from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.sheets import channels_last
 
 CHUNK = 32
@@ -234,6 +235,31 @@ class Translator:
             fields = [self.spec.fields[position].name for position, _ in known[name]]
             raise UserError(f"label '{name}' stands in {' and '.join(fields)}: write {fields[0]}.{name}")
         return *known[name][0], shall
+
+
+@dataclass(frozen=True)
+class Translations:
+    """A translator's translations of images to labels, one of each."""
+
+    model: Translator
+    split: Split
+    labels: LabelTable
+
+    source = "the run's translations"
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self.split.names
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def chunks(self) -> Iterator[UInt8[Tensor, "b c h w"]]:
+        for numbers in torch.arange(len(self)).split(CHUNK):
+            yield self.at(numbers)
+
+    def at(self, numbers: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
+        return self.model.generate(self.split.images[numbers], self.labels[numbers])
 
 
 class Opened(NamedTuple):

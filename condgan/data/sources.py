@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from condgan.data.attributes import choose
-from condgan.data.containers import is_hdf5, is_lmdb, is_saved, list_hdf5, list_lmdb, list_saved
+from condgan.data.containers import (
+    is_hdf5,
+    is_lmdb,
+    is_npz,
+    is_saved,
+    list_hdf5,
+    list_lmdb,
+    list_npz,
+    list_saved,
+)
 from condgan.data.dataset import Dataset, Exact, Split, join
 from condgan.data.digits import digits, tinted_digits
 from condgan.data.known import KNOWN, list_known
@@ -89,6 +98,8 @@ def list_source(source: str, root: str | None = None, held_out: float | None = N
         return _open_packed(path, held_out).listing
     if is_hdf5(path):
         return list_hdf5(path, held_out)
+    if is_npz(path):
+        return list_npz(path, held_out)
     if is_saved(path):
         return list_saved(path, held_out)
     if path.is_dir() and (databases := _databases(path)):

@@ -1,52 +1,159 @@
 """Distances between sets of features, as pure functions.
 
-Axes: n and m images, d features.
+Axes: n fake and m real images (a and b where it does not matter), d features, g groups of images.
 """
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from condgan.metrics.moments import Moments, Normal
+
+TILE = 2_048
+"""Images whose distances to others are in memory at once."""
+KERNEL_SUBSETS, KERNEL_SUBSET = 100, 1_000
+SPLITS = 10
+SHUFFLE = 2020
+"""The seed with which torch-fidelity draws kernel distances' subsets, and shuffles before it splits."""
 
 
 def frechet(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
     """Fréchet distance of the normal distributions fitted to two sets of features (Heusel et al. 2017, eq. 6).
 
-    |μa − μb|² + tr(Σa + Σb − 2 (Σa Σb)^½), in float64; safe where a covariance lacks full rank.
+    In float64. Where either set is smaller than its dimensions the trace of the root is the sum of the singular values
+    of A Bᵀ, centered, over √((n − 1)(m − 1)): the same number without d × d roots.
     """
     a, b = a.double(), b.double()
-    covariance_a, covariance_b = torch.atleast_2d(a.T.cov()), torch.atleast_2d(b.T.cov())
-    values, vectors = torch.linalg.eigh(covariance_a)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ covariance_b @ root).clamp(min=0).sqrt().sum()
-    mean = (a.mean(0) - b.mean(0)).square().sum()
-    return float((mean + covariance_a.trace() + covariance_b.trace() - 2 * cross).clamp(min=0))
+    if min(len(a), len(b)) > a.shape[1]:
+        return frechet_of(Moments.of(a).normal(), Moments.of(b).normal())
+    centered = a - a.mean(0), b - b.mean(0)
+    (x, y), (n, m) = centered, (len(a) - 1, len(b) - 1)
+    cross = torch.linalg.svdvals(x @ y.T).sum() / (n * m) ** 0.5
+    traces = x.square().sum() / n + y.square().sum() / m
+    return float(((a.mean(0) - b.mean(0)).square().sum() + traces - 2 * cross).clamp(min=0))
 
 
-def density_and_coverage(
-    fake: Float[Tensor, "n d"], real: Float[Tensor, "m d"], neighbors: int = 5
-) -> tuple[float, float]:
-    """Density and coverage of fakes on reals (Naeem et al. 2020, eq. 3–4).
+def frechet_of(a: Normal, b: Normal) -> float:
+    """|μa − μb|² + tr(Σa + Σb − 2 (Σa Σb)^½), safe where a covariance lacks full rank."""
+    root = _root(b.covariance)
+    cross = torch.linalg.eigvalsh(root.T @ a.covariance @ root).clamp(min=0).sqrt().sum()
+    mean = (a.mean - b.mean).square().sum()
+    return float((mean + a.covariance.trace() + b.covariance.trace() - 2 * cross).clamp(min=0))
 
-    Around each real image lies a ball that reaches to its k-th nearest other real one (k is at most m − 1). Density:
-    the balls that a fake lies in, over k, on average. Coverage: the share of balls with a fake in them.
+
+def frechet_interval(a: Moments, b: Normal, share: float = 0.95, resamples: int = 1_000) -> tuple[float, float]:
+    """How far the Fréchet distance of a to b would lie from its value here for other images, as many, of a's source.
+
+    The lower and upper end of a bootstrap interval over a's groups, as differences. Resamples of the groups are put
+    through the distance's derivative: as such they tell the spread alone, and not the bias that all Fréchet distances
+    of few images have and resampling would double. The derivative is 2 (μa − μb)·dμ + tr((I − T) dΣ), where T, the
+    optimal transport from a to b, is L (Lᵀ Σa L)^−½ Lᵀ with Σb = L Lᵀ.
+    """
+    whole = a.normal()
+    count = a.count.sum()
+    root = _root(b.covariance)
+    values, vectors = torch.linalg.eigh(root.T @ whole.covariance @ root)
+    there = values > 1e-10 * values[-1]
+    half = (root @ vectors)[:, there] / values[there].sqrt().sqrt()
+    rest = torch.eye(len(root), dtype=root.dtype, device=root.device) - half @ half.T
+    mean = (a.total - a.count[:, None] * whole.mean) / count
+    slope = 2 * mean @ (whole.mean - b.mean)
+    for number in range(len(a.count)):
+        about = a.total[number].outer(whole.mean)
+        outer = a.outer[number] - about - about.T + a.count[number] * whole.mean.outer(whole.mean)
+        slope[number] += ((outer - a.count[number] * whole.covariance) / count * rest).sum()
+    groups = len(slope)
+    weights = np.random.default_rng(0).multinomial(groups, [1 / groups] * groups, size=resamples) - 1
+    spread = weights @ slope.cpu().numpy() * (groups / (groups - 1)) ** 0.5
+    low, high = np.quantile(spread, [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)
+
+
+def kernel_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> tuple[float, float]:
+    """Mean and spread over subsets of the unbiased squared MMD with the kernel (x·y/d + 1)³ (Bińkowski et al. 2018).
+
+    100 random subsets of 1,000 images of either set, or of as many as the smaller one has: with the Inception features
+    this is KID, and as the subsets are those of torch-fidelity, its number.
+    """
+    size = min(KERNEL_SUBSET, len(a), len(b))
+    rng = np.random.RandomState(SHUFFLE)
+    distances = []
+    for _ in range(KERNEL_SUBSETS):
+        x, y = (features[torch.from_numpy(rng.choice(len(features), size, replace=False))] for features in (a, b))
+        within = sum(_cubic(one, one).fill_diagonal_(0).sum(dtype=torch.float64) for one in (x, y))
+        distances.append(within / (size * (size - 1)) - 2 * _cubic(x, y).mean(dtype=torch.float64))
+    values = torch.stack(distances)
+    return float(values.mean()), float(values.std(correction=0))
+
+
+def _cubic(x: Tensor, y: Tensor) -> Tensor:
+    product = (x @ y.T).div_(x.shape[1]).add_(1)
+    return product.square().mul_(product)
+
+
+class Manifolds(NamedTuple):
+    """How the manifolds of two sets of images cover each other."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def manifolds(
+    fake: Float[Tensor, "n d"], real: Float[Tensor, "m d"], neighbors: int = 3, density_neighbors: int = 5
+) -> Manifolds:
+    """Precision and recall (Kynkäänniemi et al. 2019, eq. 2), density and coverage (Naeem et al. 2020, eq. 3–4).
+
+    Around each image lies a ball that reaches to its k-th nearest other image of its set: k is 3 for the former two, 5
+    for the latter, and at most the set's size − 1. Precision: the share of fakes in any real ball, border included.
+    Recall: the share of real images in any fake ball. Density: the real balls that a fake lies in, border excluded,
+    over k, on average. Coverage: the share of real balls with a fake in them. Float64, in tiles.
     """
     fake, real = fake.double(), real.double()
-    neighbors = min(neighbors, len(real) - 1)
-    inside = torch.zeros((), dtype=torch.float64)
-    covered = 0
-    for chunk in real.split(1024):
-        radius = torch.cdist(chunk, real).kthvalue(neighbors + 1, dim=1).values  # the nearest is itself
-        hit = torch.cdist(chunk, fake) < radius[:, None]
-        inside = inside + hit.sum().cpu()
+    near, dense = (min(k, len(real) - 1) for k in (neighbors, density_neighbors))
+    (close, wide), (around_fakes,) = _radii(real, [near, dense]), _radii(fake, [min(neighbors, len(fake) - 1)])
+    precise = torch.zeros(len(fake), dtype=torch.bool, device=fake.device)
+    recalled, covered, inside = 0, 0, 0
+    for place, distance in _tiles(real, fake):
+        precise |= (distance <= close[place, None]).any(0)
+        recalled += int((distance <= around_fakes).any(1).sum())
+        hit = distance < wide[place, None]
+        inside += int(hit.sum())
         covered += int(hit.any(1).sum())
-    return float(inside) / (neighbors * len(fake)), covered / len(real)
+    return Manifolds(_share(precise), recalled / len(real), inside / (dense * len(fake)), covered / len(real))
+
+
+def _radii(features: Float[Tensor, "n d"], neighbors: list[int]) -> Float[Tensor, "k n"]:
+    """The distance of each image to its k-th nearest other one, for each k."""
+    parts = []
+    for place, distance in _tiles(features, features):
+        rows = torch.arange(len(distance), device=features.device)
+        distance[rows, rows + place.start] = 0  # itself, exactly
+        nearest = distance.topk(max(neighbors) + 1, dim=1, largest=False).values
+        parts.append(nearest[:, neighbors].T)
+    return torch.cat(parts, 1)
+
+
+def _tiles(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Iterator[tuple[slice, Float[Tensor, "t m"]]]:
+    """The distances of some images of a at a time to all of b."""
+    for start in range(0, len(a), TILE):
+        yield slice(start, start + TILE), torch.cdist(a[start : start + TILE], b)
+
+
+def _share(found: Bool[Tensor, " n"]) -> float:
+    return int(found.sum()) / len(found)
 
 
 def mean_pairwise(features: Float[Tensor, "n d"]) -> float:
     """Mean Euclidean distance between two different images."""
-    count = len(features)
-    total = sum(float(torch.cdist(chunk, features.double()).sum()) for chunk in features.double().split(1024))
-    return total / (count * (count - 1))
+    features = features.double()
+    total = sum(float(distance.sum()) for _, distance in _tiles(features, features))
+    return total / (len(features) * (len(features) - 1))
 
 
 def quadratic_mmd(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
@@ -66,3 +173,12 @@ def quadratic_mmd(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
         return (total(x, x) - same) / (len(x) * (len(x) - 1))
 
     return float(among(a) + among(b) - 2 * total(a, b) / (len(a) * len(b)))
+
+
+def _root(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
+    """L with Σ = L Lᵀ: Cholesky's, or, where Σ lacks full rank, that of its eigenvectors."""
+    root, failed = torch.linalg.cholesky_ex(covariance)
+    if not failed:
+        return root
+    values, vectors = torch.linalg.eigh(covariance)
+    return vectors * values.clamp(min=0).sqrt()

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from condgan.files import cache_directory, write
 from condgan.interfaces import to_float
 from condgan.labels import Labels, LabelSpec, LabelTable
+from condgan.metrics.extractors import Extractor, state_hash
 
 BATCH = 128
 ENOUGH, ENOUGH_OF_ATTRIBUTES = 50_000, 100_000
@@ -75,8 +76,7 @@ def trained_judge(
     try:
         judge.load_state_dict(load_file(path))
     except (OSError, SafetensorError):
-        with torch.random.fork_rng():
-            judge = _train(images, labels, torch.device(device))
+        judge = train_judge(images, labels, training_steps(len(images), labels.spec), device=device)
         try:
             write(path, save({name: value.contiguous().cpu() for name, value in judge.state_dict().items()}))
         except OSError as error:
@@ -84,15 +84,45 @@ def trained_judge(
     return judge.to(device).eval().requires_grad_(False)
 
 
-def _train(images: Tensor, labels: LabelTable, device: torch.device) -> Judge:
-    """Three epochs, more for few images; each batch is shifted by up to a sixteenth of the image's size.
+class _OfPixels(nn.Module):
+    """A judge that takes images of 0 … 255, as extractors' networks do."""
+
+    def __init__(self, judge: Judge) -> None:
+        super().__init__()
+        self.judge = judge
+
+    def forward(self, images: UInt8[Tensor, "b c h w"]) -> tuple[Tensor, Tensor]:
+        return self.judge(to_float(images))
+
+
+def classifier(judge: Judge) -> Extractor:
+    """A judge as the extractor of that name."""
+    return Extractor("classifier", state_hash(judge), "none", _OfPixels(judge))
+
+
+def training_steps(images: int, spec: LabelSpec) -> int:
+    """Batches that train a judge on so many images: three epochs, more for few images.
 
     Attributes, whose sigmoids learn more slowly than a softmax, take up to twice as many.
     """
-    torch.manual_seed(0)
-    judge = Judge(images.shape[1], labels.spec).to(device)
-    enough = ENOUGH if all(field.exclusive for field in labels.spec.fields) else ENOUGH_OF_ATTRIBUTES
-    steps = max(3 * len(images), min(60 * len(images), enough), 50 * BATCH) // BATCH
+    enough = ENOUGH if all(field.exclusive for field in spec.fields) else ENOUGH_OF_ATTRIBUTES
+    return max(3 * images, min(60 * images, enough), 50 * BATCH) // BATCH
+
+
+def train_judge(
+    images: UInt8[Tensor, "n c h w"], labels: LabelTable, steps: int, seed: int = 0, device: torch.device | str = "cpu"
+) -> Judge:
+    """A judge trained for so many batches; its weights and batches are drawn from the seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        judge = Judge(images.shape[1], labels.spec).to(device)
+        _train(judge, images, labels, steps)
+    return judge.eval().requires_grad_(False)
+
+
+def _train(judge: Judge, images: Tensor, labels: LabelTable, steps: int) -> None:
+    """Each batch is shifted by up to a sixteenth of the image's size."""
+    device = judge.classifier.weight.device
     optimizer = torch.optim.AdamW(judge.parameters(), weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
     reach = images.shape[-1] // 16
@@ -105,4 +135,3 @@ def _train(images: Tensor, labels: LabelTable, device: torch.device) -> Judge:
         loss.backward()
         optimizer.step()
         schedule.step()
-    return judge

@@ -1,0 +1,182 @@
+"""What is judged, and what it is held against."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from condgan.bench import EVALUATION_SEED, like, permuted
+from condgan.data.containers import is_npz, npz_keys
+from condgan.data.dataset import Dataset
+from condgan.data.sources import SOURCES, list_source, read
+from condgan.data.stored import Stored, stored
+from condgan.data.survey import Survey, quick_look
+from condgan.errors import UserError
+from condgan.labels import LabelTable
+from condgan.recipe import Recipe, load
+from condgan.runs import read_data, require_same_data
+from condgan.sample import CHUNK, Fakes, Model
+from condgan.translate import Translations, Translator
+
+PUBLISHED = 50_000
+"""Images that published FIDs are of."""
+
+
+class Sampling(NamedTuple):
+    """How a run's fakes are drawn."""
+
+    which: str = "best"
+    """The checkpoint."""
+    seed: int = EVALUATION_SEED
+    truncation: float | None = None
+    latent_scale: float | None = None
+    standing: int | None = None
+    """Batch norms know the standing statistics of so many batches."""
+    batch: int | None = None
+    """Batch norms know the statistics of each batch, of so many images, alone."""
+
+
+class Real(NamedTuple):
+    """What images are held against: a data set, or statistics of one."""
+
+    source: str
+    split: str
+    data: Dataset | None = None
+    training: Stored | None = None
+    """What a run has trained on, where it is not held against just that."""
+    statistics: Path | None = None
+
+    @property
+    def images(self) -> Stored | None:
+        return None if self.data is None else stored(self.data, self.source, self.split)
+
+    @property
+    def others(self) -> Stored | None:
+        """As many images of the other split, of the same classes as far as there are enough."""
+        if self.data is None or self.split == "all":
+            return None
+        splits = self.data.held_out, self.data.train
+        these, others = splits if self.split == "held-out" else splits[::-1]
+        return Stored(self.source, (others,), like(these.labels, others))
+
+
+def real_of_run(directory: Path, recipe: Recipe, data: Dataset | str | Path | None, split: str) -> Real:
+    if isinstance(data, str | Path):
+        if is_statistics(data):
+            return Real(str(data), "stated", statistics=Path(data))
+        other = load(directory / "recipe.yaml", [f"data.source={json.dumps(absolute(data))}", "data.held_out=null"])
+        return Real(str(data), split, read_data(other, skip_bad_images=True))
+    data = data or read_data(recipe, skip_bad_images=True)
+    require_same_data(directory, data)
+    source = " + ".join(recipe.data.sources)
+    return Real(source, split, data, stored(data, source, "train") if split == "held-out" else None)
+
+
+def with_sampling(model: Model, sampling: Sampling) -> Model:
+    """The model with the latents and batch norms that are asked for."""
+    if sampling.truncation is not None or sampling.latent_scale is not None:
+        model = model.with_latents(sampling.truncation, sampling.latent_scale)
+    if sampling.standing is not None and sampling.batch is not None:
+        raise UserError("standing statistics and those of each batch given: expected one of them")
+    if sampling.standing is not None:
+        return model.with_standing_statistics(sampling.standing, sampling.seed)
+    return model if sampling.batch is None else model.with_batch_statistics()
+
+
+def told(sampling: Sampling) -> dict[str, Any]:
+    """What a number says of how fakes were drawn."""
+    norms = "running statistics"
+    if sampling.standing is not None:
+        norms = f"standing statistics of {sampling.standing} batches"
+    elif sampling.batch is not None:
+        norms = f"statistics of each batch of {sampling.batch}"
+    scale = {} if sampling.latent_scale is None else {"latent_scale": sampling.latent_scale}
+    return {"batch_norm": norms, "truncation": sampling.truncation, **scale}
+
+
+def fakes_of(model: Model, real: Real, n: int | None, sampling: Sampling) -> Fakes:
+    """As many fakes as there are real images, or `n`, with their labels; of other classes all classes in turn.
+
+    Batches that are normalized for themselves hold classes at random.
+    """
+    images = real.images
+    shared = images is not None and images.labels is not None and images.labels.spec == model.spec
+    count = n or (len(images) if images is not None else PUBLISHED)
+    if shared and images is not None and images.labels is not None:
+        labels = images.labels.at(torch.arange(count) * len(images) // count)
+    else:
+        labels = LabelTable.from_index(model.spec, torch.arange(count) % model.spec.width)
+    if sampling.batch is not None:
+        labels = labels.at(torch.from_numpy(np.random.default_rng(sampling.seed).permutation(count)))
+    return Fakes(model, labels, sampling.seed, sampling.batch or CHUNK, shared)
+
+
+def translations_of(model: Translator, data: Dataset, seed: int, n: int | None) -> Translations:
+    split = data.held_out
+    if n is not None:
+        split = split.at(torch.arange(enough(n, len(split), "the run's held-out images")) * len(split) // n)
+    return Translations(model, split, permuted(split.labels, seed))
+
+
+def both(
+    subject: str, data: str | Path | Dataset, split: str, size: int | str | None, gray: bool
+) -> tuple[Stored, Real, list[str]]:
+    """Images and what they are held against, all of one size, and what is odd about them.
+
+    `gray`: whether images of which none has colors are read as such. Labels are shared where the real images have all
+    classes of the others. Raises UserError where sizes differ and none is given.
+    """
+    looks = {subject: quick_look(list_source(subject))}
+    if not isinstance(data, Dataset) and not is_statistics(data):
+        looks[str(data)] = quick_look(list_source(str(data)))
+    size = size or one_size(looks)
+    channels = 1 if gray and all(look.gray for look in looks.values()) else 3
+    images = stored(read(subject, size, channels), subject, "all")
+    colored = {name for name, one in looks.items() if not one.gray}
+    said = [f"'{colored.pop()}' has colors, the other images are gray"] if len(colored) == 1 < len(looks) else []
+    if isinstance(data, Dataset):
+        return images.labeled_as(data.spec), Real("data", split, data), said
+    if is_statistics(data):
+        return images, Real(str(data), "stated", statistics=Path(data)), said
+    others = read(str(data), size, channels)
+    return images.labeled_as(others.spec), Real(str(data), split, others), said
+
+
+def enough(asked: int, there: int, what: str) -> int:
+    if asked > there:
+        raise UserError(f"--n {asked} given, but there are {there} {what}: expected at most so many")
+    return asked
+
+
+def one_size(looks: dict[str, Survey]) -> str:
+    """The size that all pictures have. Raises UserError where they differ."""
+    sizes = {name: sorted({(one.width, one.height) for one in look.readable}) for name, look in looks.items()}
+    for name, found in sizes.items():
+        if len(found) != 1:
+            (w, h), (x, y) = found[0], found[-1]
+            raise UserError(
+                f"images of '{name}' have different sizes, from {w}×{h} to {x}×{y}: give the one to bring all to, such "
+                "as --size 64"
+            )
+    first, *others = sizes.items()
+    for name, found in others:
+        if found != first[1]:
+            (w, h), (x, y) = first[1][0], found[0]
+            raise UserError(
+                f"images of '{first[0]}' are {w}×{h} and those of '{name}' {x}×{y}: give the size to bring both to, "
+                f"such as --size {w}x{h}"
+            )
+    width, height = first[1][0]
+    return f"{width}x{height}"
+
+
+def is_statistics(path: str | Path) -> bool:
+    file = Path(path).expanduser()
+    return is_npz(file) and "mu" in npz_keys(file)
+
+
+def absolute(source: str | Path) -> str:
+    """A known name, or a whole path."""
+    return str(source) if str(source) in SOURCES else str(Path(source).expanduser().resolve())
