@@ -40,8 +40,8 @@ def main() -> None:
                 metrics = train_run(load("digits-acgan", [*overrides, *schedule, f"seed={seed}"]), directory)
                 environment = json.loads((directory / "environment.json").read_text())
                 for metric in METRICS:
-                    rows[name][metric].append(round(metrics[metric]["fake"], 4))
-                    rows[name][f"{metric} (real)"] = [round(metrics[metric]["real"], 4)]
+                    rows[name][metric].append(round(metrics[metric], 4))
+                    rows[name][f"{metric} (real)"] = [round(metrics["real"][metric], 4)]
                 print(name, seed, {metric: values[-1] for metric, values in rows[name].items()}, flush=True)
     record = {
         "command": f"python -m benchmarks.acgan_faults --images {arguments.images} --seeds {arguments.seeds}",

@@ -85,16 +85,16 @@ def evaluate(
     another extractor metrics-EXTRACTOR.json). Returns {metric: value, …, "real": {metric: ceiling, …}, "intervals":
     {metric: [low, high]}, "per_class": {class: …}, "about": …}. Raises UserError for bad input.
     """
-    if not isinstance(subject, str) or subject not in SOURCES:
-        path = Path(subject).expanduser()
-        if (path / "recipe.yaml").is_file() or (path.is_dir() and data is None):
-            return _evaluate_run(path, data, question, sampling)
-        if not path.exists():
-            raise UserError(
-                f"'{subject}' does not exist: give a run directory, a folder of images or an npz file of some"
-            )
+    path = Path(subject).expanduser()
+    if (path / "recipe.yaml").is_file():
+        return _evaluate_run(path, data, question, sampling)
+    if str(subject) not in SOURCES and not path.exists():
+        raise UserError(f"'{subject}' does not exist: give a run directory, a folder of images or an npz file of some")
     if data is None:
-        raise UserError(f"images '{subject}' given without --data: expected real images to hold them against")
+        raise UserError(
+            f"'{subject}' is no run directory (it has no recipe.yaml), and of images --data is needed: give real images "
+            "to hold them against"
+        )
     if sampling != Sampling():
         raise UserError(
             f"options of a run's sampling given with images '{subject}', which are what they are: leave them out"
@@ -131,7 +131,7 @@ def _evaluate_run(
         model = with_sampling(model, sampling)
         fakes = fakes_of(model, real, question.n, sampling)
         about |= told(sampling)
-    look, about = _look(fakes, real, question, about | {"seed": sampling.seed})
+    look, about = look_at(fakes, real, question, about | {"seed": sampling.seed})
     metrics = look.metrics() | {"about": about}
     if own and question.metrics is None:
         extractor = file_names([question.extractor])[0]
@@ -151,18 +151,22 @@ def _evaluate_images(subject: str, data: str | Path | Dataset, question: Questio
     fakes, real, odd = both(subject, data, split, question.size, gray=trained)
     about: dict[str, Any] = {"source": subject, "size": "×".join(map(str, reversed(fakes.shape[1:])))}
     fakes = fakes if question.n is None else fakes.some(enough(question.n, len(fakes), f"images in '{subject}'"))
-    look, about = _look(fakes, real, question, about)
+    look, about = look_at(fakes, real, question, about)
     about["warnings"] += odd
     return look.metrics() | {"about": about}
 
 
-def _look(fakes: Images, real: Real, question: Question, about: dict[str, Any]) -> tuple[Look, dict[str, Any]]:
+def look_at(fakes: Images, real: Real, question: Question, about: dict[str, Any]) -> tuple[Look, dict[str, Any]]:
     """Look at fakes and real images with what was asked for; and what is told with all numbers."""
     extractor = _extractor(real, question)
-    logits = extractor((real.images or fakes).at(torch.tensor([0]))).logits
+    sample = (real.images or fakes).at(torch.tensor([0]))
     labeled = fakes.labels is not None and real.data is not None
     known = [key for key in METRICS if key in ("fd", "is") or real.statistics is None]
-    absent = {"is": logits is None, "copies": real.training is None}
+    absent = {
+        "is": extractor(sample).logits is None,
+        "copies": real.training is None,
+        "perceptual": not extractor.maps(sample),
+    }
     asked = ask(question.extractor, question.metrics, [key for key in known if not absent.get(key)], labeled)
     asked = replace(asked, per_class=_per_class(question, fakes, real))
     judge = None
@@ -170,6 +174,10 @@ def _look(fakes: Images, real: Real, question: Question, about: dict[str, Any]) 
         assert real.data is not None
         judge = extractor if question.extractor == "classifier" else as_extractor(judge_of(real.data))
     warnings: list[str] = []
+    if question.extractor == "classifier" and real.data is not None and real.data.spec.width == 1:
+        warnings.append(
+            "of one class the classifier has nothing to learn: its features are those of an untrained network"
+        )
     if real.statistics is not None:
         evidence, said = _stated(real.statistics, extractor)
         warnings += said
@@ -245,7 +253,7 @@ def _stated(path: Path, extractor: Extractor) -> tuple[Evidence, list[str]]:
         )
     if not about:
         said.append(f"'{path}' does not tell of which extractor, images and size its statistics are")
-    return Evidence(about.get("real"), normal=normal), said
+    return Evidence(about.get("real"), stated=True, normal=normal), said
 
 
 def _width(extractor: Extractor) -> int:
@@ -335,7 +343,7 @@ def truncation_curve(
     sampling, metrics, rows = Sampling(path.name, seed, standing=standing), [], []
     for law in laws.values():
         point = with_sampling(replace(model, law=law), sampling)
-        look, _ = _look(fakes_of(point, real, None, sampling), real, Question(metrics=CURVED), {})
+        look, _ = look_at(fakes_of(point, real, None, sampling), real, Question(metrics=CURVED), {})
         metrics.append(look.metrics())
         shown = Labels.from_index(model.spec, torch.tensor(columns))
         latents = draw_latents(seed, 0, len(columns), latent_dim(point.generator), law)

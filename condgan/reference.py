@@ -200,6 +200,7 @@ def _load(path: Path, labels: LabelTable | None) -> Evidence | None:
     count = int(known["count"])
     return Evidence(
         count,
+        False,
         labels,
         Normal(known["mean"], known["covariance"]) if "mean" in known else None,
         None,

@@ -6,16 +6,17 @@ import json
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from PIL import Image
 
-from condgan.errors import UserError
 from condgan.files import write
 from condgan.recipe import Recipe, load
+from condgan.runs import require_run
 from condgan.sheets import png, spread
 
 Number = int | float
@@ -162,11 +163,7 @@ def write_report(directory: str | Path, out: str | Path | None = None) -> Path:
     command adds it. Raises UserError if `directory` is no run directory.
     """
     directory = Path(directory)
-    if not (directory / "recipe.yaml").is_file():
-        raise UserError(
-            f"'{directory}' is no run directory (it has no recipe.yaml): "
-            "give one that `condgan train` wrote, such as runs/digits-acgan"
-        )
+    require_run(directory)
     path = Path(out) if out else directory / "report.html"
     write(path, _page(directory).encode(errors="backslashreplace"))
     return path
@@ -181,9 +178,7 @@ def _page(directory: Path) -> str:
     about = metrics.get("about", {})
     marked = int(about["checkpoint"]) if "checkpoint" in about else None
     others = sorted(directory.glob("metrics-*.json"))  # with other extractors
-    jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    jinja.filters |= {"percent": _percent, "points": _percentage_points}
-    return jinja.from_string(files("condgan").joinpath("report.html").read_text(encoding="utf-8")).render(
+    return _template().render(
         name=recipe.name,
         run=directory.resolve().name,
         description=recipe.description,
@@ -205,6 +200,13 @@ def _page(directory: Path) -> str:
         WORST=WORST,
         size=(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM),
     )
+
+
+@cache
+def _template() -> Template:
+    jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    jinja.filters |= {"percent": _percent, "points": _percentage_points}
+    return jinja.from_string(files("condgan").joinpath("report.html").read_text(encoding="utf-8"))
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -350,7 +352,7 @@ def _tables(metrics: Mapping[str, Any]) -> list[Table]:
     tables = []
     for key, (title, what) in kinds.items():
         rows = _worst_first(metrics.get(key, {}))
-        names = list(dict.fromkeys(name for _, row in rows for name in _names(row)))
+        names = list(dict.fromkeys(name for row in metrics.get(key, {}).values() for name in _names(row)))
         if names:
             told = [(name, _told(row, names)) for name, row in rows]
             tables.append(Table(title, what, [_metric(name) for name in names], told))
@@ -385,7 +387,7 @@ def _curves(log: Sequence[Mapping[str, Number]], best_by: str, marked: int | Non
 
     Terms of both players that are called alike share a chart, such as D/class/real and G/class/fake.
     """
-    lines: dict[str, list[tuple[int, Number]]] = {}
+    lines: dict[str, list[tuple[Number, Number]]] = {}
     for record in log:
         for name, value in record.items():
             if name not in ("images", "seconds") and math.isfinite(value):
@@ -415,7 +417,7 @@ def _curves(log: Sequence[Mapping[str, Number]], best_by: str, marked: int | Non
 def _chart(
     title: str,
     note: str,
-    lines: Mapping[str, Sequence[tuple[int, Number]]],
+    lines: Mapping[str, Sequence[tuple[Number, Number]]],
     end: Number,
     marked: int | None,
     at_most: int,
@@ -433,8 +435,8 @@ def _chart(
         return round(LEFT + (WIDTH - LEFT - RIGHT) * images / end, 1)
 
     def height(value: Number) -> float:
-        share = math.log(value / low) / math.log(high / low) if logarithmic else (value - low) / (high - low)
-        return round(HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * share, 1)
+        bottom, top, place = map(math.log, (low, high, value)) if logarithmic else (low, high, value)
+        return round(HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * (place - bottom) / (top - bottom), 1)
 
     return Chart(
         title,

@@ -80,13 +80,18 @@ def held_out_split(directory: str | Path) -> Split:
     return data.held_out
 
 
-def find_checkpoint(directory: Path, which: str = "best") -> Path:
-    """A whole checkpoint of a run: best, latest, or by its number of images."""
+def require_run(directory: Path) -> None:
+    """Raises UserError unless a directory is that of a run."""
     if not (directory / "recipe.yaml").is_file():
         raise UserError(
             f"'{directory}' is no run directory (it has no recipe.yaml): "
             "give one that `condgan train` wrote, such as runs/digits-acgan"
         )
+
+
+def find_checkpoint(directory: Path, which: str = "best") -> Path:
+    """A whole checkpoint of a run: best, latest, or by its number of images."""
+    require_run(directory)
     paths = checkpoint.checkpoints(directory / "checkpoints")
     if not paths:
         raise UserError(f"run '{directory}' has no checkpoint yet: train it on with {resume_command(directory)}")

@@ -82,7 +82,11 @@ def with_sampling(model: Model, sampling: Sampling) -> Model:
         raise UserError("standing statistics and those of each batch given: expected one of them")
     if sampling.standing is not None:
         return model.with_standing_statistics(sampling.standing, sampling.seed)
-    return model if sampling.batch is None else model.with_batch_statistics()
+    if sampling.batch is None:
+        return model
+    if sampling.batch < 2:
+        raise UserError(f"batch norms' statistics of batches of {sampling.batch} asked for: expected 2 or more")
+    return model.with_batch_statistics()
 
 
 def told(sampling: Sampling) -> dict[str, Any]:
@@ -141,7 +145,8 @@ def both(
     if is_statistics(data):
         return images, Real(str(data), "stated", statistics=Path(data)), said
     others = read(str(data), size, channels)
-    return images.labeled_as(others.spec), Real(str(data), split, others), said
+    training = stored(others, str(data), "train") if split == "held-out" else None
+    return images.labeled_as(others.spec), Real(str(data), split, others, training), said
 
 
 def enough(asked: int, there: int, what: str) -> int:

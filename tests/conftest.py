@@ -15,6 +15,9 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
+from torch import nn  # noqa: E402
+
+from benchmarks.evaluation import seeded_inception  # noqa: E402
 
 TINY = [
     "generator.width=8", "generator.latent_dim=12", "backbone.width=4", "schedule.batch=16", "schedule.images=320",
@@ -53,6 +56,13 @@ def rough_judges(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     for name in ("ENOUGH", "ENOUGH_OF_ATTRIBUTES"):
         monkeypatch.setattr(f"condgan.metrics.features.{name}", 6_400)
     monkeypatch.setenv("CONDGAN_CACHE", str(tmp_path_factory.mktemp("rough")))
+
+
+@pytest.fixture(scope="session")
+def fidelity(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    """torch-fidelity's Inception with seeded weights, and the file of these."""
+    path = tmp_path_factory.mktemp("inception") / "seeded.pth"
+    return seeded_inception(path), path
 
 
 @pytest.fixture

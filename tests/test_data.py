@@ -179,3 +179,13 @@ def test_links_are_followed_but_not_in_circles(photos: Path, tmp_path: Path) -> 
     (photos / "apple" / "gone.png").symlink_to(tmp_path / "nothing.png")
     with pytest.raises(UserError, match=r"unreadable image 'apple/gone.png' of class 'apple'"):
         read(str(photos), 16, 1)
+
+
+def test_a_share_of_the_digits_is_held_out() -> None:
+    data = read("digits", 16, 1, held_out=0.9)
+    assert (len(data.train), len(data.held_out)) == (145, 1293)
+    assert set(data.train.names).isdisjoint(data.held_out.names)
+    with pytest.raises(ValueError, match="whose images are split as they are"):
+        read("tinted-digits", 16, 3, held_out=0.9)
+    with pytest.raises(ValueError, match="share of 2 to hold out given"):
+        read("digits", 16, 1, held_out=2.0)

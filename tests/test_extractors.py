@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 from torchvision import models
 
+from benchmarks.evaluation import seeded
 from condgan.errors import UserError
 from condgan.metrics import extractors
 from condgan.metrics.extractors import BATCH, Extractor, find_extractor, state_hash
@@ -26,20 +26,6 @@ UNREACHABLE = "http://127.0.0.1:9/weights-6726825d.pth"
 def noise(count: int, channels: int = 3, height: int = 32, width: int = 32) -> Tensor:
     drawing = torch.Generator().manual_seed(count + channels)
     return torch.randint(0, 256, (count, channels, height, width), dtype=torch.uint8, generator=drawing)
-
-
-def seeded(network: nn.Module) -> nn.Module:
-    """The network in eval mode with weights at which every layer has its say."""
-    torch.manual_seed(1)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-        elif isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, 0, 0.1)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.1)
-    return network.eval()
 
 
 def close(a: Tensor, b: Tensor, share: float = 1e-5) -> bool:
@@ -60,22 +46,6 @@ def message(name: str, weights: Path | None = None) -> str:
         find_extractor(name, weights)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-class Unloaded(FeatureExtractorInceptionV3):
-    def load_state_dict(self, *_args, **_options) -> None:
-        """Stays as it was drawn."""
-
-
-@pytest.fixture(scope="session")
-def fidelity(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
-    """torch-fidelity's network with seeded weights, and the file of these."""
-    folder = tmp_path_factory.mktemp("inception")
-    torch.save({}, folder / "empty.pth")
-    torch.manual_seed(0)
-    network = seeded(Unloaded("plain", ["2048", "logits_unbiased"], str(folder / "empty.pth")))
-    torch.save(network.state_dict(), folder / "seeded.pth")
-    return network, folder / "seeded.pth"
 
 
 @pytest.fixture(scope="session")
@@ -129,8 +99,11 @@ def test_weights_of_inception_are_downloaded_once_and_checked_ever_after(
     fidelity: tuple[nn.Module, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONDGAN_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "seeded.pth").write_bytes(fidelity[1].read_bytes())
-    source = published(tmp_path / "seeded.pth")
+    zeros = {
+        key: torch.zeros((), dtype=value.dtype).expand(value.shape) for key, value in fidelity[0].state_dict().items()
+    }
+    torch.save(zeros, tmp_path / "zeros.pth")
+    source = published(tmp_path / "zeros.pth")
     monkeypatch.setattr(extractors, "URL_INCEPTION_V3", source.as_uri())
     assert find_extractor("inception").known
     kept = tmp_path / "cache" / "weights" / source.name

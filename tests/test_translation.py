@@ -536,13 +536,13 @@ def test_a_perfect_translator_scores_like_real_images(monkeypatch: pytest.Monkey
     data = read("tinted-digits", 16, 3)
     bench = TranslationBench.of(data)
     metrics = bench.compare(perfect(), 0)
-    assert metrics["attribute_accuracy"]["fake"] == pytest.approx(metrics["attribute_accuracy"]["real"], abs=0.01) == 1
-    assert metrics["kept_accuracy"]["fake"] > 0.99
-    assert metrics["content_accuracy"]["fake"] == pytest.approx(metrics["content_accuracy"]["real"], abs=0.02)
-    assert metrics["content_accuracy"]["real"] > 0.9
+    assert metrics["attribute_accuracy"] == pytest.approx(metrics["real"]["attribute_accuracy"], abs=0.01) == 1
+    assert metrics["kept_accuracy"] > 0.99
+    assert metrics["content_accuracy"] == pytest.approx(metrics["real"]["content_accuracy"], abs=0.02)
+    assert metrics["real"]["content_accuracy"] > 0.9
     for name in ("reconstruction_l1", "identity_l1", "target_mae"):
         assert metrics[name] < 0.01
-    assert metrics["fd_classifier"]["fake"] < metrics["fd_classifier"]["real"]
+    assert metrics["fd_classifier"] < metrics["real"]["fd_classifier"]
     assert set(metrics["per_attribute"]) == set(TINTS.fields[0].values)
 
     off = bench.compare(perfect(wrong=0.2), 0)  # brighter by a tenth of the range, where there is room
@@ -554,8 +554,8 @@ def test_a_perfect_translator_scores_like_real_images(monkeypatch: pytest.Monkey
             return images
 
     copied = bench.compare(Translator(Copies(), ReadsTints(TINTS), TINTS, ImageShape(3, 16, 16), "white", 0), 0)
-    assert copied["attribute_accuracy"]["fake"] < 0.02, "only translations that change something count"
-    assert copied["kept_accuracy"]["fake"] > 0.99
+    assert copied["attribute_accuracy"] < 0.02, "only translations that change something count"
+    assert copied["kept_accuracy"] > 0.99
     assert copied["identity_l1"] == copied["reconstruction_l1"] == 0
 
     class Blots(Tints):
@@ -569,8 +569,8 @@ def test_a_perfect_translator_scores_like_real_images(monkeypatch: pytest.Monkey
             return to_float(tint(blot, values))
 
     spoiled = bench.compare(Translator(Blots(), ReadsTints(TINTS), TINTS, ImageShape(3, 16, 16), "white", 0), 0)
-    assert spoiled["content_accuracy"]["fake"] < 0.25
-    assert spoiled["per_attribute"]["Red_Ink"]["kept_accuracy"]["fake"] < 0.1
+    assert spoiled["content_accuracy"] < 0.25
+    assert spoiled["per_attribute"]["Red_Ink"]["kept_accuracy"] < 0.1
     targets = permuted(data.held_out.labels, 0).values.clone()
     blot = torch.zeros(len(targets), 1, 16, 16)
     blot[:, :, 4:12, 4:12] = 255
@@ -637,15 +637,17 @@ def test_evaluation_gives_what_is_promised(capsys: pytest.CaptureFixture[str], t
     assert {"fake", "real"} <= set(metrics["attribute_accuracy"])
     assert set(metrics["per_attribute"]) == set(TINTS.fields[0].values)
     for row in metrics["per_attribute"].values():
-        assert 0 <= row["attribute_accuracy"]["fake"] <= 1
-        assert row["attribute_accuracy"]["real"] > 0.95
+        assert 0 <= row["attribute_accuracy"] <= 1
+        assert row["real"]["attribute_accuracy"] > 0.95
     for name in ("reconstruction_l1", "identity_l1", "target_mae"):
         assert 0 < metrics[name] < 1
     both = json.loads(condgan(capsys, "evaluate", trained / "both", "--json").out)
     assert set(both["per_field"]) == {"attributes", "class"}
-    assert {"fake", "real", "across"} == set(both["per_field"]["class"]["attribute_accuracy"])
+    row = both["per_field"]["class"]
+    assert "attribute_accuracy" in row
+    assert set(row["across"]) == {"attribute_accuracy"} < set(row["real"])
     table = condgan(capsys, "evaluate", trained / "both").out
-    assert "across: of images of the other data sets" in table
+    assert "other data sets" in table
     assert "Dark_Paper" in table
 
 
@@ -787,7 +789,7 @@ def test_attributes_are_chosen_on_the_command_line(capsys: pytest.CaptureFixture
 @pytest.mark.slow
 def test_digits_are_translated_and_stay_themselves() -> None:
     metrics = package.train_run(load("digits-stargan"), "run")
-    assert metrics["attribute_accuracy"]["fake"] >= 0.95
-    assert metrics["content_accuracy"]["fake"] >= 0.95
+    assert metrics["attribute_accuracy"] >= 0.95
+    assert metrics["content_accuracy"] >= 0.95
     assert metrics["target_mae"] <= 0.06
     assert metrics["identity_l1"] <= 0.06

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 import scipy.stats
@@ -7,10 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from PIL import Image
 
-from benchmarks import utility
-from condgan.data.sources import list_source, read
+from condgan.data.sources import read
 from condgan.errors import UserError
 from condgan.labels import Field, LabelSpec, LabelTable
 from condgan.metrics import usefulness as module
@@ -223,15 +219,6 @@ def test_the_table_ends_with_the_verdict() -> None:
     assert lines[5].split()[:12] == ["all", "97.5", "±", "0.0", "97.8", "±", "0.0", "83.6", "±", "0.0", "+0.3", "−0.5"]
     assert lines[-2] == "classification accuracy score: 83.6 %"
     assert lines[-1] == ("verdict: no difference (+0.3 %, 95 % interval −0.5 … +1.0 %, 5 seeds, 359 test images)")
-
-
-def test_the_benchmark_holds_nine_tenths_of_the_same_digits_out(tmp_path: Path) -> None:
-    utility.export(tmp_path)
-    listing, digits = list_source(str(tmp_path), held_out=utility.HELD_OUT), read("digits", 16, 1)
-    assert (listing.train, len(listing) - listing.train) == (179, 1618)
-    exported = [np.asarray(Image.open(path)).tobytes() for path in tmp_path.rglob("*.png")]
-    images = torch.cat([digits.train.images, digits.held_out.images])
-    assert sorted(exported) == sorted(image.tobytes() for image in images.numpy())
 
 
 @pytest.mark.slow

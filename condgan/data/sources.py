@@ -23,7 +23,7 @@ from condgan.data.dataset import Dataset, Exact, Split, join
 from condgan.data.digits import digits, tinted_digits
 from condgan.data.known import KNOWN, list_known
 from condgan.data.layouts import EXPECTED, list_tree
-from condgan.data.listing import Arrays, Listing
+from condgan.data.listing import Arrays, Listing, hold_out
 from condgan.data.packed import Prepared, is_packed, open_packed
 from condgan.data.pixels import Crop, Framing, color, height_and_width
 from condgan.data.prepare import decoded
@@ -68,7 +68,7 @@ def read(
         raise UserError(f"data '{twice}' given twice: expected different data sets")
     framing = Framing(*height_and_width(size), channels, crop, color(background))
     parts = [
-        EMBEDDED[one](framing)
+        _read_embedded(one, framing, held_out)
         if one in EMBEDDED
         else _read(one, framing, root, held_out, attributes, exclusive, paired, skip_bad_images)
         for one in sources
@@ -84,8 +84,7 @@ def read(
 
 def list_source(source: str, root: str | None = None, held_out: float | None = None, paired: bool = False) -> Listing:
     """The pictures of a source and their labels, not decoded. Raises UserError for one of no known kind."""
-    if held_out is not None and not 0 < held_out < 1:
-        raise UserError(f"a share of {held_out:g} to hold out given: expected one above 0 and below 1, such as 0.1")
+    _require_share(held_out)
     path = Path(source).expanduser()
     if source in EMBEDDED:
         return _embedded(source)
@@ -107,6 +106,11 @@ def list_source(source: str, root: str | None = None, held_out: float | None = N
     return list_tree(open_tree(path, EXPECTED), held_out, paired)
 
 
+def _require_share(held_out: float | None) -> None:
+    if held_out is not None and not 0 < held_out < 1:
+        raise UserError(f"a share of {held_out:g} to hold out given: expected one above 0 and below 1, such as 0.1")
+
+
 def _open_packed(path: Path, held_out: float | None) -> Prepared:
     if held_out is not None:
         raise UserError(
@@ -114,6 +118,18 @@ def _open_packed(path: Path, held_out: float | None) -> Prepared:
             "prepare it anew with it"
         )
     return open_packed(path)
+
+
+def _read_embedded(source: str, framing: Framing, held_out: float | None) -> Dataset:
+    _require_share(held_out)
+    data = EMBEDDED[source](framing)
+    if held_out is None:
+        return data
+    if not data.spec.exclusive:
+        raise UserError(f"a share to hold out given with '{source}', whose images are split as they are: leave it out")
+    parts = hold_out(data.train.labels.index().numpy(), held_out)
+    train, rest = (data.train.at(torch.from_numpy(part)) for part in parts)
+    return replace(data, train=train, held_out=rest)
 
 
 def _embedded(source: str) -> Listing:

@@ -115,12 +115,6 @@ METRICS = {
     "ms_ssim": Metric(("ms_ssim",), frozenset({"ms_ssim"}), _ms_ssim, alone=True, labels=True),
     "copies": Metric(("copies",), frozenset({"features"}), _copies, alone=True, per_class=False),
 }
-BETTER = {
-    "label_agreement": "higher", "{fd}": "lower", "{is}_mean": "higher", "{kd}_mean": "lower", "precision": "higher",
-    "recall": "higher", "density": "higher", "coverage": "higher", "intra_class_diversity": "near",
-    "perceptual_diversity": "near", "ms_ssim": "near", "copies": "near",
-}  # fmt: skip
-"""Which direction is better; near: near the real one."""
 
 
 def vocabulary(extractor: str) -> dict[str, str]:
@@ -157,7 +151,7 @@ class Asked:
                 continue
             row |= _named(names, metric.of(fake, real))
             held = real if metric.alone else other
-            if held is not None:
+            if held is not None and not held.stated:
                 ceilings |= _named(names, metric.of(held, real))
         return row | ({"real": ceilings} if ceilings else {})
 

@@ -110,6 +110,8 @@ class Evidence:
 
     count: int | None
     """None where a file of statistics does not tell."""
+    stated: bool = False
+    """Whether it comes from such a file, so that nothing but the normal distribution is known."""
     labels: LabelTable | None = None
     normal: Normal | None = None
     moments: Moments | None = None
@@ -137,7 +139,7 @@ class Evidence:
             one, other = (None if v is None else v[own] for v in (self.pairs.perceptual, self.pairs.ms_ssim))
             alike = Pairs(self.pairs.index[own], one, other)
         features = None if self.features is None else self.features[where]
-        return Evidence(len(where), self.labels.at(where), features=features, agreement=right, pairs=alike)
+        return Evidence(len(where), labels=self.labels.at(where), features=features, agreement=right, pairs=alike)
 
 
 def gather(
@@ -199,6 +201,7 @@ def gather(
         )
     return Evidence(
         count,
+        False,
         labels,
         None if moments is None else moments.normal(),
         moments,

@@ -72,7 +72,7 @@ class Extractor:
     name: str
     """What numbers are called after: fd_<name>."""
     sha256: str
-    """Of the file that the weights were read from; of networks without one, their `state_hash`."""
+    """Of the file that the weights were read from; of users' own networks, their `state_hash`."""
     resize: str
     """What becomes of an image before the network sees it."""
     network: nn.Module
@@ -93,7 +93,10 @@ class Extractor:
 
     @torch.inference_mode()
     def maps(self, images: UInt8[Tensor, "b c h w"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """The last feature map at each resolution, b × c × h × w, finest first; none of networks that make no maps."""
+        """The last feature map at each resolution, b × c × h × w, finest first; none of networks that make none.
+
+        All images go through the network at once, and all of its maps are kept.
+        """
         found: dict[torch.Size, Tensor] = {}
 
         def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -216,11 +219,8 @@ class _Timm(nn.Module):
 
 
 def _inception(weights: Path | None) -> Extractor:
-    path = weights or _fetched(
-        "the weights of FID's Inception network",
-        URL_INCEPTION_V3,
-        cache_directory() / "weights" / _file(URL_INCEPTION_V3),
-    )
+    kept = cache_directory() / "weights" / _file(URL_INCEPTION_V3)
+    path = weights or _fetched("the weights of FID's Inception network", URL_INCEPTION_V3, kept)
     state, sha256 = _read(path)
     file = BytesIO()  # torch-fidelity unpickles whatever it is given: it gets what was read safely
     torch.save(state, file)
@@ -265,9 +265,8 @@ def _dinov2(weights: Path | None) -> Extractor:
     network.set_input_size(224)
     network.pos_embed.data = _positions(positions, *network.patch_embed.grid_size)
     config |= {"input_size": (3, 224, 224)}
-    return Extractor(
-        "dinov2", sha256, "bicubic antialiased, to 224 × 224", _Timm("dinov2", network, config), weights is None
-    )
+    resize = "bicubic antialiased, to 224 × 224"
+    return Extractor("dinov2", sha256, resize, _Timm("dinov2", network, config), weights is None)
 
 
 def _own(name: str, weights: Path | None) -> Extractor:
@@ -304,33 +303,34 @@ def _timm_network(name: str, model: str, weights: Path | None) -> tuple[Any, dic
     """A model of timm with its weights, how images are prepared for it, and the hash of the weights' file."""
     try:
         import timm
-        from huggingface_hub import hf_hub_url, try_to_load_from_cache
         from timm.data.config import resolve_model_data_config
     except ImportError:
         raise UserError(f"extractor '{name}' needs timm, which is not installed: pip install 'condgan[timm]'") from None
     names = [*timm.list_models(), *timm.list_pretrained()]
     if model not in names:
         raise unknown("timm model", model, names)
-    repository = timm.get_pretrained_cfg_value(model, "hf_hub_id")
-    if weights is not None:
-        path = weights
-    elif repository is None:
-        raise UserError(f"extractor '{name}' has no weights on the Hugging Face hub: give --weights PATH")
-    else:
-        cached = try_to_load_from_cache(repository, file := "model.safetensors")
-        kept = cache_directory() / "weights" / f"{repository.replace('/', '-')}.safetensors"
-        path = (
-            Path(cached)
-            if isinstance(cached, str)
-            else _fetched(f"the weights of '{name}'", hf_hub_url(repository, file), kept)
-        )
-    sha256 = _read(path)[1]
-    overlay = {"file": str(path), "custom_load": False}
+    path = weights or _of_hub(name, timm.get_pretrained_cfg_value(model, "hf_hub_id"))
+    state, sha256 = _read(path)
+    overlay = {"state_dict": state, "custom_load": False}
     try:
-        network = timm.create_model(model, pretrained=True, pretrained_cfg_overlay=overlay)
+        network: Any = timm.create_model(model, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:  # its conversions of other projects' weights raise whatever they like
         raise _misfit(name, path, error) from None
+    del network.pretrained_cfg["state_dict"]
     return network, resolve_model_data_config(network), sha256
+
+
+def _of_hub(name: str, repository: str | None) -> Path:
+    """The file of a model's published weights, from the Hugging Face hub's cache or the hub."""
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+
+    if repository is None:
+        raise UserError(f"extractor '{name}' has no weights on the Hugging Face hub: give --weights PATH")
+    cached = try_to_load_from_cache(repository, file := "model.safetensors")
+    if isinstance(cached, str):
+        return Path(cached)
+    kept = cache_directory() / "weights" / f"{repository.replace('/', '-')}.safetensors"
+    return _fetched(f"the weights of '{name}'", hf_hub_url(repository, file), kept)
 
 
 def _fetched(what: str, url: str, path: Path) -> Path:

@@ -103,7 +103,7 @@ def read_normal(path: Path) -> tuple[Normal, dict[str, Any]]:
         ) from None
     if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or not np.isfinite(covariance).all():
         raise UserError(
-            f"'{path}' holds mu of shape {mean.shape} and sigma of shape {covariance.shape}: expected finite ones of (d) "
-            "and (d, d)"
+            f"'{path}' holds mu of shape {mean.shape} and sigma of shape {covariance.shape}: expected finite ones of "
+            "(d) and (d, d)"
         )
     return Normal(torch.from_numpy(mean).double(), torch.from_numpy(covariance).double()), about

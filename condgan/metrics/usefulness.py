@@ -138,9 +138,7 @@ def _like(pool: Pool, real: Pool, what: str) -> Pool:
     """A pool with its classes numbered as those of the real images. Raises UserError unless it is of their kind."""
     fields, known = pool.labels.spec.fields, real.labels.spec
     if len(fields) != 1 or not fields[0].exclusive:
-        raise UserError(
-            f"{what} with attributes or several data sets' labels given: expected one class per image; give class folders"
-        )
+        raise UserError(f"{what} with attributes or several fields given: expected one class each; give class folders")
     if not len(pool.images):
         raise UserError(f"no {what} given: expected some of each class; give more data, or hold a larger share out")
     shape, expected = (" × ".join(map(str, one.images.shape[1:])) for one in (pool, real))
