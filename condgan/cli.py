@@ -351,6 +351,7 @@ def evaluate_command(
     latent_scale: LatentScaleOption = None,
     standing: StandingOption = None,
     batch_statistics: BatchOption = None,
+    skip_bad_images: SkipOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Judge a run's fakes or translations, or any images, against real ones.
@@ -358,7 +359,7 @@ def evaluate_command(
     Of a run RUN/metrics.json, sheet.png and neighbors.png are written.
     """
     asked = None if metrics is None else _names(metrics)
-    question = Question(extractor, weights, asked, n, split, per_class, size)
+    question = Question(extractor, weights, asked, n, split, per_class, size, skip_bad_images)
     sampling = Sampling(checkpoint, seed, truncation, latent_scale, standing, batch_statistics)
     found = evaluate(subject, data, question, sampling)
     if as_json:
@@ -375,9 +376,12 @@ def statistics_command(
     weights: WeightsOption = None,
     split: SplitOption = None,
     size: SizeOption = None,
+    skip_bad_images: SkipOption = False,
 ) -> None:
     """Keep the mean and covariance of real images' features, for --data of evaluate, for pytorch-fid and others."""
-    about = statistics(source, out, Question(extractor, weights, split=split, size=size))
+    about = statistics(
+        source, out, Question(extractor, weights, split=split, size=size, skip_bad_images=skip_bad_images)
+    )
     typer.echo(f"wrote {out}: {about['extractor']} features of {about['real']:,} images of {about['size']} pixels")
 
 
@@ -391,6 +395,7 @@ def utility_command(
     checkpoint: CheckpointOption = "best",
     truncation: TruncationOption = None,
     standing: StandingOption = None,
+    skip_bad_images: SkipOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Tell whether fakes help a small classifier: trained on real images, on these and fakes, and on fakes alone.
@@ -398,7 +403,7 @@ def utility_command(
     Of a run RUN/utility.json is written.
     """
     sampling = Sampling(checkpoint, truncation=truncation, standing=standing)
-    result = utility(subject, data, seeds, n, size, sampling)
+    result = utility(subject, data, seeds, n, size, sampling, skip_bad_images)
     typer.echo(json.dumps(result) if as_json else as_table(result))
 
 

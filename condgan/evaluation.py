@@ -63,6 +63,7 @@ class Question:
     """None: where all metrics are asked for with the classifier, whose numbers per class cost little."""
     size: int | str | None = None
     """What pictures of different sizes are brought to."""
+    skip_bad_images: bool = False
 
     def __post_init__(self) -> None:
         if self.n is not None and self.n < 1:
@@ -92,8 +93,8 @@ def evaluate(
         raise UserError(f"'{subject}' does not exist: give a run directory, a folder of images or an npz file of some")
     if data is None:
         raise UserError(
-            f"'{subject}' is no run directory (it has no recipe.yaml), and of images --data is needed: give real images "
-            "to hold them against"
+            f"'{subject}' is no run directory (it has no recipe.yaml), and of images --data is needed: give real "
+            "images to hold them against"
         )
     if sampling != Sampling():
         raise UserError(
@@ -105,6 +106,8 @@ def evaluate(
 def _evaluate_run(
     directory: Path, data: Dataset | str | Path | None, question: Question, sampling: Sampling
 ) -> dict[str, Any]:
+    if question.size is not None:
+        raise UserError(f"--size {question.size} given with run '{directory}', whose images have a size: leave it out")
     path = find_checkpoint(directory, sampling.which)
     model, recipe = checkpoint.load_model(path), load(directory / "recipe.yaml")
     own = data is None or isinstance(data, Dataset)
@@ -148,7 +151,7 @@ def _evaluate_images(subject: str, data: str | Path | Dataset, question: Questio
     """Images against others, all of the same size."""
     trained = question.extractor == "classifier"
     split = question.split or ("held-out" if trained else "all")
-    fakes, real, odd = both(subject, data, split, question.size, gray=trained)
+    fakes, real, odd = both(subject, data, split, question.size, trained, question.skip_bad_images)
     about: dict[str, Any] = {"source": subject, "size": "×".join(map(str, reversed(fakes.shape[1:])))}
     fakes = fakes if question.n is None else fakes.some(enough(question.n, len(fakes), f"images in '{subject}'"))
     look, about = look_at(fakes, real, question, about)
@@ -162,12 +165,16 @@ def look_at(fakes: Images, real: Real, question: Question, about: dict[str, Any]
     sample = (real.images or fakes).at(torch.tensor([0]))
     labeled = fakes.labels is not None and real.data is not None
     known = [key for key in METRICS if key in ("fd", "is") or real.statistics is None]
+    classes = fakes.labels is not None and fakes.labels.spec.exclusive
     absent = {
+        **dict.fromkeys(("spread", "perceptual", "ms_ssim"), fakes.labels is not None and not classes),
         "is": extractor(sample).logits is None,
         "copies": real.training is None,
-        "perceptual": not extractor.maps(sample),
     }
+    absent["perceptual"] |= not extractor.maps(sample)
     asked = ask(question.extractor, question.metrics, [key for key in known if not absent.get(key)], labeled)
+    if question.metrics is not None:
+        asked.require(len(fakes), None if real.images is None else len(real.images))
     asked = replace(asked, per_class=_per_class(question, fakes, real))
     judge = None
     if "judged" in asked.needs:
@@ -292,7 +299,7 @@ def statistics(source: str, out: Path, question: Question) -> dict[str, Any]:
     if question.extractor == "classifier":
         raise UserError("statistics of the classifier asked for, which each data set has its own: give --extractor")
     size = question.size or one_size({source: quick_look(list_source(source))})
-    data = read(source, size, 3)
+    data = read(source, size, 3, skip_bad_images=question.skip_bad_images)
     extractor = find_extractor(question.extractor, question.weights, device())
     images = stored(data, source, question.split or "all")
     evidence = evidence_of(images, data.content_hash, extractor, None, frozenset({"moments"}))

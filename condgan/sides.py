@@ -125,7 +125,12 @@ def translations_of(model: Translator, data: Dataset, seed: int, n: int | None) 
 
 
 def both(
-    subject: str, data: str | Path | Dataset, split: str, size: int | str | None, gray: bool
+    subject: str,
+    data: str | Path | Dataset,
+    split: str,
+    size: int | str | None,
+    gray: bool,
+    skip_bad_images: bool,
 ) -> tuple[Stored, Real, list[str]]:
     """Images and what they are held against, all of one size, and what is odd about them.
 
@@ -137,14 +142,14 @@ def both(
         looks[str(data)] = quick_look(list_source(str(data)))
     size = size or one_size(looks)
     channels = 1 if gray and all(look.gray for look in looks.values()) else 3
-    images = stored(read(subject, size, channels), subject, "all")
+    images = stored(read(subject, size, channels, skip_bad_images=skip_bad_images), subject, "all")
     colored = {name for name, one in looks.items() if not one.gray}
     said = [f"'{colored.pop()}' has colors, the other images are gray"] if len(colored) == 1 < len(looks) else []
     if isinstance(data, Dataset):
         return images.labeled_as(data.spec), Real("data", split, data), said
     if is_statistics(data):
         return images, Real(str(data), "stated", statistics=Path(data)), said
-    others = read(str(data), size, channels)
+    others = read(str(data), size, channels, skip_bad_images=skip_bad_images)
     training = stored(others, str(data), "train") if split == "held-out" else None
     return images.labeled_as(others.spec), Real(str(data), split, others, training), said
 

@@ -23,6 +23,7 @@ def utility(
     n: int | None = None,
     size: int | str | None = None,
     sampling: Sampling = Sampling(),
+    skip_bad_images: bool = False,
 ) -> dict[str, Any]:
     """Whether a run's fakes, or images, help a classifier of real images: see `usefulness`.
 
@@ -44,7 +45,7 @@ def utility(
     else:
         if data is None:
             raise UserError(f"images '{subject}' given without --data: expected real images to train a classifier on")
-        images, real, _ = both(str(subject), data, "train", size, gray=True)
+        images, real, _ = both(str(subject), data, "train", size, True, skip_bad_images)
         if images.labels is None:
             raise UserError(
                 f"the classes of '{subject}' are not those of '{data}': expected class folders of the same names"

@@ -390,6 +390,7 @@ def test_a_report_of_a_run(capsys: pytest.CaptureFixture[str], run: Path) -> Non
         (["fakes", "--data", "real", "--extractor", "inception", "--weights", "x.pth"], ["x.pth", "cannot be read"]),
         (["fakes", "--data", "real", "--truncation", "1"], ["options of a run's sampling given with images"]),
         (["single", "--data", "real"], ["class '1' has 1 readable image"]),
+        (["flat", "--data", "real", "--metrics", "score_classifier"], ["of 8 fakes: expected 10 or more"]),
         (["flat", "--data", "real", "--per-class"], ["--per-class given, which needs classes that both sides share"]),
         (["flat", "--data", "real", "--metrics", "label_agreement"], ["needs labels that both sides share"]),
         (["nan.npz", "--data", "real"], ["x of float32, NaN among them", "uint8"]),
@@ -429,6 +430,7 @@ def test_bad_input_about_runs_is_refused_in_one_line(
     capsys: pytest.CaptureFixture[str], run: Path, folders: SimpleNamespace
 ) -> None:
     refused(condgan(capsys, "evaluate", run, "--standing", 2, "--batch-statistics", 50), "expected one of them")
+    refused(condgan(capsys, "evaluate", run, "--size", 32), "--size 32 given with run")
     refused(condgan(capsys, "evaluate", run, "--batch-statistics", 1), "batches of 1")
     refused(condgan(capsys, "utility", run, "--seeds", 1), "1 seeds given")
     refused(condgan(capsys, "utility", folders.fakes), "given without --data")

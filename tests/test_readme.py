@@ -32,6 +32,8 @@ def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str], ph
         "truncation",
         "attention",
         "translate",
+        "report",
+        "utility",
     }
     for command in commands:
         tiny = TINY_TRANSLATOR if "digits-stargan" in command else TINY

@@ -138,6 +138,19 @@ class Asked:
         own: frozenset[Need] = frozenset({"features"} if self.per_class else ())
         return own.union(*(METRICS[key].needs for key in self.names))
 
+    def require(self, fakes: int, real: int | None) -> None:
+        """Raises UserError for fewer images than a metric needs."""
+        for key, names in self.names.items():
+            metric = METRICS[key]
+            given = {"fakes": fakes} if metric.alone or real is None else {"fakes": fakes, "real images": real}
+            for what, count in given.items():
+                if count < metric.least:
+                    name = next(name for name in names if name)
+                    raise UserError(
+                        f"metric '{name}' asked for of {count} {what}: expected {metric.least} or more; give more, or "
+                        "leave it out"
+                    )
+
     def row(self, fake: Evidence, real: Evidence, other: Evidence | None, of_class: bool = False) -> dict[str, Any]:
         """The numbers of fakes held against real images and, under "real", their ceilings where there are any.
 
