@@ -9,7 +9,7 @@ import torch
 import torch_fidelity
 from conftest import TINY, write_image
 from helpers import condgan, refused
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
@@ -444,7 +444,8 @@ def test_torch_fidelity_says_the_same(
     for name in ("real", "fakes"):
         for number, path in enumerate(sorted((folders.root / name).rglob("*.png"))[:: 600 // 16][:16]):
             Path(name).mkdir(exist_ok=True)
-            Image.open(path).save(f"{name}/{number:03}.png")
+            picture = Image.open(path)
+            (ImageOps.invert(picture) if name == "fakes" else picture).save(f"{name}/{number:03}.png")
     options = ["--extractor", "inception", "--weights", fidelity[1], "--metrics", "is,kid", "--json"]
     ours = json.loads(condgan(capsys, "evaluate", "fakes", "--data", "real", *options).out)
     theirs = torch_fidelity.calculate_metrics(

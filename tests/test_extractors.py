@@ -20,6 +20,7 @@ from condgan.errors import UserError
 from condgan.metrics import extractors
 from condgan.metrics.extractors import BATCH, Extractor, find_extractor, state_hash
 
+URL = "torch_fidelity.feature_extractor_inceptionv3.URL_INCEPTION_V3"
 UNREACHABLE = "http://127.0.0.1:9/weights-6726825d.pth"
 
 
@@ -104,7 +105,7 @@ def test_weights_of_inception_are_downloaded_once_and_checked_ever_after(
     }
     torch.save(zeros, tmp_path / "zeros.pth")
     source = published(tmp_path / "zeros.pth")
-    monkeypatch.setattr(extractors, "URL_INCEPTION_V3", source.as_uri())
+    monkeypatch.setattr(URL, source.as_uri())
     assert find_extractor("inception").known
     kept = tmp_path / "cache" / "weights" / source.name
     assert [*kept.parent.iterdir()] == [kept]
@@ -117,7 +118,7 @@ def test_a_download_of_other_content_leaves_nothing(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("CONDGAN_CACHE", str(tmp_path / "cache"))
     source = tmp_path / "weights-6726825d.pth"
     source.write_bytes(b"other")
-    monkeypatch.setattr(extractors, "URL_INCEPTION_V3", source.as_uri())
+    monkeypatch.setattr(URL, source.as_uri())
     said = message("inception")
     assert "6726825d" in said
     assert digest(source)[:8] in said
@@ -126,7 +127,7 @@ def test_a_download_of_other_content_leaves_nothing(tmp_path: Path, monkeypatch:
 
 def test_without_a_network_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONDGAN_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(extractors, "URL_INCEPTION_V3", UNREACHABLE)
+    monkeypatch.setattr(URL, UNREACHABLE)
     said = message("inception")
     wanted = tmp_path / "cache" / "weights" / "weights-6726825d.pth"
     assert all(one in said for one in (UNREACHABLE, str(wanted), "--weights PATH", "--extractor classifier"))

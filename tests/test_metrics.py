@@ -66,7 +66,7 @@ def test_manifolds_are_ten_lines_of_numpy(seed: int, fakes: int, reals: int) -> 
 def test_manifolds_in_tiles_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     fake, real = (torch.tensor(points(seed, 90, 4)).float() for seed in (0, 1))
     whole = manifolds(fake, real)
-    monkeypatch.setattr(distances, "TILE", 16)
+    monkeypatch.setattr(distances, "CELLS", 16 * 90)
     assert manifolds(fake, real) == whole
     assert manifolds(real, real)[:2] == (1, 1)
     assert manifolds(fake, real)[:2] == manifolds(real, fake)[1::-1], "recall is precision the other way round"

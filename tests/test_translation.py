@@ -634,7 +634,7 @@ def test_a_resumed_run_ends_like_an_uninterrupted_one(capsys: pytest.CaptureFixt
 
 def test_evaluation_gives_what_is_promised(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
     metrics = json.loads(condgan(capsys, "evaluate", trained / "one", "--json").out)
-    assert {"fake", "real"} <= set(metrics["attribute_accuracy"])
+    assert {"attribute_accuracy", "kept_accuracy", "fd_classifier"} <= set(metrics["real"]) < set(metrics)
     assert set(metrics["per_attribute"]) == set(TINTS.fields[0].values)
     for row in metrics["per_attribute"].values():
         assert 0 <= row["attribute_accuracy"] <= 1
@@ -649,6 +649,15 @@ def test_evaluation_gives_what_is_promised(capsys: pytest.CaptureFixture[str], t
     table = condgan(capsys, "evaluate", trained / "both").out
     assert "other data sets" in table
     assert "Dark_Paper" in table
+    asked = "fd_classifier,precision,copies,label_agreement"
+    for name in ("one", "both"):
+        found = json.loads(condgan(capsys, "evaluate", trained / name, "--metrics", asked, "--n", 50, "--json").out)
+        assert found["about"]["fakes"] == 50
+        assert 0 <= found["label_agreement"] <= found["real"]["label_agreement"]
+        assert found["fd_classifier"] > 0
+    refused(condgan(capsys, "evaluate", trained / "one", "--metrics", "ms_ssim"), "which these inputs cannot tell")
+    refused(condgan(capsys, "evaluate", trained / "one", "--truncation", 1), "options of latents given")
+    refused(condgan(capsys, "evaluate", trained / "one", "--data", "digits"), "translations are of its own data")
 
 
 def test_images_and_folders_are_translated_under_their_names(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
@@ -752,7 +761,7 @@ def test_the_other_kind_of_run_is_refused(capsys: pytest.CaptureFixture[str], tr
         "condgan translate",
     )
     refused(condgan(capsys, "truncation", run, "--out", "made"), "translates images and has none of its own")
-    refused(condgan(capsys, "evaluate", run, "--standing", 2), "a translator has no latents")
+    refused(condgan(capsys, "evaluate", run, "--standing", 2), "options of latents given with translator")
     from conftest import TINY
 
     assert condgan(capsys, "train", *TINY, "schedule.images=64").code == 0

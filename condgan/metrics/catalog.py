@@ -169,13 +169,10 @@ class Asked:
         return row | ({"real": ceilings} if ceilings else {})
 
     def interval(self, fake: Evidence, real: Evidence, value: dict[str, Any]) -> dict[str, list[float]]:
-        """95 % intervals of the numbers of a row that have one."""
-        if (
-            "fd" not in self.names
-            or fake.moments is None
-            or real.normal is None
-            or (fake.count or 0) < ENOUGH_FOR_INTERVALS
-        ):
+        """95 % intervals of the numbers of a row that have one: not of fewer fakes than features."""
+        if "fd" not in self.names or fake.moments is None or real.normal is None or fake.count is None:
+            return {}
+        if fake.count < max(ENOUGH_FOR_INTERVALS, len(real.normal.mean) + 1):
             return {}
         (name,) = self.names["fd"]
         low, high = frechet_interval(fake.moments, real.normal)

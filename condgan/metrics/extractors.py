@@ -15,10 +15,11 @@ import textwrap
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
@@ -26,24 +27,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, BasicConv2d, FeatureExtractorInceptionV3
-from torchvision import models
-from torchvision.transforms import functional as transforms
-from torchvision.transforms.functional import InterpolationMode
 
 from condgan.errors import UserError, unknown
 from condgan.files import cache_directory, new_file
+
+if TYPE_CHECKING:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 BATCH = 32
 """So many images go through a network at once."""
 DINOV2 = "vit_large_patch14_dinov2.lvd142m"
 DOCUMENTED = ("classifier", "inception", "dinov2", "timm:NAME", "package.module:callable")
-TORCHVISION = tuple(
-    name
-    for name in models.list_models(module=models)
-    if not name.startswith("squeezenet")  # it has no linear layer
-)
-"""Classification models of torchvision."""
 OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"transform_input": True, "init_weights": False},
     "inception_v3": {"transform_input": True, "init_weights": False},
@@ -55,6 +49,14 @@ OF_MAPS = (
     nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d,
 )  # fmt: skip
 """Modules that make feature maps b × c × h × w; four dims of others may be of another order, or those of attention."""
+
+
+@cache
+def torchvision_models() -> tuple[str, ...]:
+    """Classification models of torchvision, but for those without a linear layer."""
+    from torchvision import models
+
+    return tuple(name for name in models.list_models(module=models) if not name.startswith("squeezenet"))
 
 
 class Observed(NamedTuple):
@@ -144,14 +146,14 @@ def find_extractor(name: str, weights: Path | None = None, device: torch.device 
     with torch.random.fork_rng(devices=[]):  # networks are drawn before they are filled
         if name in BUILDERS:
             extractor = BUILDERS[name](weights)
-        elif name in TORCHVISION:
+        elif name in torchvision_models():
             extractor = _torchvision(name, weights)
         elif name.startswith("timm:"):
             extractor = _timm(name, name.removeprefix("timm:"), weights)
         elif re.fullmatch(r"\w+(\.\w+)*:\w+", name):
             extractor = _own(name, weights)
         else:
-            raise unknown("extractor", name, [*DOCUMENTED, *TORCHVISION])
+            raise unknown("extractor", name, [*DOCUMENTED, *torchvision_models()])
     extractor.network.to(device).eval().requires_grad_(False)
     return extractor
 
@@ -168,7 +170,9 @@ def state_hash(module: nn.Module) -> str:
 class _Inception(nn.Module):
     """torch-fidelity's network, faster: batch norms are part of the convolutions, resizing is two matrix products."""
 
-    def __init__(self, network: FeatureExtractorInceptionV3) -> None:
+    def __init__(self, network: "FeatureExtractorInceptionV3") -> None:
+        from torch_fidelity.feature_extractor_inceptionv3 import BasicConv2d
+
         super().__init__()
         for block in network.modules():
             if isinstance(block, BasicConv2d):
@@ -205,20 +209,27 @@ class _Timm(nn.Module):
 
     def __init__(self, name: str, network: Any, config: dict[str, Any]) -> None:
         super().__init__()
+        from torchvision.transforms import functional as transforms
+
         self.name, self.body = name, network
-        self.size = list(config["input_size"][1:])
-        self.interpolation = InterpolationMode(config["interpolation"])
-        self.mean, self.std = config["mean"], config["std"]
+        self.resize = partial(
+            transforms.resize,
+            size=list(config["input_size"][1:]),
+            interpolation=transforms.InterpolationMode(config["interpolation"]),
+            antialias=True,
+        )
+        self.normalize = partial(transforms.normalize, mean=config["mean"], std=config["std"])
 
     def forward(self, images: UInt8[Tensor, "b c h w"]) -> tuple[Tensor, Tensor | None]:
-        resized = transforms.resize(_rgb(images, self.name), self.size, self.interpolation, antialias=True)
-        prepared = transforms.normalize(resized.float() / 255, self.mean, self.std)
+        prepared = self.normalize(self.resize(_rgb(images, self.name)).float() / 255)
         features = self.body.forward_head(self.body.forward_features(prepared), pre_logits=True)
         classes = self.body.get_classifier()
         return features, classes(features) if isinstance(classes, nn.Linear) else None
 
 
 def _inception(weights: Path | None) -> Extractor:
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+
     kept = cache_directory() / "weights" / _file(URL_INCEPTION_V3)
     path = weights or _fetched("the weights of FID's Inception network", URL_INCEPTION_V3, kept)
     state, sha256 = _read(path)
@@ -234,6 +245,8 @@ def _inception(weights: Path | None) -> Extractor:
 
 
 def _torchvision(name: str, weights: Path | None) -> Extractor:
+    from torchvision import models
+
     published = models.get_model_weights(name)["DEFAULT"]
     hub = Path(torch.hub.get_dir()) / "checkpoints" / _file(published.url)
     path = weights or _fetched(f"the weights of '{name}'", published.url, hub)
