@@ -69,6 +69,7 @@ HeldOutOption = Annotated[
 SubjectArgument = Annotated[
     str, typer.Argument(metavar="RUN|IMAGES", help="A run directory, or images: a folder, zip, npz file or known name.")
 ]
+TrueOption = Annotated[str | None, typer.Option("--data", help="Real images, in any layout of `condgan data --help`.")]
 RealOption = Annotated[
     str | None,
     typer.Option("--data", help="Real images, in any layout of `condgan data --help`, or an npz file of statistics."),
@@ -388,7 +389,7 @@ def statistics_command(
 @app.command("utility")
 def utility_command(
     subject: SubjectArgument,
-    data: RealOption = None,
+    data: TrueOption = None,
     seeds: Annotated[int, typer.Option(help="Classifiers of each kind, and draws of fakes.")] = 5,
     n: Annotated[int | None, typer.Option("--n", help="Fakes of each seed; by default as many as real images.")] = None,
     size: SizeOption = None,
@@ -404,7 +405,10 @@ def utility_command(
     """
     sampling = Sampling(checkpoint, truncation=truncation, standing=standing)
     result = utility(subject, data, seeds, n, size, sampling, skip_bad_images)
-    typer.echo(json.dumps(result) if as_json else as_table(result))
+    if as_json:
+        typer.echo(json.dumps(result))
+        return
+    typer.echo("\n".join([as_table(result), *(f"warning: {one}" for one in result["about"].get("warnings", []))]))
 
 
 @app.command("report")
@@ -682,7 +686,7 @@ def _table(metrics: dict[str, Any], everything: bool = False) -> str:
     about = metrics["about"]
     values = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
     kinds = [kind for kind in ("real", "across", "intervals") if kind in metrics]
-    heads = {"real": "real images", "across": "other data sets", "intervals": "95 % interval"}
+    heads = {"real": "real images", "across": "other data sets", "intervals": "95 % of other fakes"}
     made = "translations" if "fakes" not in about else "fakes"
     rows = [
         ["", made, *(heads[kind] for kind in kinds)],

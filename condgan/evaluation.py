@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from condgan import checkpoint
 from condgan.bench import EVALUATION_SEED, TranslationBench, judge_of
@@ -21,7 +23,7 @@ from condgan.errors import UserError, unknown
 from condgan.files import file_names, write
 from condgan.labels import Labels
 from condgan.metrics.catalog import METRICS, ask
-from condgan.metrics.evidence import Evidence, Images
+from condgan.metrics.evidence import Evidence, Images, Need
 from condgan.metrics.extractors import Extractor, find_extractor
 from condgan.metrics.features import classifier as as_extractor
 from condgan.metrics.moments import read_normal, write_normal
@@ -136,10 +138,12 @@ def _evaluate_run(
         about |= told(sampling)
     look, about = look_at(fakes, real, question, about | {"seed": sampling.seed})
     metrics = look.metrics() | {"about": about}
-    if own and question.metrics is None:
+    plain = Question(question.extractor, question.weights, per_class=question.per_class) == question
+    drawn = Sampling(sampling.which, sampling.seed, standing=sampling.standing, batch=sampling.batch) == sampling
+    if own and plain and drawn and isinstance(model, Model):
         extractor = file_names([question.extractor])[0]
         name = "metrics.json" if question.extractor == "classifier" else f"metrics-{extractor}.json"
-        if isinstance(model, Model) and question.extractor == "classifier":
+        if question.extractor == "classifier":
             write(directory / "sheet.png", png(progress_sheet(model.generator, model.spec, recipe.seed)))
             if (neighbors := look.neighbors()) is not None:
                 write(directory / "neighbors.png", png(neighbors))
@@ -163,16 +167,7 @@ def look_at(fakes: Images, real: Real, question: Question, about: dict[str, Any]
     """Look at fakes and real images with what was asked for; and what is told with all numbers."""
     extractor = _extractor(real, question)
     sample = (real.images or fakes).at(torch.tensor([0]))
-    labeled = fakes.labels is not None and real.data is not None
-    known = [key for key in METRICS if key in ("fd", "is") or real.statistics is None]
-    classes = fakes.labels is not None and fakes.labels.spec.exclusive
-    absent = {
-        **dict.fromkeys(("spread", "perceptual", "ms_ssim"), fakes.labels is not None and not classes),
-        "is": extractor(sample).logits is None,
-        "copies": real.training is None,
-    }
-    absent["perceptual"] |= not extractor.maps(sample)
-    asked = ask(question.extractor, question.metrics, [key for key in known if not absent.get(key)], labeled)
+    asked = ask(question.extractor, question.metrics, _absent(extractor, sample, fakes, real))
     if question.metrics is not None:
         asked.require(len(fakes), None if real.images is None else len(real.images))
     asked = replace(asked, per_class=_per_class(question, fakes, real))
@@ -181,24 +176,20 @@ def look_at(fakes: Images, real: Real, question: Question, about: dict[str, Any]
         assert real.data is not None
         judge = extractor if question.extractor == "classifier" else as_extractor(judge_of(real.data))
     warnings: list[str] = []
-    if question.extractor == "classifier" and real.data is not None and real.data.spec.width == 1:
-        warnings.append(
-            "of one class the classifier has nothing to learn: its features are those of an untrained network"
-        )
+    others = real.others(fakes)
     if real.statistics is not None:
-        evidence, said = _stated(real.statistics, extractor)
+        evidence, said = _stated(real.statistics, extractor, sample)
         warnings += said
         reference = Reference(extractor, judge, asked, evidence, None, None, None)
     else:
         assert real.data is not None
         assert real.images is not None
-        reference = Reference.of(
-            real.images, real.others, real.training, real.data.content_hash, extractor, judge, asked
-        )
+        reference = Reference.of(real.images, others, real.training, real.data.content_hash, extractor, judge, asked)
     look = reference.look(fakes)
     about |= {
         "fakes": len(fakes),
         "real": reference.real.count,
+        "ceilings": None if others is None else len(others),
         "split": real.split,
         "reference": real.source,
         "extractor": extractor.name,
@@ -206,14 +197,52 @@ def look_at(fakes: Images, real: Real, question: Question, about: dict[str, Any]
         "resize": extractor.resize,
     }
     if judge is not None:
-        about["extractor_accuracy"] = reference.real.agreement
+        assert real.data is not None
+        held_out = stored(real.data, real.source, "held-out")
+        needs: frozenset[Need] = frozenset({"judged"})
+        about["extractor_accuracy"] = evidence_of(held_out, real.data.content_hash, judge, judge, needs).agreement
         about["classifier_sha256"] = judge.sha256
     if "fd" in asked.names:
-        assert look.evidence.normal is not None
-        warnings += _doubts(asked.names["fd"][0], len(fakes), reference.real.count, len(look.evidence.normal.mean))
-    if question.extractor == "inception" and not extractor.known:
-        warnings.append("these are not the weights that FID, IS and KID are published with: compare with no others")
+        warnings += _doubts(asked.names["fd"][0], look, reference)
+    if others is not None and len(others) < 0.9 * len(fakes):
+        warnings.append(f"real images' numbers are of {len(others):,} images, not {len(fakes):,}: there are no more")
+    if fakes.labels is not None and fakes.labels.spec.exclusive:
+        counts = zip(fakes.labels.spec.classes, fakes.labels.counts().tolist(), strict=True)
+        none = [name for name, count in counts if not count]
+        if none:
+            warnings.append(f"{len(none)} of {fakes.labels.spec.width} classes have no fakes, such as '{none[0]}'")
+    if question.extractor == "classifier" and real.data is not None and real.data.spec.width == 1:
+        warnings.append(
+            "of one class the classifier has nothing to learn: its features are those of an untrained network"
+        )
+    if not extractor.known:
+        warnings.append(f"these are not the weights that '{extractor.name}' is known by: compare with no others")
     return look, about | {"warnings": warnings}
+
+
+def _absent(extractor: Extractor, sample: UInt8[Tensor, "1 c h w"], fakes: Images, real: Real) -> dict[str, str]:
+    """The metrics that cannot be told, and why not."""
+    absent: dict[str, str] = {}
+    spec = None if fakes.labels is None else fakes.labels.spec
+    if real.training is None:
+        absent["copies"] = "it needs the training images that fakes may be copies of: --split held-out has them"
+    if extractor(sample).logits is None:
+        absent["is"] = f"extractor '{extractor.name}' tells no classes"
+    if not extractor.maps(sample):
+        absent["perceptual"] = f"extractor '{extractor.name}' has no feature maps, which it compares"
+    if extractor.name == "classifier" and real.data is not None and not real.data.spec.exclusive:
+        absent["is"] = "the classifier reads attributes, of which an image may have several"
+    if spec is None:
+        needed = "it needs labels that both sides share: give images in class folders of the same names"
+        absent |= dict.fromkeys(("agreement", "spread", "perceptual", "ms_ssim"), needed)
+    elif not spec.exclusive:
+        absent |= dict.fromkeys(("spread", "perceptual", "ms_ssim"), "it is of classes, and these are attributes")
+    elif spec.width == 1:
+        absent["agreement"] = "there is one class only"
+    if real.statistics is not None:
+        stated = "--data is a file of statistics, which tells the Fréchet distance alone: give images"
+        absent |= {key: stated for key in METRICS if key not in ("fd", "is")}
+    return absent
 
 
 def _extractor(real: Real, question: Question) -> Extractor:
@@ -229,25 +258,34 @@ def _extractor(real: Real, question: Question) -> Extractor:
     return as_extractor(judge_of(real.data))
 
 
-def _doubts(name: str, fakes: int, real: int | None, width: int) -> list[str]:
+def _doubts(name: str, look: Look, reference: Reference) -> list[str]:
     """What speaks against a Fréchet distance."""
-    found = []
-    few = [f"{count:,} {what}" for what, count in (("fakes", fakes), ("real images", real)) if count and count <= width]
-    if few:
+    assert look.evidence.normal is not None
+    width, found = len(look.evidence.normal.mean), []
+    counts = {"fakes": look.evidence.count, "real images": reference.real.count}
+    if few := [f"{count:,} {what}" for what, count in counts.items() if count is not None and count <= width]:
         found.append(
             f"{name} of {' and '.join(few)} in {width:,} dimensions tells more of how few they are than of how good: "
             "compare with the same numbers of images only"
         )
-    if name == "fid" and fakes < PUBLISHED:
-        found.append(f"published FIDs are of {PUBLISHED:,} fakes, this one is of {fakes:,}: fewer make it larger")
+    elif reference.asked.per_class and look.evidence.labels is not None:
+        least = int(look.evidence.labels.counts().min())
+        if least <= width:
+            found.append(
+                f"{name} of a class is of as few as {least} fakes in {width:,} dimensions: compare with the same only"
+            )
+    if name == "fid" and look.evidence.count is not None and look.evidence.count < PUBLISHED:
+        count = look.evidence.count
+        found.append(f"published FIDs are of {PUBLISHED:,} fakes, this one is of {count:,}: fewer make it larger")
+    if reference.real.normal is not None and float(reference.real.normal.covariance.trace()) < 1e-12:
+        found.append("the features of all real images are the same: they tell nothing")
     return found
 
 
-def _stated(path: Path, extractor: Extractor) -> tuple[Evidence, list[str]]:
-    """What a file of statistics holds. Raises UserError for another extractor's."""
+def _stated(path: Path, extractor: Extractor, sample: UInt8[Tensor, "1 c h w"]) -> tuple[Evidence, list[str]]:
+    """What a file of statistics holds. Raises UserError for another extractor's, or for images of another size."""
     normal, about = read_normal(path)
-    width = _width(extractor)
-    said = []
+    width, size = extractor(sample).features.shape[1], "×".join(map(str, sample.shape[:1:-1]))
     if about and about["extractor_sha256"] != extractor.sha256:
         raise UserError(
             f"statistics '{path}' are of extractor '{about['extractor']}' ({about['extractor_sha256'][:8]}…), not of "
@@ -258,14 +296,13 @@ def _stated(path: Path, extractor: Extractor) -> tuple[Evidence, list[str]]:
             f"statistics '{path}' have {len(normal.mean)} dimensions and extractor '{extractor.name}' has {width}: "
             "give those of the same extractor, or the images"
         )
-    if not about:
-        said.append(f"'{path}' does not tell of which extractor, images and size its statistics are")
+    if about and about["size"] != size:
+        raise UserError(
+            f"statistics '{path}' are of images of {about['size']} pixels, these are of {size}: give those of the same "
+            "size, or the images"
+        )
+    said = [] if about else [f"'{path}' does not tell of which extractor, images and size its statistics are"]
     return Evidence(about.get("real"), stated=True, normal=normal), said
-
-
-def _width(extractor: Extractor) -> int:
-    """How many features it has."""
-    return extractor(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).features.shape[1]
 
 
 def _per_class(question: Question, fakes: Images, real: Real) -> bool:
@@ -309,7 +346,7 @@ def statistics(source: str, out: Path, question: Question) -> dict[str, Any]:
         "sha256": data.content_hash,
         "split": question.split or "all",
         "real": len(images),
-        "size": str(size),
+        "size": "×".join(map(str, reversed(images.shape[1:]))),
         "extractor": extractor.name,
         "extractor_sha256": extractor.sha256,
         "resize": extractor.resize,
@@ -347,10 +384,11 @@ def truncation_curve(
     model = load_model(directory, path.name)
     real = real_of_run(directory, load(directory / "recipe.yaml"), None, "held-out")
     columns = [number for number in spread(len(model.classes), 40) for _ in range(max(1, 20 // len(model.classes)))]
+    curved = CURVED if len(model.classes) > 1 else CURVED[1:]
     sampling, metrics, rows = Sampling(path.name, seed, standing=standing), [], []
     for law in laws.values():
         point = with_sampling(replace(model, law=law), sampling)
-        look, _ = look_at(fakes_of(point, real, None, sampling), real, Question(metrics=CURVED), {})
+        look, _ = look_at(fakes_of(point, real, None, sampling), real, Question(metrics=curved), {})
         metrics.append(look.metrics())
         shown = Labels.from_index(model.spec, torch.tensor(columns))
         latents = draw_latents(seed, 0, len(columns), latent_dim(point.generator), law)
@@ -359,11 +397,11 @@ def truncation_curve(
     fakes = len(real.data.held_out)
     about = {"checkpoint": path.name, "fakes": fakes, "batch_norm": told(sampling)["batch_norm"], "seed": seed}
     fake, ceilings = (
-        [{name: one[name] for name in CURVED} for one in kind] for kind in (metrics, [m["real"] for m in metrics])
+        [{name: one[name] for name in curved} for one in kind] for kind in (metrics, [m["real"] for m in metrics])
     )
     table = io.StringIO()
     writer = csv.writer(table)
-    writer.writerow([what, *CURVED, *(f"{name}_real" for name in CURVED), *about])
+    writer.writerow([what, *curved, *(f"{name}_real" for name in curved), *about])
     writer.writerows(
         [value, *one.values(), *ceiling.values(), *about.values()]
         for value, one, ceiling in zip(laws, fake, ceilings, strict=True)
@@ -372,7 +410,7 @@ def truncation_curve(
     label = what.replace("_", " ")
     plot = curves(
         at,
-        {name: [one[name] for one in truncated] for name in CURVED},
+        {name: [one[name] for one in truncated] for name in curved},
         {f"no {label}": untruncated, "real images": ceilings[0]},
         label,
         f"{directory.name}, checkpoint {path.name}: {fakes:,} fakes, {about['batch_norm']}, seed {seed}",

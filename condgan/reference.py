@@ -6,6 +6,7 @@ Axes: n images, d features, q queries, k neighbors, c channels, h × w pixels.
 import hashlib
 import sys
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from condgan.metrics.extractors import Extractor
 from condgan.metrics.moments import Normal
 from condgan.metrics.neighbors import Nearest, neighbor_sheet
 
+FORMAT = 1
+"""Of cached evidence: changes with what `gather` finds."""
 SEARCHED = 1 << 30
 """Bytes of training images' features among which nearest neighbors are searched."""
 QUERIES = 5_000
@@ -79,7 +82,8 @@ class Reference:
 
     def look(self, fakes: Images) -> "Look":
         """Look at fakes once."""
-        fake, nearest = self.with_nearest(gather(fakes, self.extractor, self.asked.needs, self.classifier))
+        grouped = "fd" in self.asked.names
+        fake, nearest = self.with_nearest(gather(fakes, self.extractor, self.asked.needs, self.classifier, grouped))
         return Look(self, fakes, fake, nearest)
 
     def with_nearest(self, evidence: Evidence) -> tuple[Evidence, Nearest | None]:
@@ -118,6 +122,7 @@ class Look:
                 | _judged(self.evidence, number)
                 for number, name in enumerate(self.evidence.labels.spec.classes)
             }
+            found |= asked.over_classes([*found["per_class"].values()], found)
         return found
 
     def neighbors(self) -> Image.Image | None:
@@ -153,7 +158,8 @@ def evidence_of(
 
     The cache is keyed by their content, their order, the extractor, the classifier and what is needed.
     """
-    parts = [key, extractor.name, extractor.sha256, extractor.resize, classifier and classifier.sha256, sorted(needs)]
+    parts = [FORMAT, key, extractor.name, extractor.sha256, extractor.resize, sorted(needs)]
+    parts += [classifier.sha256] if classifier is not None else []
     digest = hashlib.sha256(repr(parts).encode())
     digest.update(images.order.numpy().tobytes())
     digest.update(repr([len(split) for split in images.splits]).encode())
@@ -195,9 +201,9 @@ def _load(path: Path, labels: LabelTable | None) -> Evidence | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             known = {name: torch.from_numpy(file[name]) for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # damaged: gathered again
+        count = int(known["count"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):  # damaged: gathered again
         return None
-    count = int(known["count"])
     return Evidence(
         count,
         False,

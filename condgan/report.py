@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, StrictUndefined, Template
 from PIL import Image
 
+from condgan.errors import UserError
 from condgan.files import write
 from condgan.recipe import Recipe, load
 from condgan.runs import require_run
@@ -210,7 +211,10 @@ def _template() -> Template:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"'{path}' is damaged ({error}): make it anew") from None
 
 
 def _log(path: Path) -> list[dict[str, Number]]:
@@ -254,7 +258,11 @@ def _picture(path: Path, caption: str, pixels: int = PIXELS) -> Picture | None:
     if not path.is_file():
         return None
     content = path.read_bytes()
-    picture = Image.open(io.BytesIO(content))
+    try:
+        picture = Image.open(io.BytesIO(content))
+        picture.load()
+    except OSError:
+        raise UserError(f"'{path}' is no whole picture: make it anew, or remove it") from None
     size = picture.size
     if (scale := math.sqrt(pixels / math.prod(size))) < 1:
         fewer = picture.convert("RGB").resize([max(1, int(side * scale)) for side in size], Image.Resampling.LANCZOS)

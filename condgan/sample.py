@@ -355,41 +355,45 @@ class Fakes:
     model: Model
     asked: LabelTable
     seed: int
-    batch: int = CHUNK
-    """Images that are made, and normalized, together."""
-    labeled: bool = True
-    """Whether the labels are those of what they are held against."""
+    batch: int | None = None
+    """Images that are normalized together, the last ones with some that are not used; None: each for itself."""
+    labels: LabelTable | None = None
+    """The same in the vocabulary of what they are held against, if it has all these classes."""
 
     source = "the run's fakes"
     names = ()
 
     @property
-    def labels(self) -> LabelTable | None:
-        return self.asked if self.labeled else None
+    def strata(self) -> Int[Tensor, " n"]:
+        return self.asked.index()
 
     def __len__(self) -> int:
         return len(self.asked)
 
     def chunks(self) -> Iterator[UInt8[Tensor, "b c h w"]]:
         for place, latents in self._latents():
-            yield generate(self.model.generator, latents, self.asked[place], self.batch)
+            yield self._made(place, latents)
 
     def at(self, numbers: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
         found = {}
         for place, latents in self._latents():
             own = numbers[(numbers >= place.start) & (numbers < place.stop)]
             if len(own):
-                images = generate(self.model.generator, latents, self.asked[place], self.batch)
+                images = self._made(place, latents)
                 found |= {number: images[number - place.start] for number in own.tolist()}
         return torch.stack([found[number] for number in numbers.tolist()])
 
     def _latents(self) -> Iterator[tuple[slice, Tensor]]:
-        """Of each batch: where it is, and its latents."""
-        start = 0
-        dim = latent_dim(self.model.generator)
-        for latents in latent_chunks(self.seed, len(self), dim, self.model.law, self.batch):
-            yield slice(start, start + len(latents)), latents
+        """Of each batch: which images it makes, and its latents."""
+        size, dim, start = self.batch or CHUNK, latent_dim(self.model.generator), 0
+        drawn = len(self) if self.batch is None else math.ceil(len(self) / size) * size
+        for latents in latent_chunks(self.seed, drawn, dim, self.model.law, size):
+            yield slice(start, min(start + len(latents), len(self))), latents
             start += len(latents)
+
+    def _made(self, place: slice, latents: Float[Tensor, "b z"]) -> UInt8[Tensor, "n c h w"]:
+        numbers = torch.arange(place.start, place.start + len(latents)) % len(self)
+        return generate(self.model.generator, latents, self.asked[numbers], len(latents))[: place.stop - place.start]
 
 
 def _ends(pairs: Float[Tensor, "r 2 d"], steps: int) -> tuple[Float[Tensor, "r s d"], Float[Tensor, "r s d"]]:

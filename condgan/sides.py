@@ -15,13 +15,17 @@ from condgan.data.stored import Stored, stored
 from condgan.data.survey import Survey, quick_look
 from condgan.errors import UserError
 from condgan.labels import LabelTable
+from condgan.metrics.evidence import Images
+from condgan.metrics.moments import read_normal
 from condgan.recipe import Recipe, load
 from condgan.runs import read_data, require_same_data
-from condgan.sample import CHUNK, Fakes, Model
+from condgan.sample import Fakes, Model
 from condgan.translate import Translations, Translator
 
 PUBLISHED = 50_000
 """Images that published FIDs are of."""
+LOOKED_AT = 5_000
+"""Pictures whose sizes are compared."""
 
 
 class Sampling(NamedTuple):
@@ -52,14 +56,15 @@ class Real(NamedTuple):
     def images(self) -> Stored | None:
         return None if self.data is None else stored(self.data, self.source, self.split)
 
-    @property
-    def others(self) -> Stored | None:
-        """As many images of the other split, of the same classes as far as there are enough."""
+    def others(self, fakes: Images) -> Stored | None:
+        """Images of the other split: as many as there are fakes and of the same classes, as far as there are enough."""
         if self.data is None or self.split == "all":
             return None
-        splits = self.data.held_out, self.data.train
-        these, others = splits if self.split == "held-out" else splits[::-1]
-        return Stored(self.source, (others,), like(these.labels, others))
+        others = self.data.train if self.split == "held-out" else self.data.held_out
+        whole = Stored.of(self.source, others)
+        if fakes.labels is None:
+            return whole.some(min(len(fakes), len(whole)))
+        return Stored(self.source, (others,), like(fakes.labels, others))
 
 
 def real_of_run(directory: Path, recipe: Recipe, data: Dataset | str | Path | None, split: str) -> Real:
@@ -105,16 +110,24 @@ def fakes_of(model: Model, real: Real, n: int | None, sampling: Sampling) -> Fak
 
     Batches that are normalized for themselves hold classes at random.
     """
-    images = real.images
-    shared = images is not None and images.labels is not None and images.labels.spec == model.spec
-    count = n or (len(images) if images is not None else PUBLISHED)
-    if shared and images is not None and images.labels is not None:
-        labels = images.labels.at(torch.arange(count) * len(images) // count)
+    images, count = real.images, n
+    if count is None and real.statistics is not None:
+        count = read_normal(real.statistics)[1].get("real") or PUBLISHED
+    elif count is None:
+        assert images is not None
+        count = len(images)
+    number = torch.arange(count)
+    labels = None if images is None or images.labels is None else images.labels
+    if labels is None or not labels.spec.exclusive or not set(labels.spec.classes) <= set(model.classes):
+        labels, asked = None, LabelTable.from_index(model.spec, number % model.spec.width)
     else:
-        labels = LabelTable.from_index(model.spec, torch.arange(count) % model.spec.width)
+        labels = labels.at(number * len(labels) // count)
+        own = torch.tensor([model.classes.index(name) for name in labels.spec.classes])
+        asked = LabelTable.from_index(model.spec, own[labels.index()])
     if sampling.batch is not None:
-        labels = labels.at(torch.from_numpy(np.random.default_rng(sampling.seed).permutation(count)))
-    return Fakes(model, labels, sampling.seed, sampling.batch or CHUNK, shared)
+        order = torch.from_numpy(np.random.default_rng(sampling.seed).permutation(count))
+        labels, asked = None if labels is None else labels.at(order), asked.at(order)
+    return Fakes(model, asked, sampling.seed, sampling.batch, labels)
 
 
 def translations_of(model: Translator, data: Dataset, seed: int, n: int | None) -> Translations:
@@ -137,9 +150,9 @@ def both(
     `gray`: whether images of which none has colors are read as such. Labels are shared where the real images have all
     classes of the others. Raises UserError where sizes differ and none is given.
     """
-    looks = {subject: quick_look(list_source(subject))}
+    looks = {subject: quick_look(list_source(subject), LOOKED_AT)}
     if not isinstance(data, Dataset) and not is_statistics(data):
-        looks[str(data)] = quick_look(list_source(str(data)))
+        looks[str(data)] = quick_look(list_source(str(data)), LOOKED_AT)
     size = size or one_size(looks)
     channels = 1 if gray and all(look.gray for look in looks.values()) else 3
     images = stored(read(subject, size, channels, skip_bad_images=skip_bad_images), subject, "all")
@@ -151,10 +164,17 @@ def both(
         return images, Real(str(data), "stated", statistics=Path(data)), said
     others = read(str(data), size, channels, skip_bad_images=skip_bad_images)
     training = stored(others, str(data), "train") if split == "held-out" else None
-    return images.labeled_as(others.spec), Real(str(data), split, others, training), said
+    fakes = images.labeled_as(others.spec)
+    if fakes.labels is None and len(images.classes) > 1:
+        said.append(
+            f"classes of '{subject}' ({', '.join(images.classes[:3])}, …) are not those of '{data}' "
+            f"({', '.join(others.spec.classes[:3])}, …): what needs labels is left out"
+        )
+    return fakes, Real(str(data), split, others, training), said
 
 
 def enough(asked: int, there: int, what: str) -> int:
+    """A number of images that there are. Raises UserError for more."""
     if asked > there:
         raise UserError(f"--n {asked} given, but there are {there} {what}: expected at most so many")
     return asked
@@ -164,6 +184,9 @@ def one_size(looks: dict[str, Survey]) -> str:
     """The size that all pictures have. Raises UserError where they differ."""
     sizes = {name: sorted({(one.width, one.height) for one in look.readable}) for name, look in looks.items()}
     for name, found in sizes.items():
+        if not found:
+            unread = "; ".join(looks[name].unreadable[:3])
+            raise UserError(f"none of the images of '{name}' can be read: {unread}; mend them, or give others")
         if len(found) != 1:
             (w, h), (x, y) = found[0], found[-1]
             raise UserError(

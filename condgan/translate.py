@@ -246,6 +246,7 @@ class Translations:
     labels: LabelTable
 
     source = "the run's translations"
+    strata = None
 
     @property
     def names(self) -> Sequence[str]:

@@ -31,6 +31,8 @@ def utility(
     each seed, by default as many as there are training images, with their labels. Of a run on its own data,
     utility.json is written. Raises UserError for bad input.
     """
+    if n is not None and n < 1:
+        raise UserError(f"--n {n} given: expected 1 or more")
     path = Path(subject).expanduser()
     if (path / "recipe.yaml").is_file():
         checkpoint = find_checkpoint(path, sampling.which)
@@ -45,7 +47,7 @@ def utility(
     else:
         if data is None:
             raise UserError(f"images '{subject}' given without --data: expected real images to train a classifier on")
-        images, real, _ = both(str(subject), data, "train", size, True, skip_bad_images)
+        images, real, odd = both(str(subject), data, "train", size, True, skip_bad_images)
         if images.labels is None:
             raise UserError(
                 f"the classes of '{subject}' are not those of '{data}': expected class folders of the same names"
@@ -53,7 +55,7 @@ def utility(
         chosen = images if n is None else images.some(enough(n, len(images), f"images in '{subject}'"))
         labels = chosen.labels
         assert labels is not None
-        pool, about = Pool(torch.cat([*chosen.chunks()]), labels), {}
+        pool, about = Pool(torch.cat([*chosen.chunks()]), labels), {"warnings": odd}
 
         def draw(seed: int) -> Pool:
             return pool
@@ -62,7 +64,13 @@ def utility(
         raise UserError(f"statistics '{data}' given: expected real images to train a classifier on")
     train, test = (Pool(split.images, split.labels) for split in (real.data.train, real.data.held_out))
     result = usefulness(train, draw, test, seeds, device())
-    result["about"] = {"source": str(subject), "reference": real.source, **about}
+    result["about"] = {
+        "source": str(subject),
+        "reference": real.source,
+        "sha256": real.data.content_hash,
+        "size": "×".join(map(str, train.images.shape[:1:-1])),
+        **about,
+    }
     if (path / "recipe.yaml").is_file() and not isinstance(data, str | Path):
         write(path / "utility.json", json.dumps(result, indent=1).encode())
     return result

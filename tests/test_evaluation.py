@@ -1,4 +1,6 @@
 import json
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +20,7 @@ from condgan.data.sources import read
 from condgan.data.stored import stored
 from condgan.evaluation import Question, evaluate, look_at
 from condgan.labels import LabelSpec, LabelTable
-from condgan.metrics.catalog import METRICS, ask
+from condgan.metrics.catalog import ask
 from condgan.metrics.distances import frechet
 from condgan.metrics.diversity import class_pairs
 from condgan.metrics.evidence import gather
@@ -60,6 +62,7 @@ class Drawn:
         self.images = torch.randint(0, 256, (count, 3, 8, 8), generator=torch.Generator().manual_seed(seed)).byte()
         self.size = size
         self.labels = LabelTable.from_index(SPEC, torch.arange(count) % 2) if labeled else None
+        self.strata = torch.arange(count) % 2
 
     def __len__(self) -> int:
         return len(self.images)
@@ -72,7 +75,7 @@ class Drawn:
 
 
 def test_four_chunks_are_one() -> None:
-    whole, parts = (gather(Drawn(0, 200, size), EXTRACTOR, EVERYTHING, EXTRACTOR) for size in (200, 50))
+    whole, parts = (gather(Drawn(0, 200, size), EXTRACTOR, EVERYTHING, EXTRACTOR, grouped=True) for size in (200, 50))
     assert torch.equal(whole.features, parts.features)
     torch.testing.assert_close(whole.moments.outer, parts.moments.outer)
     assert whole.scores.score() == pytest.approx(parts.scores.score())
@@ -135,7 +138,7 @@ def test_evidence_is_kept_and_found_again(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def reference_of(real: Drawn, asked: list[str] | None = None) -> Reference:
-    metrics = ask("colors", asked, [key for key in METRICS if key != "copies"], labeled=True)
+    metrics = ask("colors", asked, {"copies": "there is no training"})
     seen = gather(real, EXTRACTOR, metrics.needs, EXTRACTOR)
     return Reference(EXTRACTOR, EXTRACTOR, metrics, seen, None, None, None)
 
@@ -152,7 +155,7 @@ def test_real_images_against_themselves_are_perfect() -> None:
 
 
 def test_only_what_is_asked_for_is_kept_in_memory() -> None:
-    metrics = ask("colors", ["fd_colors", "score_colors", "label_agreement"], list(METRICS), labeled=True)
+    metrics = ask("colors", ["fd_colors", "score_colors", "label_agreement"], {})
     seen = gather(Drawn(0, 100), EXTRACTOR, metrics.needs, EXTRACTOR)
     assert seen.features is None
     row = metrics.row(seen, seen, None)
@@ -161,7 +164,7 @@ def test_only_what_is_asked_for_is_kept_in_memory() -> None:
 
 def test_names_are_those_of_the_extractor() -> None:
     def names(extractor: str, wanted: list[str] | None) -> set[str]:
-        return {one for names in ask(extractor, wanted, list(METRICS), True).names.values() for one in names if one}
+        return {one for names in ask(extractor, wanted, {}).names.values() for one in names if one}
 
     assert names("inception", ["fid", "is", "kid"]) == {"fid", "is_mean", "is_std", "kid_mean", "kid_std"}
     assert names("inception", ["is_mean", "precision"]) == {"is_mean", "precision"}
@@ -171,8 +174,9 @@ def test_names_are_those_of_the_extractor() -> None:
         names("dinov2", ["fid"])
     with pytest.raises(ValueError, match="did you mean 'coverage'"):
         names("classifier", ["covrage"])
-    with pytest.raises(ValueError, match="needs labels"):
-        ask("classifier", ["label_agreement"], list(METRICS), labeled=False)
+    with pytest.raises(ValueError, match="metric 'is_mean' asked for, but it tells no classes"):
+        ask("inception", ["is_mean"], {"is": "it tells no classes"})
+    assert "is_mean" not in {one for names in ask("inception", None, {"is": ""}).names.values() for one in names}
 
 
 # whole runs ----------------------------------------------------------------------------------------------------------
@@ -206,7 +210,7 @@ def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
         "        small = torch.nn.functional.adaptive_avg_pool2d(images.float() / 255, 4).flatten(1)\n"
         "        return small @ self.project, small[:, :10]\n"
     )
-    monkeypatch.delitem(__import__("sys").modules, "mine", raising=False)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
     return "mine:Mine"
 
 
@@ -256,19 +260,27 @@ def test_statistics_stand_for_images(capsys: pytest.CaptureFixture[str], folders
     )
     assert kept[f"fd_{own}"] == pytest.approx(direct[f"fd_{own}"])
     assert kept[f"score_{own}_mean"] == direct[f"score_{own}_mean"]
+    refused(
+        condgan(capsys, "evaluate", folders.fakes, "--data", "real.npz", *wanted, "--size", 12),
+        "are of images of 16×16",
+    )
     with np.load("real.npz") as file:
         np.savez("theirs.npz", mu=file["mu"], sigma=file["sigma"])
         np.savez("wide.npz", mu=np.zeros(7), sigma=np.eye(7))
+        np.savez("odd.npz", mu=file["mu"], sigma=file["sigma"], about=np.array('{"by": "another tool"}'))
+        np.savez("nan.npz", mu=np.full(6, np.nan), sigma=np.eye(6))
+    assert condgan(capsys, "evaluate", folders.fakes, "--data", "odd.npz", *wanted).code == 0
+    refused(condgan(capsys, "evaluate", folders.fakes, "--data", "nan.npz", *wanted), "expected finite ones")
     theirs = json.loads(condgan(capsys, "evaluate", folders.fakes, "--data", "theirs.npz", *wanted).out)
     assert theirs[f"fd_{own}"] == kept[f"fd_{own}"]
     assert "does not tell" in theirs["about"]["warnings"][0]
     refused(condgan(capsys, "evaluate", folders.fakes, "--data", "wide.npz", *wanted), "7 dimensions", "has 6")
     Path("mine.py").write_text(Path("mine.py").read_text().replace("manual_seed(0)", "manual_seed(1)"))
-    __import__("sys").modules.pop("mine")
+    sys.modules.pop("mine")
     refused(condgan(capsys, "evaluate", folders.fakes, "--data", "real.npz", *wanted), "are of extractor 'mine:Mine'")
     refused(
         condgan(capsys, "evaluate", folders.fakes, "--data", "real.npz", *options, "--metrics", "precision"),
-        "metric 'precision' asked for, which these inputs cannot tell",
+        "metric 'precision' asked for, but --data is a file of statistics",
     )
     refused(condgan(capsys, "evaluate", folders.fakes, "--data", "real.npz"), "given without --extractor")
 
@@ -299,11 +311,11 @@ def test_a_runs_numbers_say_where_they_come_from(run: Path) -> None:
         "seed", "warnings", "extractor_accuracy",
     }  # fmt: skip
     assert about["split"] == "held-out"
-    assert metrics["real"].keys() == {name for name, value in metrics.items() if not isinstance(value, dict)}, (
-        "every number has its ceiling"
-    )
+    numbers = {name for name, value in metrics.items() if not isinstance(value, dict)}
+    assert metrics["real"].keys() == numbers - {"copies"}, "every number but copies has its ceiling"
     assert metrics["real"]["coverage"] > 0.8
-    assert metrics["real"]["copies"] == pytest.approx(0.01, abs=0.005)
+    rows = metrics["per_class"].values()
+    assert metrics["intra_fd_classifier"] == pytest.approx(np.mean([row["fd_classifier"] for row in rows]))
     labels = read("digits", 16, 1).held_out.labels
     counts = dict(zip(labels.spec.classes, labels.counts().tolist(), strict=True))
     for name, row in metrics["per_class"].items():
@@ -337,7 +349,10 @@ def test_a_run_against_a_folder_and_in_the_training_split(run: Path, folders: Si
     training = evaluate(run, question=Question(metrics=["fd_classifier"], split="train", n=100))
     assert training["about"]["split"] == "train"
     assert training["about"]["real"] == 1438
-    with pytest.raises(ValueError, match="'copies' asked for, which these inputs cannot tell"):
+    assert training["about"]["ceilings"] == 100
+    many = evaluate(run, question=Question(metrics=["fd_classifier"], n=3000))
+    assert "real images' numbers are of" in many["about"]["warnings"][0]
+    with pytest.raises(ValueError, match="'copies' asked for, but it needs the training images"):
         evaluate(run, question=Question(metrics=["copies"], split="train"))
 
 
@@ -393,6 +408,7 @@ def test_a_report_of_a_run(capsys: pytest.CaptureFixture[str], run: Path) -> Non
         (["flat", "--data", "real", "--metrics", "score_classifier"], ["of 8 fakes: expected 10 or more"]),
         (["flat", "--data", "real", "--per-class"], ["--per-class given, which needs classes that both sides share"]),
         (["flat", "--data", "real", "--metrics", "label_agreement"], ["needs labels that both sides share"]),
+        (["unread", "--data", "real"], ["none of the images of 'unread' can be read"]),
         (["nan.npz", "--data", "real"], ["x of float32, NaN among them", "uint8"]),
         (["text.npz", "--data", "real"], ["holds the arrays words"]),
         (["broken.npz", "--data", "real"], ["'broken.npz' cannot be read as an npz file"]),
@@ -415,6 +431,9 @@ def test_bad_input_is_refused_in_one_line(
             write_image(tmp_path / name / f"{number}.png", size=(size, size))
     for name in ("0/0", "0/1", "1/2"):
         write_image(tmp_path / f"single/{name}.png", size=(16, 16))
+    (tmp_path / "unread").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / f"unread/{name}.png").write_bytes(b"no picture")
     np.savez("nan.npz", x=np.full((4, 1, 16, 16), np.nan, np.float32))
     np.savez("text.npz", words=np.zeros(3))
     Path("broken.npz").write_bytes(b"PK nothing")
@@ -433,6 +452,7 @@ def test_bad_input_about_runs_is_refused_in_one_line(
     refused(condgan(capsys, "evaluate", run, "--size", 32), "--size 32 given with run")
     refused(condgan(capsys, "evaluate", run, "--batch-statistics", 1), "batches of 1")
     refused(condgan(capsys, "utility", run, "--seeds", 1), "1 seeds given")
+    refused(condgan(capsys, "utility", run, "--n", -5), "--n -5 given")
     refused(condgan(capsys, "utility", folders.fakes), "given without --data")
     refused(condgan(capsys, "statistics", folders.real, "x.npz", "--extractor", "classifier"), "give --extractor")
     refused(condgan(capsys, "report", folders.real), "is no run directory")
@@ -463,3 +483,54 @@ def test_frechet_is_that_of_torch_fidelity() -> None:
     statistics = [fid_features_to_statistics(features) for features in (a, b)]
     theirs = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
     assert frechet(a, b) == pytest.approx(theirs, rel=1e-5)
+
+
+def test_an_extractor_is_another_one_when_its_code_changes(
+    capsys: pytest.CaptureFixture[str], folders: SimpleNamespace, own: str
+) -> None:
+    wanted = ["evaluate", folders.fakes, "--data", folders.real, "--extractor", own, "--metrics", f"fd_{own}", "--json"]
+    first = json.loads(condgan(capsys, *wanted).out)
+    Path("mine.py").write_text(Path("mine.py").read_text().replace("/ 255", "/ 127"))
+    sys.modules.pop("mine")
+    again = json.loads(condgan(capsys, *wanted).out)
+    assert again["about"]["extractor_sha256"] != first["about"]["extractor_sha256"]
+    assert again[f"fd_{own}"] == pytest.approx(first[f"fd_{own}"] * (255 / 127) ** 2, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("code", "part"),
+    [
+        ("def Mine(:", "cannot be imported ("),
+        (
+            "def Mine():\n    raise RuntimeError('weights are missing')",
+            "cannot be made (weights are missing)",
+        ),
+        (
+            "import torch\n\ndef Mine():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(5, 2))",
+            "fails on images of 1 × 3 × 16 × 16",
+        ),
+    ],
+)
+def test_mistakes_in_ones_own_extractor_are_told(
+    capsys: pytest.CaptureFixture[str], folders: SimpleNamespace, own: str, code: str, part: str
+) -> None:
+    Path("mine.py").write_text(code)
+    refused(condgan(capsys, "evaluate", folders.fakes, "--data", folders.real, "--extractor", own), part)
+
+
+def test_classes_that_are_missing_or_others_are_told(
+    capsys: pytest.CaptureFixture[str], folders: SimpleNamespace, own: str
+) -> None:
+    for digit in "345":
+        shutil.copytree(folders.fakes / digit, f"three/{digit}")
+        shutil.copytree(folders.fakes / digit, f"other/digit_{digit}")
+    options = ["--data", folders.real, "--extractor", own, "--metrics", f"fd_{own}", "--json"]
+    three, other = (json.loads(condgan(capsys, "evaluate", name, *options).out) for name in ("three", "other"))
+    assert "7 of 10 classes have no fakes, such as '0'" in three["about"]["warnings"]
+    assert any("are not those of" in one for one in other["about"]["warnings"])
+
+
+def test_the_embedded_digits_are_a_reference_too(capsys: pytest.CaptureFixture[str], own: str) -> None:
+    assert condgan(capsys, "statistics", "digits", "digits.npz", "--extractor", own, "--size", 16).code == 0
+    with np.load("digits.npz") as file:
+        assert json.loads(str(file["about"]))["real"] == 1797

@@ -188,7 +188,7 @@ def test_quadratic_mmd_is_that_of_the_kernels_written_out(dimensions: int) -> No
 @pytest.mark.parametrize("theirs", [False, True])
 def test_statistics_are_kept_in_the_layout_of_others(tmp_path: Path, theirs: bool) -> None:
     normal = Moments.of(torch.tensor(points(0, 40, 6))).normal()
-    about = {"extractor": "inception", "extractor_sha256": "ab", "real": 40}
+    about = {"extractor": "inception", "extractor_sha256": "ab", "real": 40, "size": "8×8"}
     write_normal(tmp_path / "stats.npz", normal, about)
     with np.load(tmp_path / "stats.npz") as file:  # as pytorch-fid and BigGAN-PyTorch read it
         mean, covariance = file["mu"], file["sigma"]

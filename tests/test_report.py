@@ -160,7 +160,9 @@ def test_numbers_stand_beside_their_ceilings(full):
     numbers = section(page_of(full), "Key numbers")
     cards = [said(one) for one in numbers.iter("div") if one.get("class") == "card"]
     assert cards[0].startswith("Label agreement 98.8% 99.4% for real images")
-    assert cards[1].startswith("Fréchet distance (classifier) 3.50 1.50 for real images 95% interval 3.25 to 3.75")
+    assert cards[1].startswith(
+        "Fréchet distance (classifier) 3.50 1.50 for real images 95% of other draws: 3.25 to 3.75"
+    )
     assert cards[1].endswith("↓ lower is better")
     assert cards[2].startswith("Kernel distance (classifier) 0.0120 ± 0.00300")
     assert cards[3] == "something new 2.50"

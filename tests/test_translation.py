@@ -645,7 +645,7 @@ def test_evaluation_gives_what_is_promised(capsys: pytest.CaptureFixture[str], t
     assert set(both["per_field"]) == {"attributes", "class"}
     row = both["per_field"]["class"]
     assert "attribute_accuracy" in row
-    assert set(row["across"]) == {"attribute_accuracy"} < set(row["real"])
+    assert set(row["across"]) == {"attribute_accuracy"} <= set(row["real"])
     table = condgan(capsys, "evaluate", trained / "both").out
     assert "other data sets" in table
     assert "Dark_Paper" in table
@@ -655,7 +655,7 @@ def test_evaluation_gives_what_is_promised(capsys: pytest.CaptureFixture[str], t
         assert found["about"]["fakes"] == 50
         assert 0 <= found["label_agreement"] <= found["real"]["label_agreement"]
         assert found["fd_classifier"] > 0
-    refused(condgan(capsys, "evaluate", trained / "one", "--metrics", "ms_ssim"), "which these inputs cannot tell")
+    refused(condgan(capsys, "evaluate", trained / "one", "--metrics", "ms_ssim"), "it is of classes, and these are attributes")
     refused(condgan(capsys, "evaluate", trained / "one", "--truncation", 1), "options of latents given")
     refused(condgan(capsys, "evaluate", trained / "one", "--data", "digits"), "translations are of its own data")
 
@@ -761,7 +761,7 @@ def test_the_other_kind_of_run_is_refused(capsys: pytest.CaptureFixture[str], tr
         "condgan translate",
     )
     refused(condgan(capsys, "truncation", run, "--out", "made"), "translates images and has none of its own")
-    refused(condgan(capsys, "evaluate", run, "--standing", 2), "options of latents given with translator")
+    refused(condgan(capsys, "evaluate", run, "--standing", 2), "options of latents given with run")
     from conftest import TINY
 
     assert condgan(capsys, "train", *TINY, "schedule.images=64").code == 0

@@ -298,11 +298,15 @@ def list_npz(path: Path, share: float | None) -> Listing:
                 f"'{path}' holds {len(x)} images and {label} of {y.dtype}, of shape {'×'.join(map(str, y.shape))}: "
                 "expected a class number for each image"
             )
-        names = [str(number) for number in range(int(y.max()) + 1)]
         if "classes" in keys:
             names = [str(name) for name in npz_array(path, "classes")]
-        if y.max() >= len(names):
-            raise UserError(f"'{path}' holds class number {y.max()} and {len(names)} classes: expected a name for each")
+            if y.max() >= len(names):
+                raise UserError(
+                    f"'{path}' holds class number {y.max()} and {len(names)} classes: expected a name for each"
+                )
+        else:
+            there, y = np.unique(y, return_inverse=True)
+            names = [str(number) for number in there]
     labels = LabelTable.from_index(LabelSpec.of_classes(names), torch.from_numpy(y.astype(np.int64)))
     places = [f"{number:0{len(str(len(x)))}}" for number in range(len(x))]
     return listed(str(path), Arrays(x), places, labels, None, share)

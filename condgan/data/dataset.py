@@ -88,7 +88,7 @@ class Dataset:
         for split in (self.train, self.held_out):
             digest.update(repr(tuple(split.images.shape)).encode())
             for block in split.images.split(HASHED):
-                digest.update(block.numpy().data)
+                digest.update(block.contiguous().numpy().data)
             for table in _tables(split):
                 for start in range(0, len(table), HASHED):
                     digest.update(table[start : start + HASHED].values.float().numpy().data)

@@ -40,6 +40,16 @@ class Stored:
         return LabelTable(self.splits[0].labels.spec, torch.cat([one.labels.codes for one in self.splits])[self.order])
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Their own, whether or not what they are held against has them."""
+        return self.splits[0].labels.spec.classes
+
+    @property
+    def strata(self) -> Int[Tensor, " n"] | None:
+        codes = [one.labels.index() for one in self.splits] if self.splits[0].labels.spec.exclusive else None
+        return None if codes is None else torch.cat(codes)[self.order]
+
+    @property
     def names(self) -> Sequence[str]:
         names = [name for one in self.splits for name in one.names]
         return [names[number] for number in self.order.tolist()] if names else ()

@@ -80,9 +80,9 @@ class Survey:
 GRAY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
 
 
-def quick_look(listing: Listing) -> Survey:
+def quick_look(listing: Listing, at_most: int = QUICK) -> Survey:
     """What some pictures, evenly spread, are by their heads alone."""
-    places = np.unique(np.linspace(0, len(listing) - 1, min(QUICK, len(listing))).round().astype(int))
+    places = np.unique(np.linspace(0, len(listing) - 1, min(at_most, len(listing))).round().astype(int))
     return Survey(listing, places, [_look(listing, place, None) for place in places.tolist()])
 
 

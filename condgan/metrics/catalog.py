@@ -1,9 +1,9 @@
 """Every number that is told of a set of fakes: what it is called, what it is made of, and what its ceiling is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -32,10 +32,10 @@ class Metric:
     names: tuple[str, ...]
     needs: frozenset[Need]
     measure: Callable[[Evidence, Evidence], Values]
+    ceiling: Literal["other", "own", None] = "other"
+    """Whose number is the ceiling: that of other real images, the real images' own, or nobody's."""
     alone: bool = False
-    """Whether the fakes alone make it; its ceiling is then the real images' own, else that of other real images."""
-    labels: bool = False
-    """Whether it needs labels."""
+    """Whether the fakes alone make it."""
     per_class: bool = True
     least: int = 2
     """Images of either set below which there is none."""
@@ -104,16 +104,16 @@ def _features(evidence: Evidence) -> Tensor:
 
 METRICS = {
     "agreement": Metric(
-        ("label_agreement",), frozenset({"judged"}), lambda fake, _: [fake.agreement], alone=True, labels=True, least=1
+        ("label_agreement",), frozenset({"judged"}), lambda fake, _: [fake.agreement], "own", alone=True, least=1
     ),
     "fd": Metric(("{fd}",), frozenset({"moments"}), _frechet),
     "is": Metric(("{is}_mean", "{is}_std"), frozenset({"scores"}), _score, alone=True, per_class=False, least=SPLITS),
     "kd": Metric(("{kd}_mean", "{kd}_std"), frozenset({"features"}), _kernel_distance, per_class=False),
     "manifolds": Metric(("precision", "recall", "density", "coverage"), frozenset({"features"}), _manifolds),
-    "spread": Metric(("intra_class_diversity",), frozenset({"features"}), _spread, alone=True, labels=True),
-    "perceptual": Metric(("perceptual_diversity",), frozenset({"perceptual"}), _perceptual, alone=True, labels=True),
-    "ms_ssim": Metric(("ms_ssim",), frozenset({"ms_ssim"}), _ms_ssim, alone=True, labels=True),
-    "copies": Metric(("copies",), frozenset({"features"}), _copies, alone=True, per_class=False),
+    "spread": Metric(("intra_class_diversity",), frozenset({"features"}), _spread, "own", alone=True),
+    "perceptual": Metric(("perceptual_diversity",), frozenset({"perceptual"}), _perceptual, "own", alone=True),
+    "ms_ssim": Metric(("ms_ssim",), frozenset({"ms_ssim"}), _ms_ssim, "own", alone=True),
+    "copies": Metric(("copies",), frozenset({"features"}), _copies, None, alone=True, per_class=False),
 }
 
 
@@ -163,10 +163,22 @@ class Asked:
             if of_class and not metric.per_class:
                 continue
             row |= _named(names, metric.of(fake, real))
-            held = real if metric.alone else other
+            held = {"other": other, "own": real, None: None}[metric.ceiling]
             if held is not None and not held.stated:
                 ceilings |= _named(names, metric.of(held, real))
         return row | ({"real": ceilings} if ceilings else {})
+
+    def over_classes(self, rows: Sequence[dict[str, Any]], whole: dict[str, Any]) -> dict[str, Any]:
+        """The Fréchet distance of a class, on average (intra-FID, Miyato & Koyama 2018), and its ceiling."""
+        if "fd" not in self.names:
+            return {}
+        (name,) = self.names["fd"]
+        means = {}
+        for kind, of_kind in (("fake", rows), ("real", [row.get("real", {}) for row in rows])):
+            values = [row[name] for row in of_kind if row.get(name) is not None]
+            means[kind] = fmean(values) if values else None
+        real = {} if means["real"] is None else {"real": whole.get("real", {}) | {f"intra_{name}": means["real"]}}
+        return {f"intra_{name}": means["fake"]} | real
 
     def interval(self, fake: Evidence, real: Evidence, value: dict[str, Any]) -> dict[str, list[float]]:
         """95 % intervals of the numbers of a row that have one: not of fewer fakes than features."""
@@ -179,16 +191,17 @@ class Asked:
         return {name: [max(0.0, value[name] + low), value[name] + high]}
 
 
-def ask(extractor: str, wanted: Sequence[str] | None, known: Sequence[str], labeled: bool) -> Asked:
-    """The metrics of some names, or all of `known` (keys of METRICS) that can be told of images with labels or without.
+def ask(extractor: str, wanted: Sequence[str] | None, absent: Mapping[str, str]) -> Asked:
+    """The metrics of some names, or all of METRICS but those with a reason why they are `absent`.
 
-    Raises UserError for a name that there is not, or not with this extractor, and for one that needs labels.
+    Raises UserError for a name that there is not, or not with this extractor, and for one that is absent.
     """
     words = vocabulary(extractor)
     names = {key: tuple(name.format(**words) for name in metric.names) for key, metric in METRICS.items()}
     of_name = {words[key]: key for key in words} | {name: key for key, ours in names.items() for name in ours}
     if wanted is None:
-        return Asked({key: names[key] for key in known if labeled or not METRICS[key].labels})
+        unread = {*absent, "kd"} if extractor == "classifier" else {*absent}  # its kernel distances have no scale
+        return Asked({key: names[key] for key in METRICS if key not in unread})
     found: dict[str, set[str]] = {}
     for name in wanted:
         if name not in of_name and name in (inception := vocabulary("inception")).values():
@@ -200,16 +213,8 @@ def ask(extractor: str, wanted: Sequence[str] | None, known: Sequence[str], labe
         if name not in of_name:
             raise unknown("metric", name, of_name)
         key = of_name[name]
-        if METRICS[key].labels and not labeled:
-            raise UserError(
-                f"metric '{name}' asked for, which needs labels that both sides share: give images in class folders of "
-                "the same names, or leave it out"
-            )
-        if key not in known:
-            raise UserError(
-                f"metric '{name}' asked for, which these inputs cannot tell: expected of "
-                f"{', '.join(name for name, key in of_name.items() if key in known)}"
-            )
+        if key in absent:
+            raise UserError(f"metric '{name}' asked for, but {absent[key]}")
         found.setdefault(key, set()).update(names[key] if name == words.get(key) else [name])
     return Asked({key: tuple(one if one in asked else "" for one in names[key]) for key, asked in found.items()})
 

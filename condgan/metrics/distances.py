@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.special import ndtri, stdtrit
 from torch import Tensor
 
 from condgan.metrics.moments import Moments, Normal
@@ -48,7 +49,8 @@ def frechet_of(a: Normal, b: Normal) -> float:
 def frechet_interval(a: Moments, b: Normal, share: float = 0.95, resamples: int = 1_000) -> tuple[float, float]:
     """How far the Fréchet distance of a to b would lie from its value here for other images, as many, of a's source.
 
-    The lower and upper end of a bootstrap interval over a's groups, as differences. Resamples of the groups are put
+    The lower and upper end of a bootstrap interval over a's groups, as differences, wider by Student's t since groups
+    are few. b is taken as it is. Resamples of the groups are put
     through the distance's derivative: as such they tell the spread alone, and not the bias that all Fréchet distances
     of few images have and resampling would double. The derivative is 2 (μa − μb)·dμ + tr((I − T) dΣ), where T, the
     optimal transport from a to b, is L (Lᵀ Σa L)^−½ Lᵀ with Σb = L Lᵀ.
@@ -69,7 +71,8 @@ def frechet_interval(a: Moments, b: Normal, share: float = 0.95, resamples: int 
     groups = len(slope)
     weights = np.random.default_rng(0).multinomial(groups, [1 / groups] * groups, size=resamples) - 1
     spread = weights @ slope.cpu().numpy() * (groups / (groups - 1)) ** 0.5
-    low, high = np.quantile(spread, [(1 - share) / 2, (1 + share) / 2])
+    wider = stdtrit(groups - 1, (1 + share) / 2) / ndtri((1 + share) / 2)
+    low, high = wider * np.quantile(spread, [(1 - share) / 2, (1 + share) / 2])
     return float(low), float(high)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+from tqdm import tqdm
 
 from condgan.errors import UserError
 from condgan.labels import LabelTable
@@ -21,6 +22,8 @@ from condgan.metrics.moments import GROUPS, Moments, Normal, groups_of
 
 Need = Literal["moments", "scores", "features", "judged", "perceptual", "ms_ssim"]
 """What can be gathered; all but features in the same memory for any number of images."""
+PAIRS = 256
+"""Pairs of images that are compared at once."""
 
 
 @runtime_checkable
@@ -40,6 +43,11 @@ class Images(Protocol):
     @property
     def names(self) -> Sequence[str]:
         """Of their files; empty where they have none."""
+        ...
+
+    @property
+    def strata(self) -> Int[Tensor, " n"] | None:
+        """The number of each one's class, whoever's classes these are, where it is of one."""
         ...
 
     def __len__(self) -> int: ...
@@ -147,30 +155,31 @@ def gather(
     extractor: Extractor,
     needs: frozenset[Need],
     classifier: Extractor | None = None,
+    grouped: bool = False,
 ) -> Evidence:
     """One pass over images. `classifier`: who reads their classes, where "judged" is needed.
 
-    Raises UserError for an image whose features are not finite.
+    `grouped`: moments are kept in groups, for intervals. Raises UserError for an image whose features are not finite.
     """
     count, labels = len(images), images.labels
     moments = scores = judged = None
     features, right, kept = [], [], []
     exclusive = labels is not None and labels.spec.exclusive
-    group, split = groups_of(count, labels.index() if labels is not None and exclusive else None), splits_of(count)
+    group, split = groups_of(count, images.strata), splits_of(count)
     pairs = torch.empty(0, 2, dtype=torch.long)
     if {"perceptual", "ms_ssim"} & needs and labels is not None and exclusive:
         pairs = class_pairs(labels.index(), labels.spec.width)
     wanted = pairs.unique()
     start = 0
-    for chunk in images.chunks():
+    for chunk in _shown(images):
         place = slice(start, start + len(chunk))
         start = place.stop
         seen = extractor(chunk)
         _require_finite(seen.features, extractor, images, place.start)
         device = seen.features.device
         if "moments" in needs:
-            moments = moments or Moments.nothing(seen.features.shape[1], GROUPS, device)
-            moments.add(seen.features, group[place].to(device))
+            moments = moments or Moments.nothing(seen.features.shape[1], GROUPS if grouped else 1, device)
+            moments.add(seen.features, group[place].to(device) if grouped else None)
         if "scores" in needs:
             assert seen.logits is not None
             scores = scores or Scores.nothing(seen.logits.shape[1], device)
@@ -193,24 +202,35 @@ def gather(
     alike = None
     if labels is not None and kept:
         stored, at = torch.cat(kept), torch.searchsorted(wanted, pairs)
-        a, b = stored[at[:, 0]], stored[at[:, 1]]
-        alike = Pairs(
-            labels.index()[pairs[:, 0]],
-            perceptual_distance(extractor, a, b) if "perceptual" in needs else None,
-            ms_ssim(a, b) if "ms_ssim" in needs else None,
-        )
+        perceptual, structural = [], []
+        for block in at.split(PAIRS):
+            a, b = stored[block[:, 0]], stored[block[:, 1]]
+            if "perceptual" in needs:
+                perceptual.append(perceptual_distance(extractor, a, b))
+            if "ms_ssim" in needs:
+                structural.append(ms_ssim(a, b))
+        found = (torch.cat(values) if values else None for values in (perceptual, structural))
+        alike = Pairs(labels.index()[pairs[:, 0]], *found)
     return Evidence(
         count,
         False,
         labels,
         None if moments is None else moments.normal(),
-        moments,
+        moments if grouped else None,
         scores,
         torch.cat(features) if features else None,
         float(torch.stack(right).sum() / count) if right else None,
         None if judged is None else judged.cpu(),
         alike,
     )
+
+
+def _shown(images: Images) -> Iterator[UInt8[Tensor, "b c h w"]]:
+    """The chunks, and a bar on a terminal."""
+    with tqdm(total=len(images), desc="looking", unit="image", leave=False, disable=None) as bar:
+        for chunk in images.chunks():
+            yield chunk
+            bar.update(len(chunk))
 
 
 def _require_finite(features: Float[Tensor, "b d"], extractor: Extractor, images: Images, start: int) -> None:

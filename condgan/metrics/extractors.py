@@ -10,6 +10,7 @@ import inspect
 import math
 import os
 import re
+import socket
 import sys
 import textwrap
 import warnings
@@ -34,6 +35,8 @@ from condgan.files import cache_directory, new_file
 if TYPE_CHECKING:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
+TIMEOUT = 30
+"""Seconds without an answer after which a download is given up."""
 BATCH = 32
 """So many images go through a network at once."""
 DINOV2 = "vit_large_patch14_dinov2.lvd142m"
@@ -118,7 +121,15 @@ class Extractor:
         return next(chain(self.network.parameters(), self.network.buffers()), torch.empty(0)).device
 
     def _observed(self, images: Tensor) -> Observed:
-        output = self.network(images)
+        try:
+            output = self.network(images)
+        except (UserError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # it may be the user's code
+            shape = " × ".join(map(str, images.shape))
+            raise UserError(
+                f"extractor '{self.name}' fails on images of {shape} ({_line(error)}): mend it, or give another --size"
+            ) from None
         match output:
             case (Tensor(ndim=2) as features, None) | (Tensor(ndim=2) as features) if len(features) == len(images):
                 logits = None
@@ -227,6 +238,17 @@ class _Timm(nn.Module):
         return features, classes(features) if isinstance(classes, nn.Linear) else None
 
 
+class _Own(nn.Module):
+    """A user's network."""
+
+    def __init__(self, name: str, network: nn.Module) -> None:
+        super().__init__()
+        self.name, self.body = name, network
+
+    def forward(self, images: UInt8[Tensor, "b c h w"]) -> Any:
+        return self.body(_rgb(images, self.name))
+
+
 def _inception(weights: Path | None) -> Extractor:
     from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
@@ -292,6 +314,8 @@ def _own(name: str, weights: Path | None) -> Extractor:
             f"extractor '{name}' cannot be imported ({error}): '{module_name}' has to be installed, or a module of the "
             "current folder"
         ) from None
+    except Exception as error:  # it is the user's code
+        raise UserError(f"extractor '{name}' cannot be imported ({_line(error)}): mend '{module_name}'") from None
     finally:
         sys.path.pop()
     if not hasattr(module, attribute):
@@ -303,10 +327,15 @@ def _own(name: str, weights: Path | None) -> Extractor:
     except TypeError as error:
         call = f"{attribute}({'weights=PATH' if given else ''})"
         raise UserError(f"extractor '{name}' cannot be called as {call} ({error}): change what it takes") from None
-    network = make(**given)
+    try:
+        network = make(**given)
+    except Exception as error:  # it is the user's code
+        raise UserError(f"extractor '{name}' cannot be made ({_line(error)}): mend '{attribute}'") from None
     if not isinstance(network, nn.Module):
         raise UserError(f"extractor '{name}' makes {_described(network)}, expected a torch.nn.Module: return one")
-    return Extractor(name, state_hash(network), "by the network itself", network, weights is None)
+    code = Path(module.__file__).read_bytes() if module.__file__ else b""  # what it does to images is in it
+    sha256 = hashlib.sha256(code + state_hash(network).encode()).hexdigest()
+    return Extractor(name, sha256, "by the network itself", _Own(name, network))
 
 
 BUILDERS: dict[str, Callable[[Path | None], Extractor]] = {"inception": _inception, "dinov2": _dinov2}
@@ -350,6 +379,8 @@ def _fetched(what: str, url: str, path: Path) -> Path:
     """The file of published weights, "the weights of …", downloaded if it is not there."""
     if path.exists():
         return path
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
     try:
         with new_file(path) as new:
             torch.hub.download_url_to_file(url, str(new), _expected(path.name), progress=sys.stderr.isatty())
@@ -358,6 +389,8 @@ def _fetched(what: str, url: str, path: Path) -> Path:
             f"{what} are needed, and {url} cannot be downloaded ({_line(error)}): save it as '{path}' or give "
             "--weights PATH; --extractor classifier needs none"
         ) from None
+    finally:
+        socket.setdefaulttimeout(before)
     return path
 
 

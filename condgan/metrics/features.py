@@ -75,7 +75,7 @@ def trained_judge(
     path = cache_directory() / "judges" / f"{key[:32]}.safetensors"
     try:
         judge.load_state_dict(load_file(path))
-    except (OSError, SafetensorError):
+    except (OSError, RuntimeError, SafetensorError):
         judge = train_judge(images, labels, training_steps(len(images), labels.spec), device=device)
         try:
             write(path, save({name: value.contiguous().cpu() for name, value in judge.state_dict().items()}))

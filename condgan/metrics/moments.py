@@ -95,15 +95,17 @@ def read_normal(path: Path) -> tuple[Normal, dict[str, Any]]:
     """What such a file holds; others' files do not tell what they are of. Raises UserError for any other."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            mean, covariance = file["mu"], file["sigma"]
+            mean, covariance = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))
             about = json.loads(str(file["about"])) if "about" in file.files else {}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"'{path}' cannot be read as statistics ({error}): expected an npz file with mu and sigma"
         ) from None
-    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or not np.isfinite(covariance).all():
+    finite = bool(np.isfinite(mean).all() and np.isfinite(covariance).all())
+    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or not finite:
         raise UserError(
             f"'{path}' holds mu of shape {mean.shape} and sigma of shape {covariance.shape}: expected finite ones of "
             "(d) and (d, d)"
         )
-    return Normal(torch.from_numpy(mean).double(), torch.from_numpy(covariance).double()), about
+    ours = isinstance(about, dict) and about.keys() >= {"extractor", "extractor_sha256", "real", "size"}
+    return Normal(torch.from_numpy(mean), torch.from_numpy(covariance)), about if ours else {}
