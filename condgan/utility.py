@@ -65,7 +65,7 @@ def utility(
     train, test = (Pool(split.images, split.labels) for split in (real.data.train, real.data.held_out))
     result = usefulness(train, draw, test, seeds, device())
     result["about"] = {
-        "source": str(subject),
+        "source": Path(subject).name,
         "reference": real.source,
         "sha256": real.data.content_hash,
         "size": "×".join(map(str, train.images.shape[:1:-1])),
