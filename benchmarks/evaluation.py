@@ -166,6 +166,7 @@ def timed(source: str) -> dict[str, Any]:
             done = subprocess.run(verb, env=environment, check=True, capture_output=True, text=True)
             rows.append(round(time.perf_counter() - start, 1))
             metrics = json.loads(done.stdout)
+    metrics["about"] |= {name: Path(metrics["about"][name]).name for name in ("source", "reference")}
     return {
         "fakes": metrics["about"]["fakes"],
         "real": metrics["about"]["real"],

@@ -655,7 +655,7 @@ def test_evaluation_gives_what_is_promised(capsys: pytest.CaptureFixture[str], t
         assert found["about"]["fakes"] == 50
         assert 0 <= found["label_agreement"] <= found["real"]["label_agreement"]
         assert found["fd_classifier"] > 0
-    refused(condgan(capsys, "evaluate", trained / "one", "--metrics", "ms_ssim"), "it is of classes, and these are attributes")
+    refused(condgan(capsys, "evaluate", trained / "one", "--metrics", "ms_ssim"), "these are attributes")
     refused(condgan(capsys, "evaluate", trained / "one", "--truncation", 1), "options of latents given")
     refused(condgan(capsys, "evaluate", trained / "one", "--data", "digits"), "translations are of its own data")
 
