@@ -3,6 +3,9 @@
 import os
 import tempfile
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process per core, of one thread: two of two would wait for each other
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 from jaxtyping import install_import_hook
 
 hook = install_import_hook("condgan", "beartype.beartype")

@@ -50,11 +50,9 @@ def test_one_class_trains_without_labels(capsys: pytest.CaptureFixture[str], pho
     done = condgan(capsys, *arguments, "data.size=16", "generator.attention=[4]", "backbone.attention=[4]",
                    *(f"schedule.{key}={value}" for key, value in schedule.items()))  # fmt: skip
     assert done.code == 0, done.err
-    assert json.loads(Path("faces/metrics.json").read_text())["about"]["warnings"] == [
-        "of one class the classifier has nothing to learn: its features are those of an untrained network",
-        "fd_classifier of 1 fakes and 1 real images in 64 dimensions tells more of how few they are than of how good: "
-        "compare with the same numbers of images only",
-    ]
+    assert json.loads(Path("faces/metrics.json").read_text())["about"]["warnings"][-1] == (
+        "of one class the classifier has nothing to learn: its features are those of an untrained network"
+    )
 
 
 def test_a_dry_run_of_a_large_recipe_needs_neither_data_nor_memory(capsys: pytest.CaptureFixture[str]) -> None:
