@@ -65,7 +65,7 @@ OF_EXTRACTORS = {
 """Metrics that are named after what extracted the features: fd_inception."""
 
 ABOUT = {
-    "fakes": "generated images", "real": "real images",
+    "fakes": "generated images", "real": "real images", "ceilings": "real images of the ceilings",
     "extractor_sha256": "its weights' SHA-256",
     "extractor_accuracy": "the classifier's accuracy on real images", "classifier_sha256": "the classifier's SHA-256",
 }  # fmt: skip
@@ -290,6 +290,9 @@ def _judgement(metrics: Mapping[str, Any]) -> Judgement:
 
 
 def _metric(name: str) -> Metric:
+    if name.startswith("intra_") and name not in METRICS:
+        of_all = _metric(name.removeprefix("intra_"))
+        return of_all._replace(title=f"{of_all.title} within a class", meaning="the same of each class, on average")
     kind, _, extractor = name.removesuffix("_mean").partition("_")
     if kind in OF_EXTRACTORS:
         return OF_EXTRACTORS[kind]._replace(title=f"{OF_EXTRACTORS[kind].title} ({extractor})")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from condgan.errors import UserError
 from condgan.recipe import dump, load
-from condgan.report import write_report
+from condgan.report import _metric, write_report
 from condgan.runs import find_checkpoint
 
 VOID = {"meta", "img", "br", "link", "input"}
@@ -136,6 +136,12 @@ def full(tmp_path):
     for name in ("sheet", "neighbors", "samples/real", *(f"samples/{1000 * i}" for i in range(1, 13))):
         picture(directory / f"{name}.png", 20, 30)
     return directory
+
+
+def test_the_mean_over_classes_is_named_after_its_metric() -> None:
+    assert _metric("intra_fd_classifier").title == "Fréchet distance (classifier) within a class"
+    assert _metric("intra_fid").title == "FID within a class"
+    assert _metric("intra_class_diversity").title == "Diversity within a class"
 
 
 def test_tells_what_a_run_has(full):
