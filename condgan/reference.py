@@ -204,19 +204,20 @@ def _load(path: Path, labels: LabelTable | None) -> Evidence | None:
         count = int(known["count"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):  # damaged: gathered again
         return None
+    normal = scores = pairs = None
+    if "mean" in known:
+        normal = Normal(known["mean"], known["covariance"])
+    if "score_count" in known:
+        scores = Scores(*(known[f"score_{part}"] for part in ("count", "probability", "information")))
+    if "pair_index" in known:
+        pairs = Pairs(known["pair_index"], known.get("pair_perceptual"), known.get("pair_ms_ssim"))
     return Evidence(
         count,
-        False,
-        labels,
-        Normal(known["mean"], known["covariance"]) if "mean" in known else None,
-        None,
-        Scores(*(known[f"score_{part}"] for part in ("count", "probability", "information")))
-        if "score_count" in known
-        else None,
-        known.get("features"),
-        float(known["agreement"]) if "agreement" in known else None,
-        known.get("judged"),
-        Pairs(known["pair_index"], known.get("pair_perceptual"), known.get("pair_ms_ssim"))
-        if "pair_index" in known
-        else None,
+        labels=labels,
+        normal=normal,
+        scores=scores,
+        features=known.get("features"),
+        agreement=float(known["agreement"]) if "agreement" in known else None,
+        judged=known.get("judged"),
+        pairs=pairs,
     )

@@ -213,15 +213,14 @@ def gather(
         alike = Pairs(labels.index()[pairs[:, 0]], *found)
     return Evidence(
         count,
-        False,
-        labels,
-        None if moments is None else moments.normal(),
-        moments if grouped else None,
-        scores,
-        torch.cat(features) if features else None,
-        float(torch.stack(right).sum() / count) if right else None,
-        None if judged is None else judged.cpu(),
-        alike,
+        labels=labels,
+        normal=None if moments is None else moments.normal(),
+        moments=moments if grouped else None,
+        scores=scores,
+        features=torch.cat(features) if features else None,
+        agreement=float(torch.stack(right).sum() / count) if right else None,
+        judged=None if judged is None else judged.cpu(),
+        pairs=alike,
     )
 
 
