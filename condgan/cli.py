@@ -33,7 +33,7 @@ from condgan.run import Diverged, Interrupted, choose_directory, train_run
 from condgan.runs import held_out_split, load_model, load_translator, read_data, resume_command
 from condgan.sample import VARY, Model, Vary, Way
 from condgan.sheets import attention_sheet, channels_last, class_sheets, interpolation_sheet, png, sheet, spread
-from condgan.sides import Sampling
+from condgan.sides import Sampling, absolute
 from condgan.translate import fitting, open_pictures, output_names
 from condgan.utility import utility
 
@@ -138,7 +138,7 @@ def train_command(
     name = given.pop(0) if given and "=" not in given[0] else None
     if init_classifier:
         given.append(f"schedule.init_classifier={INIT_CLASSIFIER}")
-    sources = [_source(one) for one in data or ()]
+    sources = [absolute(one) for one in data or ()]
     if attributes is not None:
         given.append(f"data.attributes={json.dumps(_names(attributes))}")
     if root is not None:
@@ -434,7 +434,7 @@ def data_command(
     labels; of images with a CSV, metadata.jsonl, dataset.json or list_attr….txt; tar shards of WebDataset's; an HDF5
     file; an LMDB; a saved Hugging Face data set; or what `condgan prepare` wrote.
     """
-    listing = list_source(_source(source), None if root is None else str(root), held_out)
+    listing = list_source(absolute(source), None if root is None else str(root), held_out)
     look = survey(listing)
     lines, said = describe(look), warnings(look)
     path = out or Path(f"{Path(source).stem}-sheet.png")
@@ -476,7 +476,7 @@ def prepare_command(
         raise unknown("format", form, FORMATS)
     if channels not in (None, 1, 3, 4):
         raise UserError(f"--channels {channels} given: expected 1, 3 or 4")
-    listing = list_source(_source(source), None if root is None else str(root), held_out, paired)
+    listing = list_source(absolute(source), None if root is None else str(root), held_out, paired)
     colors = channels or _channels(quick_look(listing))
     framing = Framing(*height_and_width(size), colors, crop, color(background))
     try:
@@ -540,11 +540,6 @@ def _channels(look: Survey) -> int:
             f"gray, since none of the {len(look.readable):,} pictures looked at has colors; --channels 3 for RGB"
         )
     return 1 if look.gray else 3
-
-
-def _source(given: str) -> str:
-    """A known name, or a whole path."""
-    return given if given in SOURCES else str(Path(given).expanduser().resolve())
 
 
 def _chosen_recipe(sources: list[str], given: list[str]) -> recipes.Recipe:

@@ -41,6 +41,7 @@ from condgan.sides import (
     fakes_of,
     one_size,
     real_of_run,
+    size_said,
     told,
     translations_of,
     with_sampling,
@@ -156,7 +157,7 @@ def _evaluate_images(subject: str, data: str | Path | Dataset, question: Questio
     trained = question.extractor == "classifier"
     split = question.split or ("held-out" if trained else "all")
     fakes, real, odd = both(subject, data, split, question.size, trained, question.skip_bad_images)
-    about: dict[str, Any] = {"source": subject, "size": "×".join(map(str, reversed(fakes.shape[1:])))}
+    about: dict[str, Any] = {"source": subject, "size": size_said(fakes)}
     fakes = fakes if question.n is None else fakes.some(enough(question.n, len(fakes), f"images in '{subject}'"))
     look, about = look_at(fakes, real, question, about)
     about["warnings"] += odd
@@ -285,7 +286,7 @@ def _doubts(name: str, look: Look, reference: Reference) -> list[str]:
 def _stated(path: Path, extractor: Extractor, sample: UInt8[Tensor, "1 c h w"]) -> tuple[Evidence, list[str]]:
     """What a file of statistics holds. Raises UserError for another extractor's, or for images of another size."""
     normal, about = read_normal(path)
-    width, size = extractor(sample).features.shape[1], "×".join(map(str, sample.shape[:1:-1]))
+    width, size = extractor(sample).features.shape[1], size_said(sample)
     if about and about["extractor_sha256"] != extractor.sha256:
         raise UserError(
             f"statistics '{path}' are of extractor '{about['extractor']}' ({about['extractor_sha256'][:8]}…), not of "
@@ -346,7 +347,7 @@ def statistics(source: str, out: Path, question: Question) -> dict[str, Any]:
         "sha256": data.content_hash,
         "split": question.split or "all",
         "real": len(images),
-        "size": "×".join(map(str, reversed(images.shape[1:]))),
+        "size": size_said(images),
         "extractor": extractor.name,
         "extractor_sha256": extractor.sha256,
         "resize": extractor.resize,

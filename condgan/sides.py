@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from condgan.bench import EVALUATION_SEED, like, permuted
 from condgan.data.containers import is_npz, npz_keys
@@ -203,6 +204,11 @@ def one_size(looks: dict[str, Survey]) -> str:
             )
     width, height = first[1][0]
     return f"{width}x{height}"
+
+
+def size_said(images: Stored | Tensor) -> str:
+    """Their width × height, in words."""
+    return "×".join(map(str, images.shape[:-3:-1]))
 
 
 def is_statistics(path: str | Path) -> bool:

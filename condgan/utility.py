@@ -13,7 +13,7 @@ from condgan.files import write
 from condgan.metrics.usefulness import Pool, usefulness
 from condgan.recipe import load
 from condgan.runs import find_checkpoint, load_model
-from condgan.sides import Sampling, both, enough, fakes_of, real_of_run, told, with_sampling
+from condgan.sides import Sampling, both, enough, fakes_of, real_of_run, size_said, told, with_sampling
 
 
 def utility(
@@ -68,7 +68,7 @@ def utility(
         "source": Path(subject).name,
         "reference": real.source,
         "sha256": real.data.content_hash,
-        "size": "×".join(map(str, train.images.shape[:1:-1])),
+        "size": size_said(train.images),
         **about,
     }
     if (path / "recipe.yaml").is_file() and not isinstance(data, str | Path):
