@@ -5,6 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -15,6 +16,7 @@ from condgan.labels import Labels, LabelSpec
 from condgan.nn import BACKBONES, GENERATORS, HEADS, Discriminator
 from condgan.nn.layers import CONDITIONING, Attention, LabelEmbedding, initialize
 from condgan.nn.resnet import backbone_stages, generator_multiples
+from condgan.nn.resampled import DownConv2d, UpConv2d
 from condgan.nn.spectral import Spectral, power_iterate, singular_values, spectral_normalize
 from condgan.recipe import load
 
@@ -354,3 +356,24 @@ def test_networks_are_a_function_of_the_seed() -> None:
     states = [build_generator(load("digits-biggan", [f"seed={s}"]), DIGITS).state_dict() for s in (0, 0, 1)]
     same = [all(torch.equal(a[k], b[k]) for k in a) for a, b in itertools.combinations(states, 2)]
     assert same == [True, False, False]
+
+
+@pytest.mark.parametrize("fused", [UpConv2d, DownConv2d])
+def test_fused_convolutions_are_the_two_steps(fused: type[nn.Conv2d]) -> None:
+    """With their gradients, those of weights and of gradients among them; borders included."""
+    torch.manual_seed(0)
+    layer = fused(3, 5).double()
+    x = torch.randn(2, 3, 4, 6, dtype=torch.float64, requires_grad=True)
+
+    def steps(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        if fused is UpConv2d:
+            return F.conv2d(F.interpolate(x, scale_factor=2), weight, layer.bias, padding=1)
+        return F.avg_pool2d(F.conv2d(x, weight, layer.bias, padding=1), 2)
+
+    found = []
+    for result in (layer(x), steps(x, layer.weight)):
+        gradients = torch.autograd.grad(result.sin().sum(), (x, layer.weight, layer.bias), create_graph=True)
+        second = torch.autograd.grad(gradients[0].square().sum(), (x, layer.weight))
+        found.append([result, *gradients, *second])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)

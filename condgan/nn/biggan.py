@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from condgan.interfaces import Backbone, Generator, ImageShape
 from condgan.labels import Labels, LabelSpec
 from condgan.nn.layers import NORMS, InitKind, NormKind, attention_at, initialize
+from condgan.nn.resampled import UpConv2d
 from condgan.nn.resnet import (
     NormMaker,
     Resolutions,
@@ -29,7 +30,7 @@ BOTTLENECK = 4
 
 
 class DeepUpBlock(nn.Module):
-    """Norm, ReLU and convolution four times, 1×1 to a quarter of the channels, 3×3, 3×3 and 1×1; ×2 after the first.
+    """Norm, ReLU and convolution four times, 1×1 to a quarter of the channels, 3×3, 3×3 and 1×1; ×2 before the second.
 
     The skip keeps the first of the channels.
     """
@@ -41,7 +42,7 @@ class DeepUpBlock(nn.Module):
         self.convolutions = nn.ModuleList(
             [
                 nn.Conv2d(fewer, hidden, 1),
-                nn.Conv2d(hidden, hidden, 3, padding=1),
+                UpConv2d(hidden, hidden) if double else nn.Conv2d(hidden, hidden, 3, padding=1),
                 nn.Conv2d(hidden, hidden, 3, padding=1),
                 nn.Conv2d(hidden, more, 1),
             ]
@@ -50,9 +51,8 @@ class DeepUpBlock(nn.Module):
         self.grow = nn.Upsample(scale_factor=2) if double else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b c h w"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b e i j"]:
-        hidden = self.convolutions[0](F.relu(self.norms[0](x, condition)))
-        hidden = self.convolutions[1](self.grow(F.relu(self.norms[1](hidden, condition))))
-        for norm, convolution in zip(self.norms[2:], self.convolutions[2:], strict=True):
+        hidden = x
+        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
             hidden = convolution(F.relu(norm(hidden, condition)))
         return hidden + self.grow(x[:, : self.leaving])
 

@@ -15,6 +15,7 @@ from condgan.errors import UserError
 from condgan.interfaces import Backbone, Generator, ImageShape
 from condgan.labels import Labels, LabelSpec
 from condgan.nn.layers import CONDITIONING, init_normal
+from condgan.nn.resampled import UpConv2d
 
 
 class ACGANGenerator(Generator):
@@ -45,12 +46,12 @@ class ACGANGenerator(Generator):
         self.linear = nn.Linear(self.condition.features, width * self.start[1] * self.start[2])
         self.convolutions = nn.Sequential(
             nn.BatchNorm2d(width, momentum=norm_momentum),
-            nn.Upsample(scale_factor=2),
-            nn.Conv2d(width, width, 3, padding=1),
+            nn.Identity(),  # where checkpoints of old count the doubling
+            UpConv2d(width, width),
             nn.BatchNorm2d(width, norm_eps, norm_momentum),
             nn.LeakyReLU(0.2, inplace=True),
-            nn.Upsample(scale_factor=2),
-            nn.Conv2d(width, width // 2, 3, padding=1),
+            nn.Identity(),
+            UpConv2d(width, width // 2),
             nn.BatchNorm2d(width // 2, norm_eps, norm_momentum),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(width // 2, shape.channels, 3, padding=1),

@@ -28,6 +28,7 @@ from condgan.nn.layers import (
     attention_at,
     initialize,
 )
+from condgan.nn.resampled import DownConv2d, UpConv2d
 from condgan.nn.spectral import Spectral, spectral_normalize
 
 Resolutions = tuple[PositiveInt, ...]
@@ -129,17 +130,17 @@ LABELS = {"own": Label, "shared": SharedEmbedding, "none": NoLabel}
 
 
 class UpBlock(nn.Module):
-    """Norm, ReLU, ×2, 3×3, norm, ReLU, 3×3, beside ×2 and 1×1."""
+    """Norm, ReLU, ×2 and 3×3 at once, norm, ReLU, 3×3, beside 1×1 and ×2."""
 
     def __init__(self, fewer: int, more: int, norm: NormMaker) -> None:
         super().__init__()
         self.norm1, self.norm2 = norm(fewer), norm(more)
-        self.conv1 = nn.Conv2d(fewer, more, 3, padding=1)
+        self.conv1 = UpConv2d(fewer, more)
         self.conv2 = nn.Conv2d(more, more, 3, padding=1)
         self.skip = nn.Conv2d(fewer, more, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b e 2*h 2*w"]:
-        hidden = self.conv1(upsample(F.relu(self.norm1(x, condition))))
+        hidden = self.conv1(F.relu(self.norm1(x, condition)))
         hidden = self.conv2(F.relu(self.norm2(hidden, condition)))
         return hidden + upsample(self.skip(x))  # a 1×1 convolution commutes with ×2, and costs a quarter before it
 
@@ -150,19 +151,19 @@ def upsample(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 2*h 2*w"]:
 
 
 class DownBlock(nn.Module):
-    """ReLU, 3×3, ReLU, 3×3, ÷2, beside ÷2 and 1×1; the first block of all has no ReLU at its entrance."""
+    """ReLU, 3×3, ReLU, 3×3 and ÷2 at once, beside ÷2 and 1×1; the first block of all has no ReLU at its entrance."""
 
     def __init__(self, entering: int, leaving: int, hidden: int, *, first: bool, halve: bool) -> None:
         super().__init__()
         self.enter = nn.Identity() if first else nn.ReLU()  # not in place: the skip takes the same input
         self.conv1 = nn.Conv2d(entering, hidden, 3, padding=1)
-        self.conv2 = nn.Conv2d(hidden, leaving, 3, padding=1)
+        self.conv2 = DownConv2d(hidden, leaving) if halve else nn.Conv2d(hidden, leaving, 3, padding=1)
         self.pool = nn.AvgPool2d(2) if halve else nn.Identity()
         self.skip = nn.Conv2d(entering, leaving, 1) if halve or entering != leaving else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e i j"]:
         hidden = self.conv2(F.relu(self.conv1(self.enter(x))))
-        return self.pool(hidden) + self.skip(self.pool(x))  # a 1×1 convolution commutes with the mean
+        return hidden + self.skip(self.pool(x))  # a 1×1 convolution commutes with the mean
 
 
 def image_layers(channels: int, image_channels: int, norm: nn.Module) -> nn.Sequential:

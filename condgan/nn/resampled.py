@@ -1,0 +1,38 @@
+"""3×3 convolutions fused with the doubling before them or the halving after them: 4×4 ones of stride 2.
+
+Doubling by nearest neighbors repeats pixels, so that weights that meet the same one can be added up before; halving by
+means is a convolution itself. Either takes 4/9 of the multiplications of the two steps, whose weights, results and
+gradients it has. Axes: b images, c → d channels, h × w pixels, i × j of half the size.
+"""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class UpConv2d(nn.Conv2d):
+    """A 3×3 convolution, padded by 1, of what is doubled by nearest neighbors."""
+
+    def __init__(self, entering: int, leaving: int) -> None:
+        super().__init__(entering, leaving, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d 2*h 2*w"]:
+        return F.conv_transpose2d(x, self.kernel(), self.bias, stride=2, padding=1)
+
+    def kernel(self) -> Float[Tensor, "c d 4 4"]:
+        """Of the transposed convolution of stride 2: the sums of each 2 × 2 of the weights, turned by 180°."""
+        return F.avg_pool2d(self.weight.transpose(0, 1).flip(2, 3), 2, stride=1, padding=1, divisor_override=1)
+
+
+class DownConv2d(nn.Conv2d):
+    """A 3×3 convolution, padded by 1, and the mean of each 2 × 2 of its pixels."""
+
+    def __init__(self, entering: int, leaving: int) -> None:
+        super().__init__(entering, leaving, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+        return F.conv2d(x, self.kernel(), self.bias, stride=2, padding=1)
+
+    def kernel(self) -> Float[Tensor, "d c 4 4"]:
+        """Of the convolution of stride 2: the means of each 2 × 2 of the weights."""
+        return F.avg_pool2d(self.weight, 2, stride=1, padding=1)
