@@ -15,8 +15,8 @@ from condgan.interfaces import ImageShape
 from condgan.labels import Labels, LabelSpec
 from condgan.nn import BACKBONES, GENERATORS, HEADS, Discriminator
 from condgan.nn.layers import CONDITIONING, Attention, LabelEmbedding, initialize
-from condgan.nn.resnet import backbone_stages, generator_multiples
 from condgan.nn.resampled import DownConv2d, UpConv2d
+from condgan.nn.resnet import backbone_stages, generator_multiples
 from condgan.nn.spectral import Spectral, power_iterate, singular_values, spectral_normalize
 from condgan.recipe import load
 
