@@ -11,8 +11,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from condgan.build import device
 from condgan.data.dataset import Dataset, Split, data_sets
+from condgan.hardware import device
 from condgan.labels import Labels, LabelTable
 from condgan.metrics import conditional, translation
 from condgan.metrics.distances import frechet

@@ -12,6 +12,7 @@ from condgan.data.pixels import height_and_width
 from condgan.data.stream import stream, tempered
 from condgan.ema import EMA
 from condgan.errors import UserError
+from condgan.hardware import device
 from condgan.interfaces import Batch, Generator, ImageShape, Step
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.nn import BACKBONES, GENERATORS, HEADS, Discriminator
@@ -21,11 +22,6 @@ from condgan.sample import Model
 from condgan.seeds import derive_seed
 from condgan.train import Prior, State, mixes_batch, train
 from condgan.translate import Translator
-
-
-def device() -> torch.device:
-    """The accelerator where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def build_generator(recipe: Recipe, labels: LabelSpec) -> Generator:

@@ -17,9 +17,10 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 
-from condgan.build import device, empty_networks, model_of, placed
+from condgan.build import empty_networks, model_of, placed
 from condgan.errors import UserError
 from condgan.files import new_directory
+from condgan.hardware import device
 from condgan.labels import Field, LabelSpec
 from condgan.metrics import conditional, translation
 from condgan.recipe import Recipe, Schedule, as_tree, from_tree

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import torch
 
-from condgan.build import device, estimate_memory
+from condgan.build import estimate_memory
 from condgan.data.pixels import height_and_width
 from condgan.data.survey import Survey
 from condgan.errors import UserError
+from condgan.hardware import device
 from condgan.recipe import Recipe, load
 
 SMALLEST = 16

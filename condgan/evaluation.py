@@ -14,13 +14,13 @@ from torch import Tensor
 
 from condgan import checkpoint
 from condgan.bench import EVALUATION_SEED, TranslationBench, judge_of
-from condgan.build import device
 from condgan.data.dataset import Dataset
 from condgan.data.sources import SOURCES, list_source, read
 from condgan.data.stored import SPLITS, stored
 from condgan.data.survey import quick_look
 from condgan.errors import UserError, unknown
 from condgan.files import file_names, write
+from condgan.hardware import device
 from condgan.labels import Labels
 from condgan.metrics.catalog import METRICS, ask
 from condgan.metrics.evidence import Evidence, Images, Need

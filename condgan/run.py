@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from condgan import checkpoint
 from condgan.bench import bench_of, real_sheet
-from condgan.build import build_state, build_steps, build_stream, device, model_of
+from condgan.build import build_state, build_steps, build_stream, model_of
 from condgan.checkpoint import NonFinite
 from condgan.data.dataset import Dataset
 from condgan.data.stream import to_device
@@ -29,6 +29,7 @@ from condgan.environment import describe
 from condgan.errors import UserError
 from condgan.evaluation import evaluate
 from condgan.files import TEMPORARY, remove_temporaries, write
+from condgan.hardware import device
 from condgan.log import SINGULAR, Log
 from condgan.nn.spectral import singular_values
 from condgan.recipe import Recipe, differences, dump, load

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from condgan.build import device
 from condgan.data.dataset import Dataset
 from condgan.errors import UserError
 from condgan.files import write
+from condgan.hardware import device
 from condgan.metrics.usefulness import Pool, usefulness
 from condgan.recipe import load
 from condgan.runs import find_checkpoint, load_model

@@ -6,7 +6,8 @@ from pathlib import Path
 import condgan
 
 LAYERS = [
-    {"environment", "errors", "files", "options", "seeds"},
+    {"environment", "errors", "files", "hardware", "options", "seeds"},
+    {"world"},
     {"labels"},
     {"ema", "interfaces", "sheets"},
     {"nn", "objectives", "data", "metrics"},

@@ -1,0 +1,42 @@
+"""What this machine computes on, and how."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+Precision = Literal["auto", "float32", "bfloat16"]
+BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
+"""A CPU that has none of them emulates bfloat16, hundreds of times slower than float32."""
+COMPILERS = ("g++", "clang++", "c++")
+
+
+def device() -> torch.device:
+    """This process's accelerator where there is one, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def precision(wanted: Precision, on: torch.device) -> torch.dtype:
+    """What networks compute in; "auto" is bfloat16 where the hardware multiplies it, else float32."""
+    if wanted == "auto":
+        return torch.bfloat16 if has_bfloat16(on) else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
+
+
+def has_bfloat16(on: torch.device) -> bool:
+    """Whether products of bfloat16 are done in hardware: CUDA from 8.0, CPUs with AMX or AVX512-BF16."""
+    if on.type == "cuda":
+        return torch.cuda.get_device_capability(on) >= (8, 0)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return on.type == "cpu" and not BFLOAT16_FLAGS.isdisjoint(flags)
+
+
+def can_compile() -> bool:
+    """Whether there is a compiler, which torch.compile needs for CPUs and GPUs alike."""
+    return any(map(shutil.which, COMPILERS))

@@ -1,0 +1,122 @@
+"""The processes that train together, started by torchrun; a process alone is a world of its own.
+
+Each has an equal part of every batch. Random numbers of a batch are drawn for all of it, of which each process takes
+its part: N processes do what one does. The leader, of rank 0, writes.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from condgan.hardware import device
+
+PATIENCE = timedelta(hours=6)
+"""For how long processes wait for each other, such as while one of them decodes a data set."""
+_laid_together = 1
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Be one of torchrun's processes meanwhile, if this is one: NCCL for what lies on GPUs, gloo for the rest."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ or dist.is_initialized():
+        yield
+        return
+    here = device()
+    if here.type == "cuda":
+        torch.cuda.set_device(here)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if here.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """The number of this one, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def leads() -> bool:
+    """Whether this is the process that writes."""
+    return rank() == 0
+
+
+def part(values: Tensor) -> Tensor:
+    """This process's rows of what is drawn or known for the whole batch."""
+    if size() == 1:
+        return values
+    return values.unflatten(0, (_laid_together, size(), -1))[:, rank()].flatten(0, 1)
+
+
+def draw(drawing: Callable[..., Tensor], count: int, *shape: int, **how: Any) -> Tensor:
+    """This process's `count` rows of what `drawing`, such as torch.randn, gives for the whole batch."""
+    return part(drawing(count * size(), *shape, **how))
+
+
+@contextmanager
+def laid_together(batches: int) -> Iterator[None]:
+    """So many batches lie one after another as one meanwhile; of each of them this process has its part."""
+    global _laid_together
+    before, _laid_together = _laid_together, batches
+    try:
+        yield
+    finally:
+        _laid_together = before
+
+
+def gathered(values: Tensor) -> Tensor:
+    """The rows of all processes, in the order of their ranks; each has as many."""
+    if size() == 1:
+        return values
+    everyone = values.new_empty(size() * len(values), *values.shape[1:])
+    dist.all_gather_into_tensor(everyone, values.contiguous())
+    return everyone
+
+
+def mean(values: Tensor) -> Tensor:
+    """The mean over all processes."""
+    if size() == 1:
+        return values
+    total = values.clone()
+    dist.all_reduce(total)
+    return total / size()
+
+
+def anyone(flag: bool) -> bool:
+    """Whether it is so in any process; those with accelerators do not wait for them."""
+    if size() == 1:
+        return flag
+    flags = torch.tensor(int(flag))
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return bool(flags)
+
+
+def share(values: list[Tensor]) -> None:
+    """Give every process the leader's values, in place."""
+    if size() > 1:
+        for value in values:
+            dist.broadcast(value, 0)
+
+
+@contextmanager
+def one_first() -> Iterator[None]:
+    """What one process of each machine does before the others, which may then find in the cache what it left there."""
+    first = os.environ.get("LOCAL_RANK", "0") == "0"
+    if size() > 1 and not first:
+        dist.barrier()
+    try:
+        yield
+    finally:
+        if size() > 1 and first:
+            dist.barrier()
