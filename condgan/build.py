@@ -1,21 +1,25 @@
 """Recipe → objects: the only place that constructs them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
+from condgan import world
 from condgan.data.dataset import Split
 from condgan.data.pixels import height_and_width
 from condgan.data.stream import stream, tempered
 from condgan.ema import EMA
 from condgan.errors import UserError
-from condgan.hardware import device
+from condgan.hardware import can_compile, device, precision
 from condgan.interfaces import Batch, Generator, ImageShape, Step
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.nn import BACKBONES, GENERATORS, HEADS, Discriminator
+from condgan.nn.layers import set_recompute, synchronized
 from condgan.objectives import OBJECTIVES, Objective, weighted_sum
 from condgan.recipe import Adam, Recipe
 from condgan.sample import Model
@@ -23,11 +27,14 @@ from condgan.seeds import derive_seed
 from condgan.train import Prior, State, mixes_batch, train
 from condgan.translate import Translator
 
+COMPILING_PAYS = {"cpu": 2e14, "cuda": 1e17}
+"""From how many floating-point operations of a run on: some minutes of a device's, if it is used well."""
+
 
 def build_generator(recipe: Recipe, labels: LabelSpec) -> Generator:
     """The generator on the device, freshly initialized from the recipe's seed."""
     with _seeded(recipe, 0):
-        return placed(_generator(recipe, labels))
+        return placed(_generator(recipe, labels), recipe.compute.channels_last)
 
 
 def empty_networks(recipe: Recipe, labels: LabelSpec) -> tuple[Generator, Discriminator]:
@@ -39,7 +46,7 @@ def empty_networks(recipe: Recipe, labels: LabelSpec) -> tuple[Generator, Discri
 def build_discriminator(recipe: Recipe, labels: LabelSpec) -> Discriminator:
     """The discriminator on the device, freshly initialized from the recipe's seed."""
     with _seeded(recipe, 1):
-        return placed(_discriminator(recipe, labels))
+        return placed(_discriminator(recipe, labels), recipe.compute.channels_last)
 
 
 def build_objective(recipe: Recipe) -> Objective:
@@ -57,14 +64,13 @@ def build_state(recipe: Recipe, labels: LabelSpec) -> State:
             "expected classes of one data set; leave it at 1"
         )
     generator, discriminator = build_generator(recipe, labels), build_discriminator(recipe, labels)
-    return State(
-        generator,
-        discriminator,
-        EMA(generator, recipe.ema.decay, recipe.ema.start),
-        _adam(generator, recipe.g_opt),
-        _adam(discriminator, recipe.d_opt),
-        recipe.seed,
-    )
+    average = EMA(generator, recipe.ema.decay, recipe.ema.start)
+    if world.size() > 1 and recipe.compute.sync_batch_norm:
+        generator, discriminator = synchronized(generator), synchronized(discriminator)
+    set_recompute([generator, discriminator], recipe.compute.recompute)
+    fused = recipe.compute.fused_optimizers
+    optimizers = _adam(generator, recipe.g_opt, fused), _adam(discriminator, recipe.d_opt, fused)
+    return State(generator, discriminator, average, *optimizers, recipe.seed)
 
 
 def build_steps(
@@ -77,7 +83,21 @@ def build_steps(
         batches or build_stream(recipe, split, state.images), _prior(recipe, split.labels),
         until=schedule.images, d_steps=schedule.d_steps, g_steps=schedule.g_steps, accumulate=schedule.accumulate,
         joint=schedule.joint, carry_gradients=schedule.carry_gradients, decay=schedule.decay,
+        precision=precision(recipe.compute.precision, device()), compiled=compiles(recipe, split.labels.spec),
     )  # fmt: skip
+
+
+def compiles(recipe: Recipe, labels: LabelSpec) -> bool:
+    """Whether training is compiled: as the recipe says, or where a run as long as this gains more than it costs.
+
+    A function of recipe, processes and kind of device, not of measured times: a resumed run is compiled if it was.
+    """
+    if recipe.compute.compile != "auto":
+        return recipe.compute.compile
+    if recipe.compute.recompute or not can_compile():
+        return False
+    iterations = recipe.schedule.images / (recipe.schedule.batch * recipe.schedule.d_steps)
+    return iterations * iteration_flops(recipe, labels) / world.size() > COMPILING_PAYS[device().type]
 
 
 def build_stream(recipe: Recipe, split: Split, position: int = 0) -> Iterator[Batch]:
@@ -85,7 +105,7 @@ def build_stream(recipe: Recipe, split: Split, position: int = 0) -> Iterator[Ba
     data = recipe.data
     return stream(
         split, recipe.schedule.batch, recipe.seed, position, data.weights, data.flip,
-        temper=data.temper, pad_crop=data.pad_crop,
+        temper=data.temper, pad_crop=data.pad_crop, rank=world.rank(), world=world.size(),
     )  # fmt: skip
 
 
@@ -126,33 +146,86 @@ class Memory(NamedTuple):
 
 
 def estimate_memory(recipe: Recipe, labels: LabelSpec) -> Memory:
-    """What training would need, from both players' steps on the meta device, which allocates nothing."""
-    objective, schedule = build_objective(recipe), recipe.schedule
-    with torch.device("meta"):
-        generator, discriminator = _generator(recipe, labels), _discriminator(recipe, labels)
+    """What training would need, from both players' steps on the meta device, which allocates nothing.
 
-        players = (
-            (objective.discriminator, False, schedule.joint),
-            (objective.generator, True, schedule.joint and mixes_batch(discriminator)),
-        )
+    In bfloat16 activations take half of what they take in float32, which is what is looked at.
+    """
+    rehearsal = _Rehearsal(recipe, labels)
 
-        def activations(count: int) -> int:
-            images = torch.zeros(count, *_shape(recipe))
-            source = images if generator.latent_dim is None else torch.randn(count, generator.latent_dim)
-            claimed = Labels(labels, torch.zeros(count, labels.width), torch.ones(count, len(labels.fields)) > 0)
-            peaks = []
-            for terms, trains_generator, joint in players:
-                with _saved_bytes(generator, discriminator) as saved:
-                    with torch.set_grad_enabled(trains_generator):
-                        fake = generator(source, claimed)
-                    weighted_sum(terms, Step(generator, discriminator, images, claimed, fake, claimed, joint), 0)
-                peaks.append(sum(saved.values()))
-            return max(peaks)
+    def activations(count: int) -> int:
+        peaks = []
+        for player in ("discriminator", "generator"):
+            with _saved_bytes(rehearsal.generator, rehearsal.discriminator) as saved:
+                rehearsal.loss(player, count)
+            peaks.append(sum(saved.values()))
+        return max(peaks)
 
-        two, four = activations(2), activations(4)
-    sizes = [sum(p.nbytes for p in network.parameters()) for network in (generator, discriminator)]
-    more = schedule.batch // schedule.accumulate - 2
-    return Memory(4 * sum(sizes) + sizes[0], two + (four - two) * more // 2)
+    sizes = [sum(p.nbytes for p in network.parameters()) for network in (rehearsal.generator, rehearsal.discriminator)]
+    part = recipe.schedule.batch // (recipe.schedule.accumulate * world.size())
+    half = precision(recipe.compute.precision, device()) == torch.bfloat16
+    return Memory(4 * sum(sizes) + sizes[0], _extrapolated(activations, part) // (2 if half else 1))
+
+
+def iteration_flops(recipe: Recipe, labels: LabelSpec) -> int:
+    """The multiplications and additions of an iteration's convolutions and matrix products, two for each pair.
+
+    Terms that are not taken in every iteration count as if they were.
+    """
+    rehearsal, schedule = _Rehearsal(recipe, labels), recipe.schedule
+
+    def flops(count: int) -> int:
+        total = 0
+        for player, steps in (("discriminator", schedule.d_steps), ("generator", schedule.g_steps)):
+            with _Flops() as counter:
+                rehearsal.loss(player, count).backward()
+            total += steps * counter.total
+        return total
+
+    return _extrapolated(flops, schedule.batch)
+
+
+def _extrapolated(cost: Callable[[int], int], batch: int) -> int:
+    """What grows in proportion to a batch, beside what does not, from two small ones."""
+    two, four = cost(2), cost(4)
+    return two + (four - two) * (batch - 2) // 2
+
+
+class _Flops(TorchDispatchMode):
+    """Counts as torch's FlopCounterMode does, which does not follow second derivatives."""
+
+    total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if (flops := flop_registry.get(func._overloadpacket)) is not None:
+            self.total += flops(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+class _Rehearsal:
+    """Both players' steps on the meta device, which computes shapes alone."""
+
+    def __init__(self, recipe: Recipe, labels: LabelSpec) -> None:
+        self.shape, self.labels, self.joint = _shape(recipe), labels, recipe.schedule.joint
+        self.objective = build_objective(recipe)
+        self.generator, self.discriminator = empty_networks(recipe, labels)
+        set_recompute([self.generator, self.discriminator], recipe.compute.recompute)
+
+    def loss(self, player: Literal["discriminator", "generator"], count: int) -> Tensor:
+        """What a player minimizes, for so many images."""
+        training = player == "generator"
+        self.discriminator.requires_grad_(not training)
+        joint = self.joint and (not training or mixes_batch(self.discriminator))
+        with torch.device("meta"):
+            images = torch.zeros(count, *self.shape)
+            source = images if self.generator.latent_dim is None else torch.randn(count, self.generator.latent_dim)
+            claimed = Labels(
+                self.labels, torch.zeros(count, self.labels.width), torch.ones(count, len(self.labels.fields)) > 0
+            )
+            with torch.set_grad_enabled(training):
+                fake = self.generator(source, claimed)
+            step = Step(self.generator, self.discriminator, images, claimed, fake, claimed, joint)
+            return weighted_sum(getattr(self.objective, player), step, 0)[0]
 
 
 @contextmanager
@@ -202,10 +275,12 @@ def _seeded(recipe: Recipe, network: int) -> Iterator[None]:
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def placed(network: Network) -> Network:
-    """A network on the device, channels last in memory."""
-    return network.to(device(), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+def placed(network: Network, channels_last: bool = True) -> Network:
+    """A network on the device; by default with the channels last in memory."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return network.to(device(), memory_format=layout)  # pyright: ignore[reportCallIssue]
 
 
-def _adam(network: nn.Module, settings: Adam) -> torch.optim.Adam:
-    return torch.optim.Adam(network.parameters(), settings.lr, settings.betas, settings.eps, fused=True)
+def _adam(network: nn.Module, settings: Adam, fused: bool) -> torch.optim.Adam:
+    kernel = {"fused": True} if fused else {"foreach": False}
+    return torch.optim.Adam(network.parameters(), settings.lr, settings.betas, settings.eps, **kernel)

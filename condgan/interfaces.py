@@ -4,12 +4,13 @@ Axes: b images, c channels, h × w pixels or patches, d features, k label values
 """
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from condgan import world
 from condgan.labels import Labels
 
 
@@ -65,6 +66,34 @@ class LabelWeights(nn.Module):
     """A layer whose weights belong to label values, a row each; penalties on weights leave them alone."""
 
 
+class Fast(nn.Module):
+    """A network as training calls it: in `precision` under autocast and perhaps compiled, with float32 results.
+
+    In float32, nothing is cast. What is differentiated twice asks for the network itself, by `exactly`.
+    """
+
+    def __init__(self, network: nn.Module, precision: torch.dtype = torch.float32, compiled: bool = False) -> None:
+        super().__init__()
+        self.network, self.precision = network, precision
+        self.call = torch.compile(network, dynamic=False) if compiled else network
+
+    def forward(self, x: Float[Tensor, "b *d"], labels: Labels) -> Any:
+        if self.precision == torch.float32:
+            return self.call(x, labels)
+        with torch.autocast(x.device.type, self.precision):
+            result = self.call(x, labels)
+        return result.float() if isinstance(result, Tensor) else type(result)(*map(_float, result))
+
+
+def _float(value: Tensor | None) -> Tensor | None:
+    return None if value is None else value.float()
+
+
+def exactly(network: nn.Module) -> nn.Module:
+    """The network itself, which computes in the precision of its weights and is differentiable twice."""
+    return network.network if isinstance(network, Fast) else network
+
+
 class Step:
     """One micro-batch as the losses see it; the discriminator runs when a loss first asks what it says.
 
@@ -97,7 +126,9 @@ class Step:
 
     @cached_property
     def _both(self) -> list[DiscriminatorOutput]:
-        both = self.discriminator(torch.cat([self.real, self.fake]), Labels.cat([self.real_labels, self.fake_labels]))
+        labels = Labels.cat([self.real_labels, self.fake_labels])
+        with world.laid_together(2):
+            both = self.discriminator(torch.cat([self.real, self.fake]), labels)
         halves = [[None, None] if part is None else part.chunk(2) for part in both]
         return [DiscriminatorOutput(*half) for half in zip(*halves, strict=True)]
 

@@ -19,6 +19,7 @@ from pydantic.dataclasses import dataclass
 
 from condgan.data.pixels import Crop, height_and_width
 from condgan.errors import UserError, unknown
+from condgan.hardware import Precision
 from condgan.labels import Field as Labeled
 from condgan.labels import LabelSpec
 from condgan.metrics import conditional, translation
@@ -202,6 +203,24 @@ class Schedule:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Compute:
+    """How steps are computed, which changes their time and memory, and their results by rounding alone."""
+
+    precision: Precision = "auto"
+    """bfloat16 for what networks multiply, where the hardware does it (auto), always, or never; the rest is float32."""
+    compile: Literal["auto"] | bool = "auto"
+    """torch.compile, which takes a minute or two; auto: where the run is long enough to gain more."""
+    channels_last: bool = True
+    """Whether the channels of a pixel lie side by side in memory."""
+    fused_optimizers: bool = True
+    """Whether Adam updates all weights in one kernel."""
+    recompute: bool = False
+    """Whether residual blocks keep their inputs alone, and compute the rest again in the backward pass."""
+    sync_batch_norm: bool = True
+    """Whether the batch norms of several processes see the whole batch, not each process's part of it."""
+
+
+@dataclass(frozen=True, config=STRICT)
 class Recipe:
     """All settings of a run."""
 
@@ -216,6 +235,7 @@ class Recipe:
     d_opt: Adam
     ema: Average
     schedule: Schedule
+    compute: Compute = Compute()
     seed: CountOrZero = 0
 
     def __post_init__(self) -> None:
@@ -225,6 +245,8 @@ class Recipe:
                 f"schedule.batch {batch} given with schedule.accumulate {parts}: "
                 "the batch must divide into equal parts of two images or more"
             )
+        if self.compute.recompute and self.compute.compile is True:
+            raise UserError("compute.recompute and compute.compile given: expected one of them at most")
         if self.schedule.decay > self.schedule.images:
             raise UserError(
                 f"schedule.decay {self.schedule.decay} given with schedule.images {self.schedule.images}: rates cannot "

@@ -1,7 +1,7 @@
 """One flat loop for every method."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from condgan import world
 from condgan.ema import EMA
-from condgan.interfaces import Batch, Generator, Step
+from condgan.interfaces import Batch, Fast, Generator, Step
 from condgan.labels import Labels, LabelTable
 from condgan.nn.spectral import power_iterate
-from condgan.objectives import Objective, weighted_sum
+from condgan.objectives import CROSS_ENTROPY, Loss, Objective, Term, on_real, weighted_sum
 from condgan.seeds import derive_seed
 
 
@@ -41,9 +42,26 @@ class Prior:
     weights: Float[Tensor, " n"] | None = None
 
     def draw(self, count: int) -> Labels:
-        if self.weights is None:
-            return self.labels[torch.randint(len(self.labels), (count,), device=self.labels.device)]
-        return self.labels[torch.multinomial(self.weights, count, replacement=True)]
+        def numbers(count: int) -> Tensor:
+            if self.weights is None:
+                return torch.randint(len(self.labels), (count,), device=self.labels.device)
+            return torch.multinomial(self.weights, count, replacement=True)
+
+        return self.labels[world.draw(numbers, count)]
+
+
+class Turn(nn.Module):
+    """A player's loss of a step, a module so that DistributedDataParallel sees one call before each backward pass."""
+
+    def __init__(self, player: nn.Module, terms: Mapping[str, Term], watched: Mapping[str, Loss] | None = None) -> None:
+        super().__init__()
+        self.player, self.terms, self.watched = player, terms, watched or {}
+
+    def forward(self, step: Step, iteration: int, part: int = 0, parts: int = 1) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum to minimize, and each mean to report, detached: one of the batch's equal parts' share of them."""
+        total, means = weighted_sum(self.terms, step, iteration, part, parts)
+        with torch.no_grad():
+            return total, means | {name: loss(step).mean() / parts for name, loss in self.watched.items()}
 
 
 def train(
@@ -59,6 +77,8 @@ def train(
     joint: bool = False,
     carry_gradients: bool = False,
     decay: int = 0,
+    precision: torch.dtype = torch.float32,
+    compiled: bool = False,
 ) -> Iterator[dict[str, Tensor]]:
     """Train until `until` real images were seen, yielding each iteration's losses as tensors on the device.
 
@@ -69,49 +89,53 @@ def train(
     players' terms, plain for what is watched.
     `joint`: real and fake images go through the discriminator as one batch; in the generator's step, which needs no
     real ones, only where batch norms would see the difference. `carry_gradients`: a player's step adds the gradients of
-    its steps before it in the iteration (TAC-GAN's code).
+    its steps before it in the iteration (TAC-GAN's code). `precision` and `compiled`: see `Fast`.
+    Of several processes each has its part of every batch, and yields the losses of that part.
     """
     prior = Prior(prior) if isinstance(prior, LabelTable) else prior
-    generator, discriminator = state.generator, state.discriminator
-    both_for_generator = joint and mixes_batch(discriminator)
+    generator = Fast(state.generator, precision, compiled)
+    discriminator = Fast(state.discriminator, precision, compiled)
+    d_turn = world.parallel(Turn(state.discriminator, objective.discriminator, objective.watched))
+    g_turn = world.parallel(Turn(state.generator, objective.generator))
+    both_for_generator = joint and mixes_batch(state.discriminator)
     while state.images < until:
         torch.manual_seed(derive_seed(state.seed, "iteration", 0, state.iteration))
         _set_rates(state, until, decay)
         losses: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=prior.labels.device))
 
-        discriminator.requires_grad_(True)
+        state.discriminator.requires_grad_(True)
         real_batches = [next(batches) for _ in range(d_steps)]
         for batch in real_batches:
-            inputs = _draw(generator, prior, batch, accumulate)
+            inputs = _draw(state.generator, prior, batch, accumulate)
             for part, (real, (source, labels)) in enumerate(zip(batch.chunk(accumulate), inputs, strict=True)):
                 with torch.no_grad():
                     fake = generator(source, labels)
                 step = Step(generator, discriminator, *real, fake, labels, joint)
-                total, means = weighted_sum(objective.discriminator, step, state.iteration, part, accumulate)
-                total.backward()
-                with torch.no_grad():
-                    watched = {name: loss(step).mean() / accumulate for name, loss in objective.watched.items()}
-                for name, mean in ({f"D/{name}": mean for name, mean in means.items()} | watched).items():
-                    losses[name] += mean / d_steps
-            _step(state.d_optimizer, discriminator, keep=carry_gradients)
-            state.images += len(batch.images)
+                with world.in_step(d_turn, last=part == accumulate - 1):
+                    total, means = d_turn(step, state.iteration, part, accumulate)
+                    total.backward()
+                for name, mean in means.items():
+                    losses[name if name in objective.watched else f"D/{name}"] += mean / d_steps
+            _step(state.d_optimizer, state.discriminator, keep=carry_gradients)
+            state.images += world.size() * len(batch.images)
 
-        discriminator.requires_grad_(False)
+        state.discriminator.requires_grad_(False)
         batch = real_batches[-1]
         for _ in range(g_steps):
-            inputs = _draw(generator, prior, batch, accumulate)
+            inputs = _draw(state.generator, prior, batch, accumulate)
             for part, (real, (source, labels)) in enumerate(zip(batch.chunk(accumulate), inputs, strict=True)):
                 fake = generator(source, labels)
                 step = Step(generator, discriminator, *real, fake, labels, both_for_generator)
-                total, means = weighted_sum(objective.generator, step, state.iteration, part, accumulate)
-                total.backward()
+                with world.in_step(g_turn, last=part == accumulate - 1):
+                    total, means = g_turn(step, state.iteration, part, accumulate)
+                    total.backward()
                 for name, mean in means.items():
                     losses[f"G/{name}"] += mean / g_steps
-            _step(state.g_optimizer, generator, keep=carry_gradients)
+            _step(state.g_optimizer, state.generator, keep=carry_gradients)
         state.d_optimizer.zero_grad()
         state.g_optimizer.zero_grad()
 
-        state.ema.update(generator, state.images, state.iteration)
+        state.ema.update(state.generator, state.images, state.iteration)
         power_iterate(state.ema.module)
         state.iteration += 1
         yield dict(losses)
@@ -123,16 +147,20 @@ def mixes_batch(network: nn.Module) -> bool:
     return any(isinstance(layer, _BatchNorm) for layer in network.modules())
 
 
-def pretrain_classifier(state: State, batches: Iterator[Batch], images: int) -> None:
+def pretrain_classifier(
+    state: State, batches: Iterator[Batch], images: int, *, precision: torch.dtype = torch.float32
+) -> None:
     """Let the discriminator's backbone and label classifier learn on `images` real images, before the game starts."""
+    discriminator = Fast(state.discriminator, precision)
+    turn = world.parallel(Turn(state.discriminator, {"class/real": Term(on_real(CROSS_ENTROPY.classifier))}))
     seen = 0
     for number, batch in enumerate(batches):
         if seen >= images:
             break
         torch.manual_seed(derive_seed(state.seed, "pretraining", number))
-        batch.labels.cross_entropy(state.discriminator(*batch).logits).mean().backward()
+        turn(Step(state.generator, discriminator, *batch, *batch), number)[0].backward()
         _step(state.d_optimizer, state.discriminator)
-        seen += len(batch.images)
+        seen += world.size() * len(batch.images)
     state.d_optimizer.state.clear()
 
 
@@ -155,8 +183,9 @@ def _draw(generator: Generator, prior: Prior, batch: Batch, parts: int) -> list[
     """What the generator makes fakes of, and their labels."""
     count, device = len(batch.images), prior.labels.device
     if generator.latent_dim is None:
-        source, labels = batch.images, batch.labels[torch.randperm(count, device=device)]
+        everyones = Labels(prior.labels.spec, world.gathered(batch.labels.values), world.gathered(batch.labels.known))
+        source, labels = batch.images, everyones[world.draw(torch.randperm, count, device=device)]
     else:
-        source = torch.randn(count, generator.latent_dim, device=device)
+        source = world.draw(torch.randn, count, generator.latent_dim, device=device)
         labels = prior.draw(count)
     return list(zip(source.chunk(parts), labels.chunk(parts), strict=True))

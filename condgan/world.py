@@ -6,13 +6,14 @@ its part: N processes do what one does. The leader, of rank 0, writes.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from condgan.hardware import device
 
@@ -107,6 +108,20 @@ def share(values: list[Tensor]) -> None:
     if size() > 1:
         for value in values:
             dist.broadcast(value, 0)
+
+
+def parallel(module: nn.Module) -> nn.Module:
+    """A module whose parameters' gradients are averaged over all processes; buffers are each process's own."""
+    if size() == 1:
+        return module
+    return DistributedDataParallel(
+        module, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+    )
+
+
+def in_step(module: nn.Module, last: bool) -> AbstractContextManager:
+    """Within a `parallel` module's step: only the last part's backward pass averages gradients."""
+    return nullcontext() if last or not isinstance(module, DistributedDataParallel) else module.no_sync()
 
 
 @contextmanager

@@ -138,7 +138,7 @@ def test_biggan_deep_has_any_depth(depth: int) -> None:
     outputs(ImageShape(3, 32, 32), name, g | {"depth": depth}, d | {"depth": depth})
 
 
-@pytest.mark.parametrize("norm", ["batch", "sync-batch", "instance", "group", "none"])
+@pytest.mark.parametrize("norm", ["batch", "instance", "group", "none"])
 @pytest.mark.parametrize(
     "options",
     [

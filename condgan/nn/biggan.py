@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from condgan.interfaces import Backbone, Generator, ImageShape
 from condgan.labels import Labels, LabelSpec
-from condgan.nn.layers import NORMS, InitKind, NormKind, attention_at, initialize
+from condgan.nn.layers import NORMS, Block, InitKind, NormKind, attention_at, initialize
 from condgan.nn.resampled import UpConv2d
 from condgan.nn.resnet import (
     NormMaker,
@@ -29,7 +29,7 @@ from condgan.nn.spectral import Spectral, spectral_normalize
 BOTTLENECK = 4
 
 
-class DeepUpBlock(nn.Module):
+class DeepUpBlock(Block):
     """Norm, ReLU and convolution four times, 1×1 to a quarter of the channels, 3×3, 3×3 and 1×1; ×2 before the second.
 
     The skip keeps the first of the channels.
@@ -57,7 +57,7 @@ class DeepUpBlock(nn.Module):
         return hidden + self.grow(x[:, : self.leaving])
 
 
-class DeepDownBlock(nn.Module):
+class DeepDownBlock(Block):
     """ReLU and convolution four times, as in `DeepUpBlock`; ÷2 before the last.
 
     The skip adds the channels that are missing by a 1×1 convolution.

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from condgan.errors import UserError
 from condgan.interfaces import Backbone, Generator, ImageShape
 from condgan.labels import Labels, LabelSpec
-from condgan.nn.layers import CONDITIONING, init_normal
+from condgan.nn.layers import CONDITIONING, Dropout2d, init_normal
 from condgan.nn.resampled import UpConv2d
 
 
@@ -87,7 +87,7 @@ class ACGANBackbone(Backbone):
             layers += [
                 nn.Conv2d(fewer, more, 3, stride=2, padding=1),
                 nn.LeakyReLU(0.2, inplace=True),
-                nn.Dropout2d(dropout),
+                Dropout2d(dropout),
             ]
             layers += [nn.BatchNorm2d(more, norm_eps, norm_momentum)] if i else []
         self.layers = nn.Sequential(*layers)

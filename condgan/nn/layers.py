@@ -4,14 +4,18 @@ Axes: b images, c channels, h × w pixels, v the labels' vector, d features, n =
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
+from condgan import world
 from condgan.errors import UserError
 from condgan.interfaces import LabelWeights
 from condgan.labels import Labels, LabelSpec
@@ -70,15 +74,109 @@ class Concatenate(nn.Module):
 CONDITIONING = {"add": Add, "concatenate": Concatenate, "multiply": Multiply}
 
 
-NormKind = Literal["batch", "sync-batch", "instance", "group", "none"]
+NormKind = Literal["batch", "instance", "group", "none"]
 NORMS: dict[str, Callable[[int, float, bool], nn.Module]] = {
     "batch": lambda channels, eps, affine: nn.BatchNorm2d(channels, eps, affine=affine),
-    "sync-batch": lambda channels, eps, affine: nn.SyncBatchNorm(channels, eps, affine=affine),
     "instance": lambda channels, eps, affine: nn.InstanceNorm2d(channels, eps, affine=affine),
     "group": lambda channels, eps, affine: nn.GroupNorm(math.gcd(channels, 32), channels, eps, affine),
     "none": lambda channels, eps, affine: nn.Identity(),
 }
 """By channels, eps and whether gain and bias of its own follow; 32 groups, as far as the channels divide."""
+
+
+class SyncedBatchNorm(nn.BatchNorm2d):
+    """Batch norm by the statistics of all processes' equal parts of a batch; torch has it for GPUs alone."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        if not self.training or world.size() == 1:
+            return super().forward(x)
+        precise = x if x.dtype == torch.float64 else x.float()
+        mean = _WorldMean.apply(precise.mean((0, 2, 3)))
+        centered = precise - mean[:, None, None]
+        variance = _WorldMean.apply(centered.square().mean((0, 2, 3)))
+        if self.track_running_stats:
+            count = world.size() * x.numel() // x.shape[1]
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+                self.num_batches_tracked.add_(1)  # pyright: ignore[reportOptionalMemberAccess]
+        result = centered * (variance + self.eps).rsqrt()[:, None, None]
+        if self.affine:
+            result = torch.addcmul(self.bias[:, None, None], result, self.weight[:, None, None])
+        return result.to(x.dtype)
+
+
+class _WorldMean(torch.autograd.Function):
+    """The mean over all processes of what each has; each process's loss counts alike."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return world.mean(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return world.mean(gradient)
+
+
+def synchronized(network: nn.Module) -> nn.Module:
+    """The network, whose batch norms from now on see the parts of all processes."""
+    if next(network.parameters()).is_cuda:
+        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    for layer in network.modules():
+        if type(layer) is nn.BatchNorm2d:
+            layer.__class__ = SyncedBatchNorm
+    return network
+
+
+class Dropout2d(nn.Dropout2d):
+    """Dropout of channels, whose mask is drawn for the whole batch of all processes."""
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        if not self.training or world.size() == 1:
+            return super().forward(x)
+        return x * world.draw(_kept, len(x), x.shape[1], 1, 1, like=x, share=self.p)
+
+
+def _kept(*shape: int, like: Tensor, share: float) -> Tensor:
+    return F.dropout2d(like.new_ones(shape), share)
+
+
+class Block(nn.Module):
+    """A part of a network that may, once told so, compute its activations anew in the backward pass, not keep them."""
+
+    recompute = False
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        if not (self.recompute and self.training and torch.is_grad_enabled()):
+            return super().__call__(*inputs)
+        return checkpoint(super().__call__, *inputs, use_reentrant=False, context_fn=self._contexts)
+
+    def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        """For the first time, and for the second, in which batch norms shall not count the batch again."""
+        return nullcontext(), self._running_statistics_kept()
+
+    @contextmanager
+    def _running_statistics_kept(self) -> Iterator[None]:
+        norms = [one for one in self.modules() if isinstance(one, _BatchNorm) and one.track_running_stats]
+        for norm in norms:
+            norm.track_running_stats = False
+        try:
+            yield
+        finally:
+            for norm in norms:
+                norm.track_running_stats = True
+
+
+def set_recompute(networks: Sequence[nn.Module], wanted: bool) -> None:
+    """Tell the blocks of networks whether to compute their activations anew. Raises UserError where none has any."""
+    blocks = [one for network in networks for one in network.modules() if isinstance(one, Block)]
+    if wanted and not blocks:
+        raise UserError(
+            "compute.recompute given with networks that have no residual blocks to compute anew: leave it out, or "
+            "choose networks such as resnet, biggan-deep or, for translators, stargan"
+        )
+    for block in blocks:
+        block.recompute = wanted
 
 
 class Unconditional(nn.Module):

@@ -20,6 +20,7 @@ from condgan.interfaces import Backbone, Generator, ImageShape
 from condgan.labels import Labels, LabelSpec
 from condgan.nn.layers import (
     NORMS,
+    Block,
     Conditional,
     InitKind,
     LabelEmbedding,
@@ -129,7 +130,7 @@ def _linear_norm(norm: Callable[[int, bool], nn.Module], features: int, channels
 LABELS = {"own": Label, "shared": SharedEmbedding, "none": NoLabel}
 
 
-class UpBlock(nn.Module):
+class UpBlock(Block):
     """Norm, ReLU, ×2 and 3×3 at once, norm, ReLU, 3×3, beside 1×1 and ×2."""
 
     def __init__(self, fewer: int, more: int, norm: NormMaker) -> None:
@@ -150,7 +151,7 @@ def upsample(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c 2*h 2*w"]:
     return F.interpolate(x, scale_factor=2)
 
 
-class DownBlock(nn.Module):
+class DownBlock(Block):
     """ReLU, 3×3, ReLU, 3×3 and ÷2 at once, beside ÷2 and 1×1; the first block of all has no ReLU at its entrance."""
 
     def __init__(self, entering: int, leaving: int, hidden: int, *, first: bool, halve: bool) -> None:

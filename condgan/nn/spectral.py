@@ -49,7 +49,8 @@ class SpectralNorm(nn.Module):
             self.register_buffer("v", F.normalize(u @ matrix, dim=1, eps=options.eps))
 
     def forward(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        return weight / (self.u[0] @ (self._matrix(weight) @ self.v[0]))
+        with torch.autocast("cuda" if weight.is_cuda else "cpu", enabled=False):
+            return weight / (self.u[0] @ (self._matrix(weight) @ self.v[0]))
 
     def right_inverse(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return weight

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from condgan.errors import UserError
 from condgan.interfaces import Backbone, Generator, ImageShape
 from condgan.labels import Labels, LabelSpec
+from condgan.nn.layers import Block
 from condgan.nn.spectral import Spectral, spectral_normalize
 
 
@@ -80,7 +81,7 @@ class StarGANBackbone(Backbone):
         return self.layers(images)
 
 
-class _Residual(nn.Module):
+class _Residual(Block):
     """x plus two 3×3 convolutions of it."""
 
     def __init__(self, channels: int) -> None:

@@ -118,4 +118,7 @@ def stargan(
 
 OBJECTIVES = {"acgan": acgan, "gan": gan, "stargan": stargan, "tacgan": tacgan}
 
-__all__ = ["ADVERSARIAL", "OBJECTIVES", "Loss", "Objective", "Regularizers", "Term", "weighted_sum"]
+__all__ = [
+    "ADVERSARIAL", "CROSS_ENTROPY", "OBJECTIVES",
+    "Loss", "Objective", "Regularizers", "Term", "on_real", "weighted_sum",
+]  # fmt: skip

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.utils import parametrize
 
-from condgan.interfaces import LabelWeights, Step
+from condgan import world
+from condgan.interfaces import LabelWeights, Step, exactly
 from condgan.labels import Labels
 from condgan.objectives.base import Term
 from condgan.options import STRICT
@@ -35,14 +36,14 @@ class Regularizers:
                 "gradient-penalty": Term(gradient_penalty, self.gradient_penalty),
                 "r1": Term(r1, self.r1),
                 "orthogonal": Term(
-                    lambda step: orthogonal(step.discriminator), self.orthogonal_discriminator, of_weights=True
+                    lambda step: orthogonal(exactly(step.discriminator)), self.orthogonal_discriminator, of_weights=True
                 ),
             }
         )
 
     def generator(self) -> dict[str, Term]:
         """The generator's terms."""
-        penalty = Term(lambda step: orthogonal(step.generator), self.orthogonal_generator, of_weights=True)
+        penalty = Term(lambda step: orthogonal(exactly(step.generator)), self.orthogonal_generator, of_weights=True)
         return _weighted({"orthogonal": penalty})
 
 
@@ -56,7 +57,7 @@ def gradient_penalty(step: Step) -> Float[Tensor, " b"]:
 
     The point goes with the real image's label. Over patches, the gradient is that of their sum.
     """
-    weight = torch.rand(len(step.real), 1, 1, 1, dtype=step.real.dtype, device=step.real.device)
+    weight = world.draw(torch.rand, len(step.real), 1, 1, 1, dtype=step.real.dtype, device=step.real.device)
     between = torch.lerp(step.fake.detach(), step.real, weight)
     gradient = _input_gradient(step.discriminator, between, step.real_labels)
     return (gradient.flatten(1).norm(dim=1) - 1).square()
@@ -72,7 +73,7 @@ def _input_gradient(discriminator: nn.Module, images: Tensor, labels: Labels) ->
     """The gradient of each image's score with respect to its pixels, itself differentiable."""
     images.requires_grad_(True)
     with sdpa_kernel(SDPBackend.MATH):  # the fast attention kernels have no second derivative
-        score = discriminator(images, labels).score.sum()
+        score = exactly(discriminator)(images, labels).score.sum()
         return torch.autograd.grad(score, images, create_graph=True)[0]
 
 
@@ -87,9 +88,10 @@ def orthogonal(network: nn.Module) -> Float[Tensor, ""]:
 def _matrices(network: nn.Module) -> Iterator[Tensor]:
     """The weights that are penalized, a row per output."""
     for module in network.modules():
-        weight = getattr(module, "weight", None)
         if parametrize.is_parametrized(module, "weight"):
             weight = module.parametrizations.weight.original  # pyright: ignore
+        else:
+            weight = getattr(module, "weight", None)
         if not isinstance(weight, nn.Parameter) or weight.ndim < 2 or isinstance(module, LabelWeights):
             continue
         yield (weight.transpose(0, 1) if isinstance(module, nn.ConvTranspose2d) else weight).flatten(1)
