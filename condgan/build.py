@@ -24,7 +24,7 @@ from condgan.objectives import OBJECTIVES, Objective, weighted_sum
 from condgan.recipe import Adam, Recipe
 from condgan.sample import Model
 from condgan.seeds import derive_seed
-from condgan.train import Prior, State, mixes_batch, train
+from condgan.train import Prior, State, mixes_batch, pretrain_classifier, train
 from condgan.translate import Translator
 
 COMPILING_PAYS = {"cpu": 2e14, "cuda": 1e17}
@@ -85,6 +85,12 @@ def build_steps(
         joint=schedule.joint, carry_gradients=schedule.carry_gradients, decay=schedule.decay,
         precision=precision(recipe.compute.precision, device()), compiled=compiles(recipe, split.labels.spec),
     )  # fmt: skip
+
+
+def pretrain(recipe: Recipe, state: State, split: Split) -> None:
+    """Let the classifier learn alone first, on as many images as the recipe says."""
+    batches, images = build_stream(recipe, split), recipe.schedule.init_classifier
+    pretrain_classifier(state, batches, images, precision=precision(recipe.compute.precision, device()))
 
 
 def compiles(recipe: Recipe, labels: LabelSpec) -> bool:

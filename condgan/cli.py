@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from condgan import recipe as recipes
+from condgan import world
 from condgan.build import count_parameters, estimate_memory
 from condgan.checkpoint import checkpoints
 from condgan.choose import choose_recipe
@@ -26,6 +28,7 @@ from condgan.data.survey import Survey, as_mapping, contact_sheet, describe, qui
 from condgan.errors import UserError, unknown
 from condgan.evaluation import Question, evaluate, statistics, truncation_curve
 from condgan.files import file_names, write
+from condgan.hardware import Precision
 from condgan.labels import LabelSpec
 from condgan.metrics.usefulness import as_table
 from condgan.report import write_report
@@ -149,7 +152,8 @@ def train_command(
         if sources:
             given.append(f"data.source={json.dumps(sources if len(sources) > 1 else sources[0])}")
         recipe = recipes.load(name or recipes.DEFAULT, given)
-    directory = choose_directory(recipe, out, fresh)
+    with world.together():
+        directory = choose_directory(recipe, out, fresh)
     if dry_run:
         _dry_run(recipe, directory, skip_bad_images)
         return
@@ -176,13 +180,19 @@ def sample_command(
     latent_scale: LatentScaleOption = None,
     standing: StandingOption = None,
     checkpoint: CheckpointOption = "best",
+    precision: Annotated[
+        Precision, typer.Option(help="What the network computes in; auto: bfloat16 where the hardware does.")
+    ] = "auto",
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile it first, in up to a minute: for thousands of images.")
+    ] = False,
 ) -> None:
     """Write images of chosen classes: OUT/CLASS/INDEX.png and OUT/sheet.png, or one OUT.npz."""
     if classes is not None and mixture is not None:
         raise UserError(f"--classes {classes} and --mixture {mixture} given: expected one of them")
     if mixture is not None and out.suffix == ".npz":
         raise UserError(f"--mixture {mixture} and --out {out} given: a mixture has no class number, give a folder")
-    model = _model(directory, checkpoint, truncation, latent_scale, standing, seed)
+    model = _model(directory, checkpoint, truncation, latent_scale, standing, seed, precision, compiled)
     chosen = model.classes if classes is None else _names(classes)
     trained = f"from {model.images:,} images of training"
     if out.suffix == ".npz":
@@ -515,7 +525,12 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may be no text
     try:
-        code = app(arguments, standalone_mode=False)
+        with world.joined():
+            if not world.leads():
+                sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+            code = app(arguments, standalone_mode=False)
+    except world.FailedElsewhere:
+        code = 2
     except typer.TyperException as error:
         code = _fail(f"{error.format_message()}, given '{shlex.join(['condgan', *arguments])}'; see --help", 2)
     except UserError as error:
@@ -567,8 +582,10 @@ def _model(
     latent_scale: float | None,
     standing: int | None,
     seed: int,
+    precision: Precision = "auto",
+    compiled: bool = False,
 ) -> Model:
-    model = load_model(directory, checkpoint).with_latents(truncation, latent_scale)
+    model = load_model(directory, checkpoint, precision, compiled).with_latents(truncation, latent_scale)
     return model if standing is None else model.with_standing_statistics(standing, seed)
 
 

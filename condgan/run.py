@@ -16,12 +16,13 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from condgan import checkpoint
+from condgan import checkpoint, world
 from condgan.bench import bench_of, real_sheet
-from condgan.build import build_state, build_steps, build_stream, model_of
+from condgan.build import build_state, build_steps, model_of, pretrain
 from condgan.checkpoint import NonFinite
 from condgan.data.dataset import Dataset
 from condgan.data.stream import to_device
@@ -35,7 +36,7 @@ from condgan.nn.spectral import singular_values
 from condgan.recipe import Recipe, differences, dump, load
 from condgan.runs import read_data, require_same_data, resume_command
 from condgan.sheets import png
-from condgan.train import State, pretrain_classifier
+from condgan.train import State
 
 FREE = {
     "name",
@@ -51,6 +52,12 @@ FREE = {
     "schedule.keep_best",
     "schedule.best_by",
     "data.classes",
+    "compute.precision",
+    "compute.compile",
+    "compute.channels_last",
+    "compute.fused_optimizers",
+    "compute.recompute",
+    "compute.sync_batch_norm",
 }
 """Options that may change when a run is resumed."""
 
@@ -68,7 +75,7 @@ class Diverged(Exception):
 
 
 class _Signals:
-    """SIGINT and SIGTERM: at once Interrupted, but while deferred only noted, until a second one comes."""
+    """SIGINT and SIGTERM: at once Interrupted, but while deferred only noted, until the same comes again."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -104,9 +111,10 @@ class _Signals:
 
     def _note(self, signum: int, _frame: object) -> None:
         self.received.append(signum)
-        if not self.waiting or len(self.received) > 1:
+        if not self.waiting or self.received.count(signum) > 1:  # torchrun passes on one that came already
             raise self.interruption()
-        _say("stopping after this iteration")
+        if len(self.received) == 1:
+            _say("stopping after this iteration")
 
 
 def choose_directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
@@ -130,30 +138,46 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
     Raises UserError for bad input, Interrupted after SIGINT or SIGTERM, Diverged for a loss that is not finite.
     """
     directory = Path(directory)
+    _require_parts(recipe)
     with ExitStack() as stack:
         signals = stack.enter_context(_Signals(directory))
-        if directory.exists():
-            _require_own(directory, recipe)
-            stack.enter_context(_locked(directory))
-        data = read_data(recipe, skip_bad_images)
+        with world.together():
+            if world.leads() and directory.exists():
+                _require_own(directory, recipe)
+                stack.enter_context(_locked(directory))
+        with world.together(), world.one_first():
+            data = read_data(recipe, skip_bad_images)
         if data.skipped:
             listed = "; ".join(data.skipped[:5]) + " …" * (len(data.skipped) > 5)
             _say(f"left out {len(data.skipped)} unreadable image{'s' * (len(data.skipped) > 1)}: {listed}")
         for note in data.notes:
             _say(note)
         state = build_state(recipe, data.spec)
-        if not directory.exists():
-            directory.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(directory))
-            _require_own(directory, recipe)
-        _begin(directory, recipe, data)
+        with world.together():
+            if world.leads():
+                if not directory.exists():
+                    directory.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(_locked(directory))
+                    _require_own(directory, recipe)
+                _begin(directory, recipe, data)
         _resume(directory, state, recipe)
         if state.images < recipe.schedule.images:
-            (directory / "metrics.json").unlink(missing_ok=True)
+            if world.leads():
+                (directory / "metrics.json").unlink(missing_ok=True)
             _train(directory, recipe, data, state, signals)
         else:
             _say(f"{directory} is finished at {state.images:,} images")
         return evaluate(directory, data=data)
+
+
+def _require_parts(recipe: Recipe) -> None:
+    """That the processes can have equal parts of a batch."""
+    batch, parts = recipe.schedule.batch, world.size() * recipe.schedule.accumulate
+    if batch % parts or batch < 2 * parts:
+        raise UserError(
+            f"schedule.batch {batch} given with {world.size()} processes and schedule.accumulate "
+            f"{recipe.schedule.accumulate}: the batch must divide into equal parts of two images or more"
+        )
 
 
 def _require_own(directory: Path, recipe: Recipe) -> None:
@@ -212,32 +236,65 @@ def _begin(directory: Path, recipe: Recipe, data: Dataset) -> None:
 
 def _resume(directory: Path, state: State, recipe: Recipe) -> None:
     """Restore the newest whole checkpoint, if there is any, and remove damaged ones after it."""
-    paths = checkpoint.checkpoints(directory / "checkpoints")
+    place, newest = directory / "checkpoints", 0
+    with world.together():
+        if world.leads():
+            newest = _newest_whole(place)
+            checkpoint.remove_after(place, newest)
+    if newest := world.of_leader(newest):
+        checkpoint.restore(place / str(newest), state, recipe)
+        _say(f"resuming {directory} at {state.images:,} images")
+
+
+def _newest_whole(place: Path) -> int:
+    """After how many images the newest whole checkpoint was written, 0 where there is none at all."""
+    paths = checkpoint.checkpoints(place)
     for path in reversed(paths):
         if (reason := checkpoint.damage(path)) is None:
-            checkpoint.restore(path, state, recipe)
-            checkpoint.remove_after(directory / "checkpoints", state.images)
-            _say(f"resuming {directory} at {state.images:,} images")
-            return
+            return int(path.name)
         _say(f"checkpoint '{path}' is damaged ({reason})")
     if paths:
-        raise UserError(f"all checkpoints of run '{directory}' are damaged: start over with --fresh")
+        raise UserError(f"all checkpoints of run '{place.parent}' are damaged: start over with --fresh")
+    return 0
+
+
+class _Keeper:
+    """What a run writes while it trains: log, sheets and checkpoints. The leader's alone."""
+
+    def __init__(self, directory: Path, recipe: Recipe, data: Dataset, state: State) -> None:
+        self.directory, self.recipe, self.spec, self.state = directory, recipe, data.spec, state
+        self.bench = bench_of(recipe, data)
+        self.model = model_of(recipe, data.spec, state.ema.module, state.discriminator, state.images)
+        self.log = Log(directory, state.images, recipe.schedule.images)
+        if state.images == 0:
+            self._picture("real", real_sheet(data), "real")
+        _say(f"training in {directory}; curves: tensorboard --logdir {directory / 'tensorboard'}")
+
+    def sheet(self) -> None:
+        """Draw what the model does now."""
+        self._picture("samples", self.bench.sheet(self.model, self.state.seed), str(self.state.images))
+
+    def values(self, values: dict[str, float], score: bool, save: bool) -> None:
+        """Log them, with the score of a model that is to be scored, and keep the state if it is to be saved."""
+        scores = self.bench.score(self.model) if score else {}
+        self.log.scalars(self.state.images, values | scores)
+        if save:
+            place = self.directory / "checkpoints"
+            checkpoint.save_checkpoint(place, self.state, self.recipe, self.spec, scores)
+            checkpoint.prune(place, self.recipe.schedule)
+
+    def _picture(self, tag: str, picture: Image.Image, name: str) -> None:
+        write(self.directory / "samples" / f"{name}.png", png(picture))
+        self.log.picture(tag, self.state.images, picture)
 
 
 def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals: _Signals) -> None:
-    bench = bench_of(recipe, data)
-    model = model_of(recipe, data.spec, state.ema.module, state.discriminator, state.images)
-    split = to_device(data.train, device(), recipe.data.resident)
-    schedule = recipe.schedule
+    schedule, split = recipe.schedule, to_device(data.train, device(), recipe.data.resident)
     if state.images == 0 and schedule.init_classifier:
-        pretrain_classifier(state, build_stream(recipe, split), schedule.init_classifier)
+        pretrain(recipe, state, split)
     steps = build_steps(recipe, state, split)
-    log = Log(directory, state.images, schedule.images)
-    if state.images == 0:
-        real = real_sheet(data)
-        write(directory / "samples" / "real.png", png(real))
-        log.picture("real", 0, real)
-    _say(f"training in {directory}; curves: tensorboard --logdir {directory / 'tensorboard'}")
+    with world.together():
+        keeper = _Keeper(directory, recipe, data, state) if world.leads() else None
 
     window: dict[int, dict[str, Tensor]] = {}
     before = state.images
@@ -245,27 +302,23 @@ def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals
         try:
             for losses in steps:
                 window[state.images] = losses
-                log.advance(state.images)
-                done, stop = state.images >= schedule.images, bool(received)
+                done, stop = state.images >= schedule.images, world.anyone(bool(received))
                 log_now, sample_now, score_now = (
                     done or state.images // every > before // every
                     for every in (schedule.log, schedule.sample, schedule.save)
                 )
                 before = state.images
-                if sample_now:
-                    picture = bench.sheet(model, state.seed)
-                    write(directory / "samples" / f"{state.images}.png", png(picture))
-                    log.picture("samples", state.images, picture)
+                if keeper:
+                    keeper.log.advance(state.images)
+                if keeper and sample_now:
+                    keeper.sheet()
                 if log_now or score_now or stop:
                     values = _means(window) | _singular_values(state)
                     window.clear()
                     if score_now or stop:
                         checkpoint.require_finite(state)
-                    scores = bench.score(model) if score_now else {}
-                    log.scalars(state.images, values | scores)
-                    if score_now or stop:
-                        checkpoint.save_checkpoint(directory / "checkpoints", state, recipe, data.spec, scores)
-                        checkpoint.prune(directory / "checkpoints", schedule)
+                    if keeper:
+                        keeper.values(values, score=score_now, save=score_now or stop)
                 if stop:
                     raise signals.interruption()
         except NonFinite as error:
@@ -275,19 +328,21 @@ def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals
                 "start over with smaller learning rates, such as --fresh g_opt.lr=… d_opt.lr=…"
             ) from None
         finally:
-            log.close()
+            if keeper:
+                keeper.log.close()
 
 
 def _means(window: dict[int, dict[str, Tensor]]) -> dict[str, float]:
-    """The mean of each loss over some iterations, read from the device at once. Raises NonFinite."""
+    """The mean of each loss over some iterations and all processes, read from the device at once. Raises NonFinite."""
     names = list(dict.fromkeys(name for losses in window.values() for name in losses))
     of_name = {name: [losses[name] for losses in window.values() if name in losses] for name in names}
-    means = torch.stack([torch.stack(values).mean() for values in of_name.values()]).tolist()
+    means = world.mean(torch.stack([torch.stack(values).mean() for values in of_name.values()])).tolist()
     if not all(map(math.isfinite, means)):
         for images, losses in window.items():
             for name, loss in losses.items():
                 if not loss.isfinite():
                     raise NonFinite(f"{name} at {images:,} images")
+        raise NonFinite("a loss of another process")
     return dict(zip(names, means, strict=True))
 
 
@@ -303,4 +358,5 @@ def _singular_values(state: State) -> dict[str, float]:
 
 
 def _say(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)
+    if world.leads():
+        tqdm.write(text, file=sys.stderr)

@@ -110,6 +110,29 @@ def share(values: list[Tensor]) -> None:
             dist.broadcast(value, 0)
 
 
+class FailedElsewhere(Exception):
+    """Another process failed, and says why."""
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What all processes have done before any goes on; if it fails in one, it fails in all."""
+    try:
+        yield
+    except BaseException:
+        anyone(True)
+        raise
+    if anyone(False):
+        raise FailedElsewhere
+
+
+def of_leader(number: int) -> int:
+    """The leader's number."""
+    told = torch.tensor(number)
+    share([told])
+    return int(told)
+
+
 def parallel(module: nn.Module) -> nn.Module:
     """A module whose parameters' gradients are averaged over all processes; buffers are each process's own."""
     if size() == 1:
