@@ -19,7 +19,7 @@ from condgan.hardware import can_compile, device, precision
 from condgan.interfaces import Batch, Generator, ImageShape, Step
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.nn import BACKBONES, GENERATORS, HEADS, Discriminator
-from condgan.nn.layers import set_recompute, synchronized
+from condgan.nn.layers import set_recompute, synchronize
 from condgan.objectives import OBJECTIVES, Objective, weighted_sum
 from condgan.recipe import Adam, Recipe
 from condgan.sample import Model
@@ -27,6 +27,8 @@ from condgan.seeds import derive_seed
 from condgan.train import Prior, State, mixes_batch, pretrain_classifier, train
 from condgan.translate import Translator
 
+Player = Literal["discriminator", "generator"]
+PLAYERS: tuple[Player, Player] = ("discriminator", "generator")
 COMPILING_PAYS = {"cpu": 2e14, "cuda": 1e17}
 """From how many floating-point operations of a run on: some minutes of a device's, if it is used well."""
 
@@ -66,7 +68,8 @@ def build_state(recipe: Recipe, labels: LabelSpec) -> State:
     generator, discriminator = build_generator(recipe, labels), build_discriminator(recipe, labels)
     average = EMA(generator, recipe.ema.decay, recipe.ema.start)
     if world.size() > 1 and recipe.compute.sync_batch_norm:
-        generator, discriminator = synchronized(generator), synchronized(discriminator)
+        for network in (generator, discriminator):
+            synchronize(network)
     set_recompute([generator, discriminator], recipe.compute.recompute)
     fused = recipe.compute.fused_optimizers
     optimizers = _adam(generator, recipe.g_opt, fused), _adam(discriminator, recipe.d_opt, fused)
@@ -78,6 +81,8 @@ def build_steps(
 ) -> Iterator[dict[str, Tensor]]:
     """The training loop of a recipe from where the state stands, on a split on the device (or on other `batches`)."""
     schedule = recipe.schedule
+    if world.size() > 1:
+        _leave_out_unused(recipe, state, split.labels.spec)
     return train(
         state, build_objective(recipe),
         batches or build_stream(recipe, split, state.images), _prior(recipe, split.labels),
@@ -160,7 +165,7 @@ def estimate_memory(recipe: Recipe, labels: LabelSpec) -> Memory:
 
     def activations(count: int) -> int:
         peaks = []
-        for player in ("discriminator", "generator"):
+        for player in PLAYERS:
             with _saved_bytes(rehearsal.generator, rehearsal.discriminator) as saved:
                 rehearsal.loss(player, count)
             peaks.append(sum(saved.values()))
@@ -181,7 +186,7 @@ def iteration_flops(recipe: Recipe, labels: LabelSpec) -> int:
 
     def flops(count: int) -> int:
         total = 0
-        for player, steps in (("discriminator", schedule.d_steps), ("generator", schedule.g_steps)):
+        for player, steps in zip(PLAYERS, (schedule.d_steps, schedule.g_steps), strict=True):
             with _Flops() as counter:
                 rehearsal.loss(player, count).backward()
             total += steps * counter.total
@@ -208,6 +213,16 @@ class _Flops(TorchDispatchMode):
         return result
 
 
+def _leave_out_unused(recipe: Recipe, state: State, labels: LabelSpec) -> None:
+    """Mark the parameters that no loss reads, whose gradients processes would wait for in vain."""
+    rehearsal = _Rehearsal(recipe, labels)
+    for player in PLAYERS:
+        rehearsal.loss(player, 2).backward()
+        for name, parameter in getattr(rehearsal, player).named_parameters():
+            if parameter.grad is None:
+                getattr(state, player).get_parameter(name).requires_grad_(False)
+
+
 class _Rehearsal:
     """Both players' steps on the meta device, which computes shapes alone."""
 
@@ -217,7 +232,7 @@ class _Rehearsal:
         self.generator, self.discriminator = empty_networks(recipe, labels)
         set_recompute([self.generator, self.discriminator], recipe.compute.recompute)
 
-    def loss(self, player: Literal["discriminator", "generator"], count: int) -> Tensor:
+    def loss(self, player: Player, count: int) -> Tensor:
         """What a player minimizes, for so many images."""
         training = player == "generator"
         self.discriminator.requires_grad_(not training)

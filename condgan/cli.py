@@ -530,7 +530,7 @@ def main() -> None:
                 sys.stdout = open(os.devnull, "w")  # noqa: SIM115
             code = app(arguments, standalone_mode=False)
     except world.FailedElsewhere:
-        code = 2
+        code = _fail("stopped, because another process failed or is gone", 1)
     except typer.TyperException as error:
         code = _fail(f"{error.format_message()}, given '{shlex.join(['condgan', *arguments])}'; see --help", 2)
     except UserError as error:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from condgan import checkpoint
+from condgan import checkpoint, world
 from condgan.bench import EVALUATION_SEED, TranslationBench, judge_of
 from condgan.data.dataset import Dataset
 from condgan.data.sources import SOURCES, list_source, read
@@ -87,7 +87,8 @@ def evaluate(
     run's fakes are as many as these and of the same classes; a translator's are translations of its held-out images.
     Of a run that is judged by all metrics on its own data, metrics.json, sheet.png and neighbors.png are written (with
     another extractor metrics-EXTRACTOR.json). Returns {metric: value, …, "real": {metric: ceiling, …}, "intervals":
-    {metric: [low, high]}, "per_class": {class: …}, "about": …}. Raises UserError for bad input.
+    {metric: [low, high]}, "per_class": {class: …}, "about": …}; of several processes, each of which looks at a part of
+    the images, all return the same, and the leader writes. Raises UserError for bad input.
     """
     path = Path(subject).expanduser()
     if (path / "recipe.yaml").is_file():
@@ -111,8 +112,9 @@ def _evaluate_run(
 ) -> dict[str, Any]:
     if question.size is not None:
         raise UserError(f"--size {question.size} given with run '{directory}', whose images have a size: leave it out")
-    path = find_checkpoint(directory, sampling.which)
-    model, recipe = checkpoint.load_model(path), load(directory / "recipe.yaml")
+    with world.one_first():  # the one that may have just written it
+        path = find_checkpoint(directory, sampling.which)
+        model, recipe = checkpoint.load_model(path), load(directory / "recipe.yaml")
     own = data is None or isinstance(data, Dataset)
     real = real_of_run(directory, recipe, data, question.split or "held-out")
     about: dict[str, Any] = {"checkpoint": path.name}
@@ -126,11 +128,14 @@ def _evaluate_run(
                 f"--data given with run '{directory}', whose translations are of its own data: leave it out"
             )
         if question == Question():
-            bench = TranslationBench.of(real.data)
+            with world.one_first():
+                bench = TranslationBench.of(real.data)
+                _ = bench.content_judge  # which is trained when first asked for
             metrics = bench.compare(model, sampling.seed)
             metrics["about"] = about | bench.about | {"seed": sampling.seed}
-            write(directory / "sheet.png", png(bench.sheet(model, recipe.seed)))
-            write(directory / "metrics.json", json.dumps(metrics, indent=1).encode())
+            if world.leads():
+                write(directory / "sheet.png", png(bench.sheet(model, recipe.seed)))
+                write(directory / "metrics.json", json.dumps(metrics, indent=1).encode())
             return metrics
         fakes: Images = translations_of(model, real.data, sampling.seed, question.n)
     else:
@@ -141,7 +146,7 @@ def _evaluate_run(
     metrics = look.metrics() | {"about": about}
     plain = Question(question.extractor, question.weights, per_class=question.per_class) == question
     drawn = Sampling(sampling.which, sampling.seed, standing=sampling.standing, batch=sampling.batch) == sampling
-    if own and plain and drawn and isinstance(model, Model):
+    if world.leads() and own and plain and drawn and isinstance(model, Model):
         extractor = file_names([question.extractor])[0]
         name = "metrics.json" if question.extractor == "classifier" else f"metrics-{extractor}.json"
         if question.extractor == "classifier":
@@ -175,7 +180,7 @@ def look_at(fakes: Images, real: Real, question: Question, about: dict[str, Any]
     judge = None
     if "judged" in asked.needs:
         assert real.data is not None
-        judge = extractor if question.extractor == "classifier" else as_extractor(judge_of(real.data))
+        judge = extractor if question.extractor == "classifier" else _classifier(real.data)
     warnings: list[str] = []
     others = real.others(fakes)
     if real.statistics is not None:
@@ -248,7 +253,7 @@ def _absent(extractor: Extractor, sample: UInt8[Tensor, "1 c h w"], fakes: Image
 
 def _extractor(real: Real, question: Question) -> Extractor:
     if question.extractor != "classifier":
-        return find_extractor(question.extractor, question.weights, device())
+        return _found(question)
     if question.weights is not None:
         raise UserError(f"--weights {question.weights} given with the classifier, which is trained here: leave it out")
     if real.data is None:
@@ -256,7 +261,21 @@ def _extractor(real: Real, question: Question) -> Extractor:
             f"statistics '{real.source}' given without --extractor: expected the one that they are of, such as "
             "inception"
         )
-    return as_extractor(judge_of(real.data))
+    return _classifier(real.data)
+
+
+def _classifier(data: Dataset) -> Extractor:
+    """The classifier of a data set, the same in all processes."""
+    with world.one_first():
+        judge = judge_of(data)
+    world.share([*judge.state_dict().values()])
+    return as_extractor(judge)
+
+
+def _found(question: Question) -> Extractor:
+    """The extractor that is asked for by its name."""
+    with world.one_first():
+        return find_extractor(question.extractor, question.weights, device())
 
 
 def _doubts(name: str, look: Look, reference: Reference) -> list[str]:
@@ -337,8 +356,9 @@ def statistics(source: str, out: Path, question: Question) -> dict[str, Any]:
     if question.extractor == "classifier":
         raise UserError("statistics of the classifier asked for, which each data set has its own: give --extractor")
     size = question.size or one_size({source: quick_look(list_source(source))})
-    data = read(source, size, 3, skip_bad_images=question.skip_bad_images)
-    extractor = find_extractor(question.extractor, question.weights, device())
+    with world.one_first():
+        data = read(source, size, 3, skip_bad_images=question.skip_bad_images)
+    extractor = _found(question)
     images = stored(data, source, question.split or "all")
     evidence = evidence_of(images, data.content_hash, extractor, None, frozenset({"moments"}))
     assert evidence.normal is not None
@@ -352,7 +372,8 @@ def statistics(source: str, out: Path, question: Question) -> dict[str, Any]:
         "extractor_sha256": extractor.sha256,
         "resize": extractor.resize,
     }
-    write_normal(out, evidence.normal, about)
+    if world.leads():
+        write_normal(out, evidence.normal, about)
     return about
 
 
@@ -381,8 +402,9 @@ def truncation_curve(
     what = "latent_scale" if scaled else "truncation"
     at = sorted(set(at))
     laws: dict[float | None, Law] = {value: latent_law(**{what: value}) for value in at} | {None: normal}
-    path = find_checkpoint(directory, which)
-    model = load_model(directory, path.name)
+    with world.one_first():
+        path = find_checkpoint(directory, which)
+        model = load_model(directory, path.name, "float32")
     real = real_of_run(directory, load(directory / "recipe.yaml"), None, "held-out")
     columns = [number for number in spread(len(model.classes), 40) for _ in range(max(1, 20 // len(model.classes)))]
     curved = CURVED if len(model.classes) > 1 else CURVED[1:]
@@ -394,6 +416,8 @@ def truncation_curve(
         shown = Labels.from_index(model.spec, torch.tensor(columns))
         latents = draw_latents(seed, 0, len(columns), latent_dim(point.generator), law)
         rows.append(generate(point.generator, latents, shown))
+    if not world.leads():
+        return metrics
     assert real.data is not None
     fakes = len(real.data.held_out)
     about = {"checkpoint": path.name, "fakes": fakes, "batch_norm": told(sampling)["batch_norm"], "seed": seed}

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from condgan import world
 from condgan.data.stored import Stored
 from condgan.files import cache_directory, new_file
 from condgan.labels import LabelTable
@@ -154,7 +155,7 @@ def _judged(evidence: Evidence, number: int) -> dict[str, Any]:
 def evidence_of(
     images: Stored, key: str, extractor: Extractor, classifier: Extractor | None, needs: frozenset[Need]
 ) -> Evidence:
-    """What `gather` finds in real images, from the cache where it has it.
+    """What `gather` finds in real images, from the cache where every process has it; the leader keeps it there.
 
     The cache is keyed by their content, their order, the extractor, the classifier and what is needed.
     """
@@ -164,10 +165,13 @@ def evidence_of(
     digest.update(images.order.numpy().tobytes())
     digest.update(repr([len(split) for split in images.splits]).encode())
     path = cache_directory() / "evidence" / f"{digest.hexdigest()[:32]}.npz"
-    if path.is_file() and (known := _load(path, images.labels)) is not None:
+    known = _load(path, images.labels) if path.is_file() else None
+    missing = world.anyone(known is None)
+    if known is not None and not missing:
         return known
     evidence = gather(images, extractor, needs, classifier)
-    _keep(path, evidence)
+    if world.leads():
+        _keep(path, evidence)
     return evidence
 
 

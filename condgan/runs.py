@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from condgan import checkpoint
@@ -10,6 +11,7 @@ from condgan.data.dataset import Dataset, Split, unlabeled
 from condgan.data.layouts import EXPECTED
 from condgan.data.sources import read
 from condgan.errors import UserError
+from condgan.hardware import Precision, can_compile
 from condgan.labels import LabelSpec
 from condgan.recipe import Recipe, load
 from condgan.sample import Model
@@ -49,12 +51,15 @@ def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
     return data
 
 
-def load_model(directory: str | Path, which: str = "best") -> Model:
+def load_model(
+    directory: str | Path, which: str = "best", precision: Precision = "auto", compiled: bool = False
+) -> Model:
     """The averaged generator of a run: of its best checkpoint, its latest, or the one after `which` images.
 
-    Raises UserError for a run that translates.
+    It computes in bfloat16 where the hardware does, unless `precision` is "float32". `compiled`: a minute later, and
+    then faster. Raises UserError for a run that translates, and where nothing can be compiled.
     """
-    model = checkpoint.load_model(find_checkpoint(Path(directory), which))
+    model = _load(directory, which, precision, compiled)
     if isinstance(model, Translator):
         raise UserError(
             f"run '{directory}' translates images and has none of its own: use condgan translate, or load_translator"
@@ -62,15 +67,24 @@ def load_model(directory: str | Path, which: str = "best") -> Model:
     return model
 
 
-def load_translator(directory: str | Path, which: str = "best") -> Translator:
-    """The averaged generator of a run that translates images, with its discriminator; checkpoints as in `load_model`.
+def load_translator(
+    directory: str | Path, which: str = "best", precision: Precision = "auto", compiled: bool = False
+) -> Translator:
+    """The averaged generator of a run that translates images, with its discriminator; the rest as in `load_model`.
 
     Raises UserError for a run that makes images from labels.
     """
-    model = checkpoint.load_model(find_checkpoint(Path(directory), which))
+    model = _load(directory, which, precision, compiled)
     if isinstance(model, Model):
         raise UserError(f"run '{directory}' is no translator, it makes images from labels: use condgan sample, or load")
     return model
+
+
+def _load(directory: str | Path, which: str, precision: Precision, compiled: bool) -> Model | Translator:
+    if compiled and not can_compile():
+        raise UserError("a compiled model asked for, and no C++ compiler found: install one such as g++, or leave it")
+    model = checkpoint.load_model(find_checkpoint(Path(directory), which))
+    return replace(model, precision=precision, compiled=compiled)
 
 
 def held_out_split(directory: str | Path) -> Split:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from condgan.errors import UserError, unknown
-from condgan.interfaces import Generator, to_uint8
+from condgan.hardware import Precision
+from condgan.interfaces import Generator
 from condgan.labels import Labels, LabelSpec, LabelTable
+from condgan.nn.folded import CHUNK, Sampler
 from condgan.nn.layers import Attention
 from condgan.seeds import derive_seed
 from condgan.sheets import channels_last, sheet, spread
 
-CHUNK = 256
 STANDING_BATCH = 100
 
 Law = Callable[[np.ndarray], np.ndarray]
@@ -90,15 +91,9 @@ def latent_dim(generator: Generator) -> int:
     return generator.latent_dim
 
 
-@torch.inference_mode()
-def generate(
-    generator: Generator, latents: Float[Tensor, "b z"], labels: Labels, size: int = CHUNK
-) -> UInt8[Tensor, "b c h w"]:
-    """Images of 0 … 255, on the CPU, from a generator in evaluation mode, so many at a time."""
-    device = next(generator.parameters()).device
-    chunks = [slice(start, start + size) for start in range(0, len(latents), size)]
-    parts = [generator(latents[chunk].to(device), labels[chunk].to(device)) for chunk in chunks]
-    return torch.cat([to_uint8(part).cpu() for part in parts])
+def generate(generator: Generator, latents: Float[Tensor, "b z"], labels: Labels) -> UInt8[Tensor, "b c h w"]:
+    """Images of 0 … 255, on the CPU, from a generator in evaluation mode."""
+    return Sampler(generator)(latents, labels)
 
 
 @torch.no_grad()
@@ -189,6 +184,15 @@ class Model:
     """Real images seen in training."""
     law: Law = normal
     """Of the latents."""
+    precision: Precision = "float32"
+    """Of the networks that images are made by."""
+    compiled: bool = False
+    """Whether these are compiled, which takes up to a minute at first."""
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """What images are made by."""
+        return Sampler(self.generator, self.precision, self.compiled)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -271,7 +275,7 @@ class Model:
         of_latent, of_class = VARY[vary]
         z = WAYS[path](*_ends(latents, steps), (of_latent * t).expand(rows, -1, -1))
         y = linear(*_ends(weights, steps), (of_class * t).expand(rows, -1, -1))
-        images = channels_last(generate(self.generator, z.flatten(0, 1), self._labels(y.flatten(0, 1))))
+        images = channels_last(self.sampler(z.flatten(0, 1), self._labels(y.flatten(0, 1))))
         return images.reshape(rows, steps, *images.shape[1:])
 
     def attention(
@@ -286,7 +290,9 @@ class Model:
         By default these are the center and the centers of the four quarters. Raises UserError for a generator without
         attention and for a position outside the image.
         """
-        layers = {name: layer for name, layer in self.generator.named_modules() if isinstance(layer, Attention)}
+        if self.compiled:  # a compiled network has no layers to look into
+            return replace(self, compiled=False).attention(classes, per_class, positions, seed)
+        layers = {name: layer for name, layer in self.sampler.network.named_modules() if isinstance(layer, Attention)}
         if not layers:
             raise UserError("this run's generator has no attention: train a recipe such as digits-sagan")
         groups = self._groups(classes)
@@ -302,7 +308,7 @@ class Model:
             rows, columns = inputs[0].shape[2:]
             index = [y * rows // height * columns + x * columns // width for y, x in chosen]
             # one image after another, because all maps of a batch would be large
-            maps[name] += [layers[name].maps(one)[:, index].cpu() for one in inputs[0].split(1)]
+            maps[name] += [layers[name].maps(one)[:, index].float().cpu() for one in inputs[0].split(1)]
 
         hooks = [layer.register_forward_pre_hook(partial(keep, name)) for name, layer in layers.items()]
         try:
@@ -315,11 +321,10 @@ class Model:
     def _draw(self, groups: list[tuple[int, Tensor]], per_class: int, seed: int) -> UInt8[Tensor, "n c h w"]:
         if per_class < 1:
             raise UserError(f"{per_class} images per class given: expected 1 or more")
-        parts = []
-        for position, weights in groups:
-            latents = draw_latents(seed, position, per_class, latent_dim(self.generator), self.law)
-            parts.append(generate(self.generator, latents, self._labels(weights.expand(per_class, -1))))
-        return torch.cat(parts)
+        dim = latent_dim(self.generator)
+        latents = [draw_latents(seed, position, per_class, dim, self.law) for position, _ in groups]
+        weights = torch.stack([of_group for _, of_group in groups]).repeat_interleave(per_class, 0)
+        return self.sampler(torch.cat(latents), self._labels(weights))
 
     def _groups(self, classes: Choice) -> list[tuple[int, Float[Tensor, " k"]]]:
         """What images are of, each by its latents' position and its weights: a mixture comes after all classes."""
@@ -370,9 +375,14 @@ class Fakes:
     def __len__(self) -> int:
         return len(self.asked)
 
-    def chunks(self) -> Iterator[UInt8[Tensor, "b c h w"]]:
+    @property
+    def chunk_size(self) -> int:
+        return self.batch or CHUNK
+
+    def chunks(self, part: slice = slice(None)) -> Iterator[UInt8[Tensor, "b c h w"]]:
         for place, latents in self._latents():
-            yield self._made(place, latents)
+            if place.start in range(len(self))[part]:
+                yield self._made(place, latents)
 
     def at(self, numbers: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
         found = {}
@@ -385,7 +395,7 @@ class Fakes:
 
     def _latents(self) -> Iterator[tuple[slice, Tensor]]:
         """Of each batch: which images it makes, and its latents."""
-        size, dim, start = self.batch or CHUNK, latent_dim(self.model.generator), 0
+        size, dim, start = self.chunk_size, latent_dim(self.model.generator), 0
         drawn = len(self) if self.batch is None else math.ceil(len(self) / size) * size
         for latents in latent_chunks(self.seed, drawn, dim, self.model.law, size):
             yield slice(start, min(start + len(latents), len(self))), latents
@@ -393,7 +403,7 @@ class Fakes:
 
     def _made(self, place: slice, latents: Float[Tensor, "b z"]) -> UInt8[Tensor, "n c h w"]:
         numbers = torch.arange(place.start, place.start + len(latents)) % len(self)
-        return generate(self.model.generator, latents, self.asked[numbers], len(latents))[: place.stop - place.start]
+        return self.model.sampler(latents, self.asked[numbers], self.batch)[: place.stop - place.start]
 
 
 def _ends(pairs: Float[Tensor, "r 2 d"], steps: int) -> tuple[Float[Tensor, "r s d"], Float[Tensor, "r s d"]]:

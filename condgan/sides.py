@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from condgan import world
 from condgan.bench import EVALUATION_SEED, like, permuted
 from condgan.data.containers import is_npz, npz_keys
 from condgan.data.dataset import Dataset
@@ -73,8 +74,11 @@ def real_of_run(directory: Path, recipe: Recipe, data: Dataset | str | Path | No
         if is_statistics(data):
             return Real(str(data), "stated", statistics=Path(data))
         other = load(directory / "recipe.yaml", [f"data.source={json.dumps(absolute(data))}", "data.held_out=null"])
-        return Real(str(data), split, read_data(other, skip_bad_images=True))
-    data = data or read_data(recipe, skip_bad_images=True)
+        with world.one_first():
+            return Real(str(data), split, read_data(other, skip_bad_images=True))
+    if data is None:
+        with world.one_first():
+            data = read_data(recipe, skip_bad_images=True)
     require_same_data(directory, data)
     source = " + ".join(recipe.data.sources)
     return Real(source, split, data, stored(data, source, "train") if split == "held-out" else None)
@@ -156,14 +160,16 @@ def both(
         looks[str(data)] = quick_look(list_source(str(data)), LOOKED_AT)
     size = size or one_size(looks)
     channels = 1 if gray and all(look.gray for look in looks.values()) else 3
-    images = stored(read(subject, size, channels, skip_bad_images=skip_bad_images), subject, "all")
+    with world.one_first():
+        images = stored(read(subject, size, channels, skip_bad_images=skip_bad_images), subject, "all")
     colored = {name for name, one in looks.items() if not one.gray}
     said = [f"'{colored.pop()}' has colors, the other images are gray"] if len(colored) == 1 < len(looks) else []
     if isinstance(data, Dataset):
         return images.labeled_as(data.spec), Real("data", split, data), said
     if is_statistics(data):
         return images, Real(str(data), "stated", statistics=Path(data)), said
-    others = read(str(data), size, channels, skip_bad_images=skip_bad_images)
+    with world.one_first():
+        others = read(str(data), size, channels, skip_bad_images=skip_bad_images)
     training = stored(others, str(data), "train") if split == "held-out" else None
     fakes = images.labeled_as(others.spec)
     if fakes.labels is None and len(images.classes) > 1:

@@ -152,7 +152,8 @@ def pretrain_classifier(
 ) -> None:
     """Let the discriminator's backbone and label classifier learn on `images` real images, before the game starts."""
     discriminator = Fast(state.discriminator, precision)
-    turn = world.parallel(Turn(state.discriminator, {"class/real": Term(on_real(CROSS_ENTROPY.classifier))}))
+    turn = Turn(state.discriminator, {"class/real": Term(on_real(CROSS_ENTROPY.classifier))})
+    turn = world.parallel(turn, uses_all=False)
     seen = 0
     for number, batch in enumerate(batches):
         if seen >= images:

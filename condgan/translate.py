@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -21,8 +21,10 @@ from condgan.data.dataset import Split
 from condgan.data.pixels import Crop, Framing, color, opened, pixels, reason
 from condgan.data.tree import is_image, open_tree
 from condgan.errors import UserError, unknown
-from condgan.interfaces import Generator, ImageShape, to_float, to_uint8
+from condgan.hardware import Precision
+from condgan.interfaces import Generator, ImageShape, to_float
 from condgan.labels import Labels, LabelSpec, LabelTable
+from condgan.nn.folded import Sampler
 from condgan.sheets import channels_last
 
 CHUNK = 32
@@ -97,6 +99,15 @@ class Translator:
     images: int
     """Real images seen in training."""
     crop: Crop = "center"
+    precision: Precision = "float32"
+    """Of the network that images are made by."""
+    compiled: bool = False
+    """Whether it is compiled, which takes up to a minute at first."""
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """What images are made by."""
+        return Sampler(self.generator, self.precision, self.compiled)
 
     @property
     def domains(self) -> list[str]:
@@ -178,17 +189,9 @@ class Translator:
                 values.append(torch.cat(fields, 1).to(torch.get_default_dtype()).cpu())
         return Labels(self.spec, torch.cat(values), torch.ones(len(images), len(self.spec.fields), dtype=torch.bool))
 
-    @torch.inference_mode()
     def generate(self, images: UInt8[Tensor, "b c h w"], labels: Labels) -> UInt8[Tensor, "b c h w"]:
         """Images of 0 … 255 with just these labels."""
-        device = next(self.generator.parameters()).device
-        parts = [slice(i, i + CHUNK) for i in range(0, len(images), CHUNK)]
-        return torch.cat(
-            [
-                to_uint8(self.generator(to_float(images[part].to(device)), labels[part].to(device))).cpu()
-                for part in parts
-            ]
-        )
+        return self.sampler(images, labels, CHUNK)
 
     def plan(self, changes: Changes) -> dict[int, dict[int, bool]]:
         """What to change, by field and value.
@@ -247,6 +250,7 @@ class Translations:
 
     source = "the run's translations"
     strata = None
+    chunk_size = CHUNK
 
     @property
     def names(self) -> Sequence[str]:
@@ -255,8 +259,8 @@ class Translations:
     def __len__(self) -> int:
         return len(self.split)
 
-    def chunks(self) -> Iterator[UInt8[Tensor, "b c h w"]]:
-        for numbers in torch.arange(len(self)).split(CHUNK):
+    def chunks(self, part: slice = slice(None)) -> Iterator[UInt8[Tensor, "b c h w"]]:
+        for numbers in torch.arange(len(self))[part].split(CHUNK):
             yield self.at(numbers)
 
     def at(self, numbers: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:

@@ -36,7 +36,7 @@ def utility(
     path = Path(subject).expanduser()
     if (path / "recipe.yaml").is_file():
         checkpoint = find_checkpoint(path, sampling.which)
-        model = load_model(path, checkpoint.name)
+        model = load_model(path, checkpoint.name, "float32")
         real = real_of_run(path, load(path / "recipe.yaml"), data, "train")
         about = {"checkpoint": checkpoint.name, **told(sampling), "seed": sampling.seed}
 

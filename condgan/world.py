@@ -4,6 +4,7 @@ Each has an equal part of every batch. Random numbers of a batch are drawn for a
 its part: N processes do what one does. The leader, of rank 0, writes.
 """
 
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,6 +14,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImportUsage]
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from condgan.hardware import device
@@ -22,18 +25,32 @@ PATIENCE = timedelta(hours=6)
 _laid_together = 1
 
 
+class FailedElsewhere(Exception):
+    """Another process failed, and says why, or is gone."""
+
+
 @contextmanager
 def joined() -> Iterator[None]:
-    """Be one of torchrun's processes meanwhile, if this is one: NCCL for what lies on GPUs, gloo for the rest."""
+    """Be one of torchrun's processes meanwhile, if this is one: NCCL for what lies on GPUs, gloo for the rest.
+
+    Raises FailedElsewhere where another process is gone.
+    """
     if "TORCHELASTIC_RUN_ID" not in os.environ or dist.is_initialized():
         yield
         return
     here = device()
     if here.type == "cuda":
         torch.cuda.set_device(here)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if here.type == "cuda" else "gloo", timeout=PATIENCE)
+    store, rank, size = next(rendezvous("env://"))
+    attempt = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)  # which still knows those before it
+    backend = "cpu:gloo,cuda:nccl" if here.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=attempt, rank=rank, world_size=size, timeout=PATIENCE)
     try:
         yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo/transport" in str(error):
+            raise FailedElsewhere from error
+        raise
     finally:
         dist.destroy_process_group()
 
@@ -85,12 +102,16 @@ def gathered(values: Tensor) -> Tensor:
     return everyone
 
 
+def add_up(values: Tensor) -> None:
+    """Make them the sum over all processes, in place."""
+    if size() > 1:
+        dist.all_reduce(values)
+
+
 def mean(values: Tensor) -> Tensor:
     """The mean over all processes."""
-    if size() == 1:
-        return values
     total = values.clone()
-    dist.all_reduce(total)
+    add_up(total)
     return total / size()
 
 
@@ -108,10 +129,6 @@ def share(values: list[Tensor]) -> None:
     if size() > 1:
         for value in values:
             dist.broadcast(value, 0)
-
-
-class FailedElsewhere(Exception):
-    """Another process failed, and says why."""
 
 
 @contextmanager
@@ -133,12 +150,17 @@ def of_leader(number: int) -> int:
     return int(told)
 
 
-def parallel(module: nn.Module) -> nn.Module:
-    """A module whose parameters' gradients are averaged over all processes; buffers are each process's own."""
+def parallel(module: nn.Module, *, uses_all: bool = True) -> nn.Module:
+    """A module whose parameters' gradients are averaged over all processes; buffers are each process's own.
+
+    Parameters that need no gradient now are left alone. `uses_all`: every step makes use of all others.
+    """
     if size() == 1:
         return module
+    known = inspect.signature(DistributedDataParallel).parameters  # renamed in torch 2.15
+    own_buffers: Any = {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
     return DistributedDataParallel(
-        module, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+        module, gradient_as_bucket_view=True, find_unused_parameters=not uses_all, **own_buffers
     )
 
 

@@ -24,13 +24,14 @@ from benchmarks.evaluation import seeded_inception  # noqa: E402
 
 TINY = [
     "generator.width=8", "generator.latent_dim=12", "backbone.width=4", "schedule.batch=16", "schedule.images=320",
-    "schedule.log=64", "schedule.sample=160", "schedule.save=64",
+    "schedule.log=64", "schedule.sample=160", "schedule.save=64", "compute.compile=false",
 ]  # fmt: skip
 """Overrides that make any of the digits' recipes train in a second."""
 
 TINY_TRANSLATOR = [
     "generator.width=4", "generator.blocks=1", "backbone.width=4", "schedule.batch=16", "schedule.images=160",
     "schedule.decay=64", "schedule.log=32", "schedule.sample=160", "schedule.save=64", "objective.identity=1.0",
+    "compute.compile=false",
 ]  # fmt: skip
 """The same for digits-stargan."""
 

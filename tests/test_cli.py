@@ -196,7 +196,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(capsys: pytest.CaptureF
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> Callable[[Model], None]:
     """Let every run's model be this one."""
-    return lambda model: monkeypatch.setattr("condgan.cli.load_model", lambda directory, checkpoint: model)
+    return lambda model: monkeypatch.setattr("condgan.cli.load_model", lambda *_: model)
 
 
 def test_mixtures_and_truncation_are_sampled(

@@ -60,15 +60,15 @@ class Drawn:
 
     def __init__(self, seed: int, count: int, size: int = 1000, labeled: bool = True) -> None:
         self.images = torch.randint(0, 256, (count, 3, 8, 8), generator=torch.Generator().manual_seed(seed)).byte()
-        self.size = size
+        self.chunk_size = size
         self.labels = LabelTable.from_index(SPEC, torch.arange(count) % 2) if labeled else None
         self.strata = torch.arange(count) % 2
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def chunks(self) -> Iterator[Tensor]:
-        yield from self.images.split(self.size)
+    def chunks(self, part: slice = slice(None)) -> Iterator[Tensor]:
+        yield from self.images[part].split(self.chunk_size)
 
     def at(self, numbers: Tensor) -> Tensor:
         return self.images[numbers]

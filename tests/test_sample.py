@@ -2,6 +2,8 @@
 
 import io
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from condgan.errors import UserError
 from condgan.labels import Labels
+from condgan.nn.folded import folded
 from condgan.nn.layers import Attention
 from condgan.sample import (
     WAYS,
@@ -130,6 +133,22 @@ def test_an_image_depends_on_its_seed_class_and_index_alone(model: Model) -> Non
     few, many = model.sample(["cherry", "apple"], 5, seed=4), model.sample(None, 300, seed=4)
     assert np.array_equal(few[:5], many[600:605])
     assert np.array_equal(few[5:], many[:5])
+
+
+def test_a_model_is_folded_once_and_anew_after_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = []
+    monkeypatch.setattr("condgan.nn.folded.folded", lambda generator: times.append(1) or folded(generator))
+    model = tiny(3)
+    images = model.sample(per_class=300)
+    assert np.array_equal(model.sample(["apple"], per_class=300), images[:300])
+    model.interpolate(rows=1)
+    assert len(times) == 1
+    with torch.no_grad():
+        model.generator.norm.running_mean.add_(1)
+    assert not np.array_equal(model.sample(per_class=300), images)
+    assert len(times) == 2
+    anew = replace(model, generator=deepcopy(model.generator))
+    assert np.array_equal(model.sample(per_class=2), anew.sample(per_class=2))
 
 
 def test_mixtures_mix_the_labels() -> None:

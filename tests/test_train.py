@@ -30,7 +30,7 @@ def tiny(name: str) -> Recipe:
     Orthogonal weights become normal ones: all their singular values are 1, and rounding decides which
     vectors come first.
     """
-    overrides = ["data.source=digits", "schedule.batch=8", "schedule.accumulate=1"]
+    overrides = ["data.source=digits", "schedule.batch=8", "schedule.accumulate=1", "compute.compile=false"]
     recipe = load(name, overrides)
     for part in ("generator", "backbone", "head"):
         if getattr(recipe, part).options.get("init") == "ortho":

@@ -33,6 +33,8 @@ class Stored:
     def __len__(self) -> int:
         return len(self.order)
 
+    chunk_size = CHUNK
+
     @property
     def labels(self) -> LabelTable | None:
         if not self.labeled:
@@ -59,8 +61,8 @@ class Stored:
         """Channels, height and width."""
         return tuple(self.splits[0].images.shape[1:])
 
-    def chunks(self) -> Iterator[UInt8[Tensor, "b c h w"]]:
-        for numbers in torch.arange(len(self)).split(CHUNK):
+    def chunks(self, part: slice = slice(None)) -> Iterator[UInt8[Tensor, "b c h w"]]:
+        for numbers in torch.arange(len(self))[part].split(CHUNK):
             yield self.at(numbers)
 
     def at(self, numbers: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:

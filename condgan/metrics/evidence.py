@@ -1,8 +1,9 @@
-"""What an extractor sees of a set of images, gathered in one pass over them.
+"""What an extractor sees of a set of images, gathered in one pass over them by all processes together.
 
 Axes: n images, b of a chunk, q of a sample, c channels, h × w pixels, d features, k classes, s splits, p pairs.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -13,11 +14,12 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
+from condgan import world
 from condgan.errors import UserError
 from condgan.labels import LabelTable
 from condgan.metrics.distances import SHUFFLE, SPLITS
 from condgan.metrics.diversity import class_pairs, ms_ssim, perceptual_distance
-from condgan.metrics.extractors import Extractor
+from condgan.metrics.extractors import Extractor, Observed
 from condgan.metrics.moments import GROUPS, Moments, Normal, groups_of
 
 Need = Literal["moments", "scores", "features", "judged", "perceptual", "ms_ssim"]
@@ -50,10 +52,15 @@ class Images(Protocol):
         """The number of each one's class, whoever's classes these are, where it is of one."""
         ...
 
+    @property
+    def chunk_size(self) -> int:
+        """How many of them a chunk has; the last may have fewer."""
+        ...
+
     def __len__(self) -> int: ...
 
-    def chunks(self) -> Iterator[UInt8[Tensor, "b c h w"]]:
-        """Pixels of 0 … 255."""
+    def chunks(self, part: slice = slice(None)) -> Iterator[UInt8[Tensor, "b c h w"]]:
+        """Pixels of 0 … 255; of a part that begins and ends where chunks do, these alone."""
         ...
 
     def at(self, numbers: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
@@ -157,59 +164,56 @@ def gather(
     classifier: Extractor | None = None,
     grouped: bool = False,
 ) -> Evidence:
-    """One pass over images. `classifier`: who reads their classes, where "judged" is needed.
+    """One pass over images, of which each process looks at a part; all of them get the whole evidence.
 
-    `grouped`: moments are kept in groups, for intervals. Raises UserError for an image whose features are not finite.
+    `classifier`: who reads their classes, where "judged" is needed. `grouped`: moments are kept in groups, for
+    intervals. Raises UserError for an image whose features are not finite.
     """
     count, labels = len(images), images.labels
-    moments = scores = judged = None
-    features, right, kept = [], [], []
+    moments = scores = features = stored = None
     exclusive = labels is not None and labels.spec.exclusive
+    width = labels.spec.width if labels is not None and exclusive else 0
+    right, judged = torch.zeros(1, dtype=torch.float64), torch.zeros(width, width, dtype=torch.long)
     group, split = groups_of(count, images.strata), splits_of(count)
     pairs = torch.empty(0, 2, dtype=torch.long)
     if {"perceptual", "ms_ssim"} & needs and labels is not None and exclusive:
-        pairs = class_pairs(labels.index(), labels.spec.width)
+        pairs = class_pairs(labels.index(), width)
     wanted = pairs.unique()
-    start = 0
-    for chunk in _shown(images):
-        place = slice(start, start + len(chunk))
-        start = place.stop
-        seen = extractor(chunk)
-        _require_finite(seen.features, extractor, images, place.start)
-        device = seen.features.device
-        if "moments" in needs:
-            moments = moments or Moments.nothing(seen.features.shape[1], GROUPS if grouped else 1, device)
-            moments.add(seen.features, group[place].to(device) if grouped else None)
-        if "scores" in needs:
-            assert seen.logits is not None
-            scores = scores or Scores.nothing(seen.logits.shape[1], device)
-            scores.add(seen.logits, split[place].to(device))
-        if "features" in needs:
-            features.append(seen.features.cpu())
-        if "judged" in needs:
-            assert classifier is not None
-            assert labels is not None
-            logits = (seen if classifier is extractor else classifier(chunk)).logits
-            assert logits is not None
-            claimed = labels[place].to(device)
-            right.append(claimed.accuracy(logits).double().sum())
-            if exclusive:
-                width = labels.spec.width
-                both = torch.bincount(claimed.index() * width + logits.argmax(1), minlength=width**2).view(width, width)
-                judged = both if judged is None else judged + both
-        if len(wanted):
-            kept.append(chunk[wanted[(wanted >= place.start) & (wanted < place.stop)] - place.start].cpu())
+    with world.together():
+        for place, chunk in _shown(images, _own_part(images)):
+            seen = _observed(extractor, chunk, place)
+            _require_finite(seen.features, extractor, images, place.start)
+            device = seen.features.device
+            if "moments" in needs:
+                moments = moments or Moments.nothing(seen.features.shape[1], GROUPS if grouped else 1, device)
+                moments.add(seen.features, group[place].to(device) if grouped else None)
+            if "scores" in needs:
+                assert seen.logits is not None
+                scores = scores or Scores.nothing(seen.logits.shape[1], device)
+                scores.add(seen.logits, split[place].to(device))
+            if "features" in needs:
+                if features is None:
+                    features = torch.zeros(count, seen.features.shape[1])
+                features[place] = seen.features.cpu()
+            if "judged" in needs:
+                assert classifier is not None
+                assert labels is not None
+                logits = (seen if classifier is extractor else _observed(classifier, chunk, place)).logits
+                assert logits is not None
+                claimed = labels[place].to(device)
+                right += claimed.accuracy(logits).double().sum().cpu()
+                if exclusive:
+                    both = torch.bincount(claimed.index() * width + logits.argmax(1), minlength=width**2)
+                    judged += both.view(width, width).cpu()
+            if len(wanted):
+                if stored is None:
+                    stored = torch.zeros(len(wanted), *chunk.shape[1:], dtype=torch.uint8)
+                own = (wanted >= place.start) & (wanted < place.stop)
+                stored[own] = chunk[wanted[own] - place.start].cpu()
+    _add_up(moments, scores, features, right, judged, stored)
     alike = None
-    if labels is not None and kept:
-        stored, at = torch.cat(kept), torch.searchsorted(wanted, pairs)
-        perceptual, structural = [], []
-        for block in at.split(PAIRS):
-            a, b = stored[block[:, 0]], stored[block[:, 1]]
-            if "perceptual" in needs:
-                perceptual.append(perceptual_distance(extractor, a, b))
-            if "ms_ssim" in needs:
-                structural.append(ms_ssim(a, b))
-        found = (torch.cat(values) if values else None for values in (perceptual, structural))
+    if labels is not None and stored is not None:
+        found = _compared(stored, torch.searchsorted(wanted, pairs), extractor, needs)
         alike = Pairs(labels.index()[pairs[:, 0]], *found)
     return Evidence(
         count,
@@ -217,19 +221,66 @@ def gather(
         normal=None if moments is None else moments.normal(),
         moments=moments if grouped else None,
         scores=scores,
-        features=torch.cat(features) if features else None,
-        agreement=float(torch.stack(right).sum() / count) if right else None,
-        judged=None if judged is None else judged.cpu(),
+        features=features,
+        agreement=float(right / count) if "judged" in needs else None,
+        judged=judged if "judged" in needs and exclusive else None,
         pairs=alike,
     )
 
 
-def _shown(images: Images) -> Iterator[UInt8[Tensor, "b c h w"]]:
-    """The chunks, and a bar on a terminal."""
-    with tqdm(total=len(images), desc="looking", unit="image", leave=False, disable=None) as bar:
-        for chunk in images.chunks():
-            yield chunk
+def _own_part(images: Images) -> slice:
+    """The images that this process looks at: whole chunks, of which the processes have as many, or one less."""
+    size = images.chunk_size
+    chunks = math.ceil(len(images) / size)
+    start, stop = (chunks * rank // world.size() * size for rank in (world.rank(), world.rank() + 1))
+    return slice(start, min(stop, len(images)))
+
+
+def _shown(images: Images, part: slice) -> Iterator[tuple[slice, UInt8[Tensor, "b c h w"]]]:
+    """The chunks of a part and their places, and the leader's bar on a terminal.
+
+    Of nothing an image at an empty place: who has none to look at still learns the shapes of what the others see.
+    """
+    if part.start == part.stop:
+        yield part, images.at(torch.tensor([0]))
+        return
+    start, hidden = part.start, None if world.leads() else True
+    with tqdm(total=part.stop - start, desc="looking", unit="image", leave=False, disable=hidden) as bar:
+        for chunk in images.chunks(part):
+            yield slice(start, start + len(chunk)), chunk
+            start += len(chunk)
             bar.update(len(chunk))
+
+
+def _observed(extractor: Extractor, chunk: UInt8[Tensor, "b c h w"], place: slice) -> Observed:
+    """What is seen of a chunk, as far as it is at its place."""
+    seen, count = extractor(chunk), place.stop - place.start
+    return Observed(seen.features[:count], None if seen.logits is None else seen.logits[:count])
+
+
+def _compared(
+    images: UInt8[Tensor, "n c h w"], pairs: Int[Tensor, "p 2"], extractor: Extractor, needs: frozenset[Need]
+) -> tuple[Float[Tensor, " p"] | None, Float[Tensor, " p"] | None]:
+    """The perceptual distance and the structural similarity of pairs, as far as they are needed."""
+    perceptual = torch.zeros(len(pairs)) if "perceptual" in needs else None
+    structural = torch.zeros(len(pairs), dtype=torch.float64) if "ms_ssim" in needs else None
+    with world.together():
+        for block in torch.arange(len(pairs)).split(PAIRS)[world.rank() :: world.size()]:
+            a, b = (images[side] for side in pairs[block].T)
+            if perceptual is not None:
+                perceptual[block] = perceptual_distance(extractor, a, b)
+            if structural is not None:
+                structural[block] = ms_ssim(a, b)
+    _add_up(perceptual, structural)
+    return perceptual, structural
+
+
+def _add_up(*parts: Tensor | Moments | Scores | None) -> None:
+    """Make each of them the sum over all processes, in place; each process has them in the same shapes."""
+    for part in parts:
+        for sums in vars(part).values() if isinstance(part, Moments | Scores) else [part]:
+            if sums is not None:
+                world.add_up(sums)
 
 
 def _require_finite(features: Float[Tensor, "b d"], extractor: Extractor, images: Images, start: int) -> None:

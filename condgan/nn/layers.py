@@ -87,19 +87,19 @@ NORMS: dict[str, Callable[[int, float, bool], nn.Module]] = {
 class SyncedBatchNorm(nn.BatchNorm2d):
     """Batch norm by the statistics of all processes' equal parts of a batch; torch has it for GPUs alone."""
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         if not self.training or world.size() == 1:
             return super().forward(x)
         precise = x if x.dtype == torch.float64 else x.float()
         mean = _WorldMean.apply(precise.mean((0, 2, 3)))
         centered = precise - mean[:, None, None]
         variance = _WorldMean.apply(centered.square().mean((0, 2, 3)))
-        if self.track_running_stats:
-            count = world.size() * x.numel() // x.shape[1]
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            count, momentum = world.size() * x.numel() // x.shape[1], self.momentum or 0.0
             with torch.no_grad():
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-                self.num_batches_tracked.add_(1)  # pyright: ignore[reportOptionalMemberAccess]
+                self.running_mean.lerp_(mean, momentum)
+                self.running_var.lerp_(variance * count / (count - 1), momentum)
+                self.num_batches_tracked.add_(1)
         result = centered * (variance + self.eps).rsqrt()[:, None, None]
         if self.affine:
             result = torch.addcmul(self.bias[:, None, None], result, self.weight[:, None, None])
@@ -114,24 +114,24 @@ class _WorldMean(torch.autograd.Function):
         return world.mean(values)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return world.mean(gradient)
 
 
-def synchronized(network: nn.Module) -> nn.Module:
-    """The network, whose batch norms from now on see the parts of all processes."""
+def synchronize(network: nn.Module) -> None:
+    """From now on, let a network's batch norms see the parts of all processes."""
     if next(network.parameters()).is_cuda:
-        return nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    for layer in network.modules():
-        if type(layer) is nn.BatchNorm2d:
-            layer.__class__ = SyncedBatchNorm
-    return network
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    else:
+        for layer in network.modules():
+            if type(layer) is nn.BatchNorm2d:
+                layer.__class__ = SyncedBatchNorm
 
 
 class Dropout2d(nn.Dropout2d):
     """Dropout of channels, whose mask is drawn for the whole batch of all processes."""
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         if not self.training or world.size() == 1:
             return super().forward(x)
         return x * world.draw(_kept, len(x), x.shape[1], 1, 1, like=x, share=self.p)
@@ -157,14 +157,16 @@ class Block(nn.Module):
 
     @contextmanager
     def _running_statistics_kept(self) -> Iterator[None]:
-        norms = [one for one in self.modules() if isinstance(one, _BatchNorm) and one.track_running_stats]
+        norms = [one for one in self.modules() if isinstance(one, _BatchNorm) and one.num_batches_tracked is not None]
+        momenta = [norm.momentum for norm in norms]
         for norm in norms:
-            norm.track_running_stats = False
+            norm.momentum = 0.0
         try:
             yield
         finally:
-            for norm in norms:
-                norm.track_running_stats = True
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
+                norm.num_batches_tracked.sub_(1)  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def set_recompute(networks: Sequence[nn.Module], wanted: bool) -> None:

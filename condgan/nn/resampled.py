@@ -16,7 +16,7 @@ class UpConv2d(nn.Conv2d):
     def __init__(self, entering: int, leaving: int) -> None:
         super().__init__(entering, leaving, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d 2*h 2*w"]:
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d 2*h 2*w"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return F.conv_transpose2d(x, self.kernel(), self.bias, stride=2, padding=1)
 
     def kernel(self) -> Float[Tensor, "c d 4 4"]:
@@ -30,7 +30,7 @@ class DownConv2d(nn.Conv2d):
     def __init__(self, entering: int, leaving: int) -> None:
         super().__init__(entering, leaving, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d i j"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         return F.conv2d(x, self.kernel(), self.bias, stride=2, padding=1)
 
     def kernel(self) -> Float[Tensor, "d c 4 4"]:

@@ -1,0 +1,49 @@
+"""The first losses of a recipe in double (or single) precision, as JSON lines, alone or under torchrun.
+
+`python tests/losses.py [--single] RECIPE KEY=VALUE…`. In double precision rounding does not grow to anything visible.
+"""
+
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+
+import torch
+
+from condgan import world
+from condgan.build import build_state, build_steps, build_stream
+from condgan.data.dataset import Dataset
+from condgan.data.sources import read
+from condgan.interfaces import Batch
+from condgan.labels import Labels
+from condgan.recipe import Recipe, load
+from condgan.train import pretrain_classifier
+
+ITERATIONS = 3
+
+
+def batches(recipe: Recipe, data: Dataset, kind: torch.dtype) -> Iterator[Batch]:
+    """The recipe's own, in this precision."""
+    for images, labels in build_stream(recipe, data.train):
+        yield Batch(images.to(kind), Labels(labels.spec, labels.values.to(kind), labels.known))
+
+
+def main() -> None:
+    kind = torch.float32 if sys.argv[1] == "--single" else torch.float64
+    name, *overrides = sys.argv[1 + (kind == torch.float32) :]
+    torch.set_default_dtype(kind)
+    recipe = load(name, ["compute.compile=false", "compute.precision=float32", *overrides])
+    data = read(recipe.data.source, recipe.data.size, recipe.data.channels)
+    with world.joined():
+        state = build_state(recipe, data.spec)
+        if recipe.schedule.init_classifier:
+            pretrain_classifier(state, batches(recipe, data, kind), recipe.schedule.init_classifier)
+        steps = build_steps(recipe, state, data.train, batches(recipe, data, kind))
+        for losses in itertools.islice(steps, ITERATIONS):
+            means = world.mean(torch.stack([*losses.values()])).tolist()
+            if world.leads():
+                print(json.dumps(dict(zip(losses, means, strict=True))))
+
+
+if __name__ == "__main__":
+    main()
