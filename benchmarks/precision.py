@@ -1,6 +1,6 @@
 """Whether bfloat16 and torch.compile leave quality as it is: the same runs each way, over seeds.
 
-`python -m benchmarks.precision [--recipe NAME] [--modes eager,compiled,bfloat16] [--seeds 3] [--out FILE] [KEY=VALUE …]`
+`python -m benchmarks.precision [--recipe NAME] [--modes eager,compiled] [--seeds 3] [--out FILE] [KEY=VALUE …]`
 A CPU without units for bfloat16 emulates them, about ten times slower; the rounding is the same.
 """
 
@@ -56,6 +56,10 @@ def main() -> None:
         about = describe() | {"command": command("benchmarks.precision")}
         record = about | {"recipe": arguments.recipe, "mean_min_max": summary, "runs": rows}
         write(arguments.out, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def _mean_min_max(values: list[float]) -> list[float]:
+    return [round(of(values), 4) for of in (statistics.mean, min, max)]
 
 
 if __name__ == "__main__":

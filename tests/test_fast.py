@@ -1,0 +1,153 @@
+"""How steps are computed: in bfloat16, compiled, with activations computed anew; the answers stay."""
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from test_train import tiny
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from condgan import build, hardware
+from condgan.data.sources import read
+from condgan.errors import UserError
+from condgan.hardware import precision
+from condgan.interfaces import Fast, Step, exactly
+from condgan.labels import Labels, LabelSpec
+from condgan.objectives.regularizers import gradient_penalty, orthogonal
+from condgan.recipe import Recipe, as_tree, dump, from_tree, load
+from condgan.train import State
+
+CPU = torch.device("cpu")
+
+
+def iterate(recipe: Recipe, count: int) -> tuple[list[dict[str, float]], State]:
+    data = read("digits", recipe.data.size, recipe.data.channels)
+    state = build.build_state(recipe, data.spec)
+    steps = build.build_steps(recipe, state, data.train)
+    return [{k: float(v) for k, v in losses.items()} for losses in itertools.islice(steps, count)], state
+
+
+def changed(recipe: Recipe, **compute: Any) -> Recipe:
+    tree = as_tree(recipe)
+    return from_tree(tree | {"compute": tree["compute"] | compute})
+
+
+@pytest.mark.parametrize("name", ["digits-acgan", "digits-sagan"])
+def test_bfloat16_is_float32_but_for_rounding(name: str) -> None:
+    exact, _ = iterate(changed(tiny(name), precision="float32"), 1)
+    rounded, state = iterate(changed(tiny(name), precision="bfloat16"), 1)
+    for key, value in rounded[0].items():
+        assert value == pytest.approx(exact[0][key], rel=0.05, abs=0.05), key
+    assert rounded != exact
+    for network in (state.generator, state.discriminator, state.ema.module):
+        assert {value.dtype for value in network.state_dict().values()} <= {torch.float32, torch.int64}
+
+
+def test_penalties_are_taken_in_float32() -> None:
+    torch.manual_seed(0)
+    spec = LabelSpec.of_classes(["a", "b"])
+    network = build.build_discriminator(tiny("digits-projection"), spec)
+    labels = Labels.from_index(spec, torch.tensor([0, 1, 1]))
+    images = torch.randn(2, 3, 1, 16, 16)
+    found = []
+    for one in (network, Fast(network, torch.bfloat16)):
+        torch.manual_seed(1)
+        step = Step(nn.Identity(), one, images[0], labels, images[1], labels)
+        found.append([gradient_penalty(step), orthogonal(exactly(step.discriminator))])
+        assert step.on_real.score.dtype == torch.float32
+    for plain, fast in zip(*found, strict=True):
+        assert torch.equal(plain, fast)
+    assert not torch.equal(network(images[0], labels).score, step.on_real.score)
+
+
+@pytest.mark.parametrize("name", ["biggan-cifar10", "digits-stargan"])
+def test_what_is_computed_anew_is_the_same(name: str) -> None:
+    """Losses, weights and what batch norms count; and less is kept meanwhile."""
+    runs = []
+    for anew in (False, True):
+        recipe = changed(tiny(name), recompute=anew, precision="float32")
+        data = read(recipe.data.source or "digits", recipe.data.size, recipe.data.channels)
+        state = build.build_state(recipe, data.spec)
+        steps = build.build_steps(recipe, state, data.train)
+        losses = [{k: float(v) for k, v in one.items()} for one in itertools.islice(steps, 2)]
+        runs.append((losses, state, build.estimate_memory(recipe, data.spec).activations))
+    (kept, one, much), (anew, other, little) = runs
+    assert anew == kept
+    for a, b in zip(one.generator.state_dict().values(), other.generator.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert little < much
+    if name != "digits-stargan":
+        counts = [int(m.num_batches_tracked) for m in other.generator.modules() if isinstance(m, _BatchNorm)]
+        assert set(counts) == {2 * (recipe.schedule.d_steps + recipe.schedule.g_steps)}
+
+
+def test_networks_without_blocks_have_nothing_to_compute_anew() -> None:
+    with pytest.raises(UserError, match="no residual blocks"):
+        build.build_state(load("digits-acgan", ["compute.recompute=true"]), LabelSpec.of_classes(["a"]))
+    with pytest.raises(UserError, match="compute.recompute and compute.compile given"):
+        load("digits-biggan", ["compute.recompute=true", "compute.compile=true"])
+
+
+def test_long_runs_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = LabelSpec.of_classes([str(number) for number in range(10)])
+    monkeypatch.setattr(build, "device", lambda: CPU)
+    monkeypatch.setattr(build, "can_compile", lambda: True)
+    assert not build.compiles(load("digits-acgan"), spec)
+    assert build.compiles(load("biggan-cifar10"), spec)
+    assert build.compiles(load("digits-acgan", ["compute.compile=true"]), spec)
+    assert not build.compiles(load("biggan-cifar10", ["compute.compile=false"]), spec)
+    assert not build.compiles(load("biggan-cifar10", ["compute.recompute=true"]), spec)
+    monkeypatch.setattr(build, "can_compile", lambda: False)
+    assert not build.compiles(load("biggan-cifar10"), spec)
+
+
+@pytest.mark.parametrize(("flags", "kind"), [("fpu avx2", "float32"), ("fpu avx512_bf16 avx2", "bfloat16")])
+def test_the_precision_is_what_the_hardware_multiplies(
+    flags: str, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"processor: 0\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(hardware, "Path", lambda _: info)
+    assert precision("auto", CPU) == getattr(torch, kind)
+    assert precision("float32", CPU) == torch.float32
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    assert precision("auto", torch.device("cuda")) == torch.float32
+
+
+def test_flops_are_those_of_a_real_iteration() -> None:
+    recipe = changed(tiny("digits-tacgan"), precision="float32")
+    data = read("digits", recipe.data.size, recipe.data.channels)
+    state = build.build_state(recipe, data.spec)
+    steps = build.build_steps(recipe, state, data.train)
+    next(steps)
+    with build._Flops() as counter:
+        next(steps)
+    assert build.iteration_flops(recipe, data.spec) == pytest.approx(counter.total, rel=0.01)
+
+
+def test_how_steps_are_computed_is_no_other_run() -> None:
+    """A run may go on with other settings of it."""
+    from condgan.run import FREE
+
+    assert {f"compute.{name}" for name in as_tree(load("digits-acgan"))["compute"]} <= FREE
+    assert "precision: auto" in dump(load("digits-acgan"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["digits-acgan", "digits-biggan", "digits-stargan"])
+def test_compiled_is_eager_but_for_rounding(name: str) -> None:
+    runs = []
+    for compiled in (False, True):
+        recipe = changed(tiny(name), compile=compiled, precision="float32")
+        source = recipe.data.source or "digits"
+        data = read(source, recipe.data.size, recipe.data.channels)
+        state = build.build_state(recipe, data.spec)
+        for module in (*state.discriminator.modules(), *state.generator.modules()):
+            if isinstance(module, nn.Dropout2d):
+                module.p = 0.0  # whose draws a compiled network makes in an order of its own
+        steps = build.build_steps(recipe, state, data.train)
+        runs.append([{k: float(v) for k, v in one.items()} for one in itertools.islice(steps, 2)])
+    for eager, compiled in zip(*runs, strict=True):
+        assert compiled == pytest.approx(eager, rel=1e-3, abs=1e-4)
