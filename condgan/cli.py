@@ -28,7 +28,7 @@ from condgan.data.survey import Survey, as_mapping, contact_sheet, describe, qui
 from condgan.errors import UserError, unknown
 from condgan.evaluation import Question, evaluate, statistics, truncation_curve
 from condgan.files import file_names, write
-from condgan.hardware import Precision
+from condgan.hardware import Precision, keep_memory
 from condgan.labels import LabelSpec
 from condgan.metrics.usefulness import as_table
 from condgan.report import write_report
@@ -524,6 +524,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may be no text
+    keep_memory()
     try:
         with world.joined():
             if not world.leads():

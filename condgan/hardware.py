@@ -1,7 +1,9 @@
 """What this machine computes on, and how."""
 
+import ctypes
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +12,8 @@ import torch
 Precision = Literal["auto", "float32", "bfloat16"]
 BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 """A CPU that has none of them emulates bfloat16, hundreds of times slower than float32."""
+MALLOPT = {-4: 0, -1: 2**31 - 1, -2: 2**26}
+"""glibc's M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD: no mappings of single tensors, nothing given back, 64 MiB more."""
 COMPILERS = ("g++", "clang++", "c++")
 
 
@@ -35,6 +39,13 @@ def has_bfloat16(on: torch.device) -> bool:
     lines = info.read_text().splitlines() if info.is_file() else []
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
     return on.type == "cpu" and not BFLOAT16_FLAGS.isdisjoint(flags)
+
+
+def keep_memory() -> None:
+    """Have this process keep the memory that it frees: glibc would unmap activations, and fault each page in anew."""
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        for option, value in MALLOPT.items():
+            library.mallopt(option, value)
 
 
 def can_compile() -> bool:

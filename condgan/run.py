@@ -30,7 +30,7 @@ from condgan.environment import describe
 from condgan.errors import UserError
 from condgan.evaluation import evaluate
 from condgan.files import TEMPORARY, remove_temporaries, write
-from condgan.hardware import device
+from condgan.hardware import device, keep_memory
 from condgan.log import SINGULAR, Log
 from condgan.nn.spectral import singular_values
 from condgan.recipe import Recipe, differences, dump, load
@@ -138,6 +138,7 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
     Raises UserError for bad input, Interrupted after SIGINT or SIGTERM, Diverged for a loss that is not finite.
     """
     directory = Path(directory)
+    keep_memory()
     _require_parts(recipe)
     with ExitStack() as stack:
         signals = stack.enter_context(_Signals(directory))

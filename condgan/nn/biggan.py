@@ -68,9 +68,9 @@ class DeepDownBlock(Block):
         hidden = max(1, leaving // BOTTLENECK)
         self.layers = nn.Sequential(
             nn.ReLU(), nn.Conv2d(entering, hidden, 1),
-            nn.ReLU(), nn.Conv2d(hidden, hidden, 3, padding=1),
-            nn.ReLU(), nn.Conv2d(hidden, hidden, 3, padding=1),
-            nn.ReLU(), nn.AvgPool2d(2) if halve else nn.Identity(),
+            nn.ReLU(inplace=True), nn.Conv2d(hidden, hidden, 3, padding=1),
+            nn.ReLU(inplace=True), nn.Conv2d(hidden, hidden, 3, padding=1),
+            nn.ReLU(inplace=True), nn.AvgPool2d(2) if halve else nn.Identity(),
             nn.Conv2d(hidden, leaving, 1),
         )  # fmt: skip
         self.pool = nn.AvgPool2d(2) if halve else nn.Identity()
@@ -161,7 +161,7 @@ class BigGANDeepBackbone(Backbone):
             layers.append(DeepDownBlock(entering, leaving, halve=True))
             layers += [DeepDownBlock(leaving, leaving, halve=False) for _ in range(depth - 1)]
             layers.append(attend(resolution))
-        self.layers = nn.Sequential(*layers, nn.ReLU())
+        self.layers = nn.Sequential(*layers, nn.ReLU(inplace=True))
         self.features = (channels[4],)
         initialize(self, init)
         spectral_normalize(self, spectral_norm)

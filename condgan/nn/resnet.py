@@ -142,7 +142,7 @@ class UpBlock(Block):
 
     def forward(self, x: Float[Tensor, "b c h w"], condition: Float[Tensor, "b d"]) -> Float[Tensor, "b e 2*h 2*w"]:
         hidden = self.conv1(F.relu(self.norm1(x, condition)))
-        hidden = self.conv2(F.relu(self.norm2(hidden, condition)))
+        hidden = self.conv2(F.relu_(self.norm2(hidden, condition)))
         return hidden + upsample(self.skip(x))  # a 1×1 convolution commutes with ×2, and costs a quarter before it
 
 
@@ -163,13 +163,13 @@ class DownBlock(Block):
         self.skip = nn.Conv2d(entering, leaving, 1) if halve or entering != leaving else nn.Identity()
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e i j"]:
-        hidden = self.conv2(F.relu(self.conv1(self.enter(x))))
+        hidden = self.conv2(F.relu_(self.conv1(self.enter(x))))
         return hidden + self.skip(self.pool(x))  # a 1×1 convolution commutes with the mean
 
 
 def image_layers(channels: int, image_channels: int, norm: nn.Module) -> nn.Sequential:
     """What turns a generator's last features into an image: norm, ReLU, 3×3, tanh."""
-    return nn.Sequential(norm, nn.ReLU(), nn.Conv2d(channels, image_channels, 3, padding=1), nn.Tanh())
+    return nn.Sequential(norm, nn.ReLU(inplace=True), nn.Conv2d(channels, image_channels, 3, padding=1), nn.Tanh())
 
 
 class ResNetGenerator(Generator):
@@ -273,7 +273,7 @@ class ResNetBackbone(Backbone):
             layers.append(DownBlock(entering, leaving, hidden, first=i == 0, halve=halve))
             layers += [attend(after)] if halve else []
             entering = leaving
-        self.layers = nn.Sequential(*layers, nn.ReLU())
+        self.layers = nn.Sequential(*layers, nn.ReLU(inplace=True))
         self.features = (entering,)
         initialize(self, init)
         spectral_normalize(self, spectral_norm)
