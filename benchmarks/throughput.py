@@ -1,7 +1,10 @@
-"""Training speed of a recipe's step against the same networks trained plainly, measured in turns in one run.
+"""How fast recipes train, sample, evaluate and read data; training in turns with the plain reference, in one run.
 
-Plain: contiguous tensors, float32, Adam parameter by parameter, images decoded and normalized one by one by a data
-loader, every loss read at every step. `python -m benchmarks.throughput [--recipe NAME] [--json]`.
+python -m benchmarks.throughput [--recipe NAME …] [--width W] [--out FILE]    # rows, and a record of them
+python -m benchmarks.throughput --check RECORD        # 1 where a ratio of plain to fast has fallen since, else 0
+
+Data sets that are not embedded are random images of the published number of classes. Times are medians over rounds, in
+which all kinds of training take turns; ratios are medians of those of neighbors in a round.
 """
 
 import argparse
@@ -9,96 +12,367 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
-from torch.utils.data import DataLoader
-from torchvision.transforms import functional as transforms
 
-from condgan.build import build_state, build_steps
-from condgan.data.dataset import Dataset
+from benchmarks import plain
+from benchmarks.record import command
+from condgan.build import Flops, build_state, build_steps, build_stream, compiles, iteration_flops, model_of
+from condgan.data.dataset import Split
+from condgan.data.pixels import height_and_width
 from condgan.data.sources import read
-from condgan.interfaces import Batch
-from condgan.labels import Labels
+from condgan.data.stored import Stored
+from condgan.data.stream import to_device
+from condgan.environment import describe
+from condgan.errors import UserError
+from condgan.files import write
+from condgan.hardware import device, keep_memory, precision
+from condgan.labels import LabelTable
+from condgan.metrics.evidence import gather
+from condgan.metrics.features import Judge, classifier
 from condgan.recipe import Recipe, load
+from condgan.sample import Model
 
-RECIPES = ("digits-acgan", "mnist-acgan")
-ROUNDS = 7
+MOST_IMAGES, MOST_BYTES = 50_000, 1 << 27
+"""Of random images, unless a batch has more."""
+LONG_ENOUGH = 0.5
+"""Seconds that are measured at once, unless one iteration is longer."""
+TOLERANCE = 0.15
+"""By how much a ratio may be lower than the recorded one."""
 
 
-def loader_batches(data: Dataset, batch: int) -> Iterator[Batch]:
-    """Images as a data loader gives them: Pillow to tensor, one at a time."""
-    pictures = [Image.fromarray(image.permute(1, 2, 0).squeeze(-1).numpy()) for image in data.train.images]
-    pairs = list(zip(pictures, data.train.labels.index().tolist(), strict=True))
+class Case(NamedTuple):
+    """A recipe and its overrides."""
 
-    def collate(items: list[tuple[Image.Image, int]]) -> Batch:
-        images = torch.stack([transforms.normalize(transforms.to_tensor(p), [0.5], [0.5]) for p, _ in items])
-        return Batch(images, Labels.from_index(data.spec, torch.tensor([index for _, index in items])))
+    recipe: str
+    overrides: tuple[str, ...] = ()
 
+    def load(self, *more: str) -> Recipe:
+        """The recipe, which never ends; its compilation is settled by its own length."""
+        overrides = [*self.overrides, *more]
+        recipe = load(self.recipe, overrides)
+        compiled = compiles(recipe, some_split(recipe, 1).labels.spec)
+        return load(self.recipe, [*overrides, "schedule.images=1_000_000_000", f"compute.compile={compiled}".lower()])
+
+
+def widths(width: int) -> tuple[str, ...]:
+    """Both networks' width as overrides."""
+    return f"generator.width={width}", f"backbone.width={width}"
+
+
+CASES = (
+    Case("digits-acgan"),
+    Case("digits-biggan"),
+    Case("biggan-cifar10", widths(32)),
+    Case("biggan-cifar10", widths(64)),
+    Case("digits-stargan"),
+    Case("mnist-acgan"),
+)
+
+
+def some_split(recipe: Recipe, most: int = MOST_IMAGES) -> Split:
+    """At most so many training images of a recipe: embedded ones, or random ones with random labels."""
+    data, spec = recipe.data, recipe.data.published_spec()
+    if spec is None:
+        whole = read(data.sources, data.size, data.channels).train
+        return whole.at(torch.arange(min(most, len(whole))))
+    height, width = height_and_width(data.size)
+    drawing = torch.Generator().manual_seed(0)
+    count = min(most, max(recipe.schedule.batch, MOST_BYTES // (data.channels * height * width)))
+    images = torch.randint(256, (count, data.channels, height, width), dtype=torch.uint8, generator=drawing)
+    if spec.exclusive:
+        return Split(images, LabelTable.from_index(spec, torch.randint(spec.width, (count,), generator=drawing)))
+    return Split(images, LabelTable.from_values(spec, torch.rand(count, spec.width, generator=drawing) < 0.5))
+
+
+def fast_stepper(recipe: Recipe, split: Split) -> Callable[[], Any]:
+    """A function that trains one iteration as condgan does."""
+    state = build_state(recipe, split.labels.spec)
+    steps = build_steps(recipe, state, to_device(split, device(), recipe.data.resident))
+    return lambda: next(steps)
+
+
+def plain_stepper(recipe: Recipe, split: Split) -> Callable[[], Any]:
+    """A function that trains one iteration plainly."""
+    trainer, batches = plain.Trainer(recipe, split.labels.to(device())), plain.loader(recipe, split)
+    return lambda: trainer.step(batches)
+
+
+KINDS = {"plain": (), "fast": (), "eager": ("compute.compile=false",), "float32": ("compute.precision=float32",)}
+"""What is trained in turns, and its overrides: fast also without what the recipe compiles, or computes in bfloat16."""
+
+
+def kinds_of(recipe: Recipe) -> list[str]:
+    """Those that differ."""
+    rounded = precision(recipe.compute.precision, device()) != torch.float32
+    return ["plain", "fast", *(["eager"] if recipe.compute.compile else []), *(["float32"] if rounded else [])]
+
+
+class Apart:
+    """A kind of training in a process of its own, idle in between: some of what makes it fast is the process's."""
+
+    def __init__(self, case: Case, kind: str) -> None:
+        context = get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, case, kind), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def ask(self, question: int | str) -> float:
+        """How long a step takes, the mean of so many in a row; or the "flops" of one, or what it needs "MiB" of."""
+        self.pipe.send(question)
+        return self.pipe.recv()
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+def _serve(pipe: Connection, case: Case, kind: str) -> None:
+    recipe = case.load(*KINDS[kind])
+    split = some_split(recipe)
+    if kind != "plain":
+        keep_memory()
+    before = _most_resident()
+    step = (plain_stepper if kind == "plain" else fast_stepper)(recipe, split)
+    answers = {"flops": lambda: counted(step), "MiB": lambda: _taken(before)}
     while True:
-        yield from DataLoader(pairs, batch, shuffle=True, drop_last=True, collate_fn=collate)  # pyright: ignore
+        question = pipe.recv()
+        pipe.send(answers[question]() if question in answers else seconds(step, question))
 
 
-def stepper(recipe: Recipe, data: Dataset, plain: bool) -> Callable[[], None]:
-    """A function that trains one iteration."""
-    state = build_state(recipe, data.spec)
-    if plain:
-        for network in (state.generator, state.discriminator):
-            network.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-        state.g_optimizer = torch.optim.Adam(state.generator.parameters(), recipe.g_opt.lr, foreach=False)
-        state.d_optimizer = torch.optim.Adam(state.discriminator.parameters(), recipe.d_opt.lr, foreach=False)
-    batches = loader_batches(data, recipe.schedule.batch) if plain else None
-    steps = build_steps(recipe, state, data.train, batches)
-
-    def step() -> None:
-        losses = next(steps)
-        if plain:
-            [loss.item() for loss in losses.values()]
-
-    return step
-
-
-def measure(name: str) -> dict[str, object]:
-    """Median seconds per iteration of both, and the median of the ratios of neighboring rounds."""
-    recipe = load(name, ["data.source=digits", "schedule.images=1_000_000_000"])
-    data = read("digits", recipe.data.size, recipe.data.channels)
-    steps = {"plain": stepper(recipe, data, plain=True), "ours": stepper(recipe, data, plain=False)}
-    iterations = 20 if data.shape.height <= 16 else 3
-    seconds: dict[str, list[float]] = {"plain": [], "ours": []}
-    for step in steps.values():
+def seconds(step: Callable[[], Any], times: int) -> float:
+    """How long a step takes, the mean of so many in a row."""
+    synchronize()
+    start = time.perf_counter()
+    for _ in range(times):
         step()
-    for _ in range(ROUNDS):
-        for kind, step in steps.items():
-            start = time.perf_counter()
-            for _ in range(iterations):
-                step()
-            seconds[kind].append((time.perf_counter() - start) / iterations)
-    ratios = [a / b for a, b in zip(seconds["plain"], seconds["ours"], strict=True)]
-    ours = statistics.median(seconds["ours"])
-    return {
-        "recipe": name,
-        "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 2),
-        "plain_s": round(statistics.median(seconds["plain"]), 4),
-        "ours_s": round(ours, 4),
-        "ratio": round(statistics.median(ratios), 2),
-        "ratio_min": round(min(ratios), 2),
-        "ratio_max": round(max(ratios), 2),
-        "images_per_s": round(recipe.schedule.batch * recipe.schedule.d_steps / ours, 1),
+    synchronize()
+    return (time.perf_counter() - start) / times
+
+
+def synchronize() -> None:
+    """Wait for what the accelerator still computes."""
+    if device().type == "cuda":
+        torch.cuda.synchronize()
+
+
+def in_turns(kinds: dict[str, Apart], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each kind's step in each round; all have been called twice before."""
+    once = {name: [kind.ask(1) for _ in range(2)][1] for name, kind in kinds.items()}
+    times = max(1, round(LONG_ENOUGH / min(once.values())))
+    found: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(rounds):
+        for name, kind in kinds.items():
+            found[name].append(kind.ask(times))
+    return found
+
+
+def rate(make: Callable[[], int]) -> float:
+    """Images per second of what makes some and tells how many: the median of three times, after one."""
+    made = make()
+    return made / statistics.median(seconds(make, 1) for _ in range(3))
+
+
+def counted(step: Callable[[], Any]) -> int:
+    """The floating-point operations of a step that is not compiled."""
+    with Flops() as flops:
+        step()
+    return flops.total
+
+
+def matmul_flops(kind: torch.dtype) -> float:
+    """Operations per second of the fastest of some square matrix products, as large as takes a twentieth second."""
+    best, size, took = 0.0, 256, 0.0
+    while took < 0.05 and size < 16_384:
+        size *= 2
+        a, b = (torch.randn(size, size, dtype=kind, device=device()) for _ in range(2))
+        torch.matmul(a, b)
+        took = min(seconds(lambda a=a, b=b: torch.matmul(a, b), 1) for _ in range(5))
+        best = max(best, 2 * size**3 / took)
+    return best
+
+
+def sampling_rate(recipe: Recipe, split: Split) -> float:
+    """Images per second by the model that a run's checkpoint would give, or by its translator."""
+    state = build_state(recipe, split.labels.spec)
+    model = model_of(recipe, split.labels.spec, state.ema.module, state.discriminator, 0)
+    model = replace(model, precision=recipe.compute.precision)
+    if isinstance(model, Model):
+        classes = model.classes[:16]
+        return rate(lambda: len(model.sample(classes, 512 // len(classes))))
+    images, labels = split.images[:512].cpu(), split.labels[:512]
+    return rate(lambda: len(model.generate(images, labels)))
+
+
+def evaluation_rate(split: Split) -> float:
+    """Images per second that the classifier looks at, for moments and agreement."""
+    judge = classifier(Judge(split.images.shape[1], split.labels.spec).to(device()).eval().requires_grad_(False))
+    images = Stored.of("images", split.at(torch.arange(min(2_048, len(split)))))
+    return rate(lambda: gather(images, judge, frozenset({"moments", "judged"}), judge).count or 0)
+
+
+def data_rate(recipe: Recipe, split: Split) -> float:
+    """Images per second of the stream that the networks get, with nothing else to do."""
+    batches = build_stream(recipe, to_device(split, device(), recipe.data.resident))
+    count = max(1, 10_000 // recipe.schedule.batch)
+    return rate(lambda: sum(len(next(batches).images) for _ in range(count)))
+
+
+def _taken(before: float) -> float:
+    """MiB at most that were in use: of a GPU's, or beside what the process had before."""
+    if device().type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return _most_resident() - before
+
+
+def _most_resident() -> float:
+    """MiB; what getrusage tells of a new process is that of the one that started it."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+
+
+def measure(case: Case, rounds: int) -> dict[str, Any]:
+    """The row of a record."""
+    recipe = case.load()
+    split = some_split(recipe)
+    return trained(case, rounds) | {
+        "sampling_images_per_s": _rounded(sampling_rate(recipe, split)),
+        "evaluation_images_per_s": _rounded(evaluation_rate(split)),
+        "data_images_per_s": _rounded(data_rate(recipe, split)),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recipe", choices=RECIPES)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    for name in [arguments.recipe] if arguments.recipe else RECIPES:
-        row = measure(name)
-        print(
-            json.dumps(row) if arguments.json else "  ".join(f"{key} {value}" for key, value in row.items()), flush=True
+def trained(case: Case, rounds: int) -> dict[str, Any]:
+    """What a row says of training."""
+    recipe, load_before = case.load(), os.getloadavg()[0]
+    split, kind = some_split(recipe, 1), precision(recipe.compute.precision, device())
+    kinds = {name: Apart(case, name) for name in kinds_of(recipe)}
+    try:
+        times = in_turns(kinds, rounds)
+        mib = {f"{name}_mib": kinds[name].ask("MiB") for name in ("plain", "fast")}
+        plain_flops = kinds["plain"].ask("flops")
+    finally:
+        for one in kinds.values():
+            one.stop()
+    median = {name: statistics.median(of_kind) for name, of_kind in times.items()}
+    ratios = {name: [a / b for a, b in zip(times["plain"], times[name], strict=True)] for name in kinds}
+    flops, ceiling = iteration_flops(recipe, split.labels.spec), matmul_flops(kind)
+    row = {
+        "recipe": case.recipe,
+        "overrides": case.overrides,
+        "device": device_name(),
+        "width": recipe.generator.options["width"],
+        "batch": recipe.schedule.batch,
+        "precision": str(kind).removeprefix("torch."),
+        "compiled": recipe.compute.compile,
+        "plain_s": median["plain"],
+        "fast_s": median["fast"],
+        "ratio": statistics.median(ratios["fast"]),
+        "ratio_min": min(ratios["fast"]),
+        "ratio_max": max(ratios["fast"]),
+    }
+    for name in kinds.keys() - {"plain", "fast"}:
+        row |= {f"{name}_s": median[name], f"{name}_ratio": statistics.median(ratios[name])}
+    row |= {
+        "images_per_s": recipe.schedule.batch * recipe.schedule.d_steps / median["fast"],
+        "plain_gflop": plain_flops / 1e9,
+        "gflop": flops / 1e9,
+        "gflops": flops / median["fast"] / 1e9,
+        "matmul_gflops": ceiling / 1e9,
+        "share": flops / median["fast"] / ceiling,
+        **mib,
+        "threads": torch.get_num_threads(),
+        "load": load_before,
+        "date": date.today().isoformat(),
+    }
+    return {name: _rounded(value) if isinstance(value, float) else value for name, value in row.items()}
+
+
+def device_name() -> str:
+    """The GPU's name, or the CPU's."""
+    about = describe()
+    return about["gpu"] or about["cpu"]
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def fallen(row: dict[str, Any], recorded: dict[str, Any]) -> bool:
+    """Whether training has become slower against the plain reference than a record tells."""
+    return row["ratio"] < (1 - TOLERANCE) * recorded["ratio"]
+
+
+def check(record: Path, rounds: int) -> bool:
+    """Measure a record's rows again, and say which ratios have fallen; whether none has.
+
+    Raises UserError for a file that is no record, and for one of another device or number of threads.
+    """
+    try:
+        rows = json.loads(record.read_text())["rows"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"'{record}' given: expected a record such as --out writes") from None
+    here = device_name(), torch.get_num_threads()
+    if other := next((row for row in rows if (row["device"], row["threads"]) != here), None):
+        raise UserError(
+            f"'{record}' is of {other['device']} with {other['threads']} threads, this is {here[0]} with {here[1]}: "
+            "ratios of the same can be compared alone; make a record here, by --out"
         )
+    good = True
+    for before in rows:
+        row = trained(Case(before["recipe"], tuple(before["overrides"])), rounds)
+        worse = fallen(row, before)
+        good = good and not worse
+        print(
+            f"{'FELL' if worse else 'good'}  {row['recipe']} of width {row['width']}: {row['ratio']}, was "
+            f"{before['ratio']}, least {(1 - TOLERANCE) * before['ratio']:.3g}",
+            flush=True,
+        )
+    return good
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", nargs="+", metavar="NAME")
+    parser.add_argument("--width", type=int, help="of both networks")
+    parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"])
+    parser.add_argument("--compile", choices=["auto", "true", "false"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="print a line of JSON per recipe")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write a record")
+    parser.add_argument("--check", type=Path, metavar="RECORD", help="compare with a record, and measure nothing else")
+    given = parser.parse_args()
+    try:
+        if given.check:
+            parser.exit(0 if check(given.check, given.rounds) else 1)
+        run(given)
+    except UserError as error:
+        parser.error(str(error))
+
+
+def run(given: argparse.Namespace) -> None:
+    """Measure what was asked for. Raises UserError for a recipe that is unknown, or whose data are not there."""
+    overrides = tuple(
+        f"compute.{name}={getattr(given, name)}" for name in ("precision", "compile") if getattr(given, name)
+    )
+    cases = [Case(name) for name in given.recipe] if given.recipe else CASES
+    if given.width:
+        cases = list(dict.fromkeys(Case(case.recipe, widths(given.width)) for case in cases))
+    rows = []
+    for case in cases:
+        rows.append(measure(Case(case.recipe, case.overrides + overrides), given.rounds))
+        said = json.dumps(rows[-1]) if given.json else "  ".join(f"{key} {value}" for key, value in rows[-1].items())
+        print(said, flush=True)
+    if given.out:
+        about = describe() | {"command": command("benchmarks.throughput"), "rounds": given.rounds}
+        write(given.out, json.dumps(about | {"rows": rows}, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -187,7 +187,7 @@ def iteration_flops(recipe: Recipe, labels: LabelSpec) -> int:
     def flops(count: int) -> int:
         total = 0
         for player, steps in zip(PLAYERS, (schedule.d_steps, schedule.g_steps), strict=True):
-            with _Flops() as counter:
+            with Flops() as counter:
                 rehearsal.loss(player, count).backward()
             total += steps * counter.total
         return total
@@ -201,7 +201,7 @@ def _extrapolated(cost: Callable[[int], int], batch: int) -> int:
     return two + (four - two) * (batch - 2) // 2
 
 
-class _Flops(TorchDispatchMode):
+class Flops(TorchDispatchMode):
     """Counts as torch's FlopCounterMode does, which does not follow second derivatives."""
 
     total = 0

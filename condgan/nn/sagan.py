@@ -101,7 +101,8 @@ class SAGANDCGANBackbone(Backbone):
         self.convolutions, self.attention = nn.ModuleList(), nn.ModuleDict()
         entering = shape.channels
         for resolution, leaving in channels.items():
-            self.convolutions.append(nn.Sequential(nn.Conv2d(entering, leaving, 4, 2, 1), nn.LeakyReLU(0.1, inplace=True)))
+            convolution = nn.Conv2d(entering, leaving, 4, 2, 1)
+            self.convolutions.append(nn.Sequential(convolution, nn.LeakyReLU(0.1, inplace=True)))
             self.attention[str(resolution)] = attend(resolution)
             entering = leaving
         self.features = (entering * 16,)
