@@ -105,14 +105,22 @@ def plain_stepper(recipe: Recipe, split: Split) -> Callable[[], Any]:
     return lambda: trainer.step(batches)
 
 
-KINDS = {"plain": (), "fast": (), "eager": ("compute.compile=false",), "float32": ("compute.precision=float32",)}
-"""What is trained in turns, and its overrides: fast also without what the recipe compiles, or computes in bfloat16."""
+KINDS: dict[str, tuple[str, ...]] = {
+    "plain": (), "fast": (), "eager": ("compute.compile=false",), "float32": ("compute.precision=float32",),
+    "contiguous": ("compute.channels_last=false",), "unfused": ("compute.fused_optimizers=false",), "unmapping": (),
+    "recompute": ("compute.recompute=true", "compute.compile=false"), "compiled": ("compute.compile=true",),
+}  # fmt: skip
+"""What is trained in turns, and its overrides: fast, and fast with one of its switches the other way."""
+SWITCHES = ("contiguous", "unfused", "unmapping", "recompute", "compiled")
+"""Those that are looked at when asked for alone; `unmapping` leaves freed memory to glibc."""
 
 
-def kinds_of(recipe: Recipe) -> list[str]:
-    """Those that differ."""
+def kinds_of(recipe: Recipe, switches: bool) -> list[str]:
+    """Those that differ and are possible."""
     rounded = precision(recipe.compute.precision, device()) != torch.float32
-    return ["plain", "fast", *(["eager"] if recipe.compute.compile else []), *(["float32"] if rounded else [])]
+    kinds = ["plain", "fast", *(["eager"] if recipe.compute.compile else []), *(["float32"] if rounded else [])]
+    impossible = {"compiled"} if recipe.compute.compile else {"recompute"} if recipe.backbone.name == "acgan" else set()
+    return kinds + [name for name in SWITCHES if switches and name not in impossible]
 
 
 class Apart:
@@ -138,7 +146,7 @@ class Apart:
 def _serve(pipe: Connection, case: Case, kind: str) -> None:
     recipe = case.load(*KINDS[kind])
     split = some_split(recipe)
-    if kind != "plain":
+    if kind not in ("plain", "unmapping"):
         keep_memory()
     before = _most_resident()
     step = (plain_stepper if kind == "plain" else fast_stepper)(recipe, split)
@@ -238,25 +246,25 @@ def _most_resident() -> float:
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 
-def measure(case: Case, rounds: int) -> dict[str, Any]:
+def measure(case: Case, rounds: int, switches: bool = False) -> dict[str, Any]:
     """The row of a record."""
     recipe = case.load()
     split = some_split(recipe)
-    return trained(case, rounds) | {
+    return trained(case, rounds, switches) | {
         "sampling_images_per_s": _rounded(sampling_rate(recipe, split)),
         "evaluation_images_per_s": _rounded(evaluation_rate(split)),
         "data_images_per_s": _rounded(data_rate(recipe, split)),
     }
 
 
-def trained(case: Case, rounds: int) -> dict[str, Any]:
+def trained(case: Case, rounds: int, switches: bool = False) -> dict[str, Any]:
     """What a row says of training."""
     recipe, load_before = case.load(), os.getloadavg()[0]
     split, kind = some_split(recipe, 1), precision(recipe.compute.precision, device())
-    kinds = {name: Apart(case, name) for name in kinds_of(recipe)}
+    kinds = {name: Apart(case, name) for name in kinds_of(recipe, switches)}
     try:
         times = in_turns(kinds, rounds)
-        mib = {f"{name}_mib": kinds[name].ask("MiB") for name in ("plain", "fast")}
+        mib = {f"{name}_mib": kind.ask("MiB") for name, kind in kinds.items()}
         plain_flops = kinds["plain"].ask("flops")
     finally:
         for one in kinds.values():
@@ -278,7 +286,7 @@ def trained(case: Case, rounds: int) -> dict[str, Any]:
         "ratio_min": min(ratios["fast"]),
         "ratio_max": max(ratios["fast"]),
     }
-    for name in kinds.keys() - {"plain", "fast"}:
+    for name in [name for name in kinds if name not in ("plain", "fast")]:
         row |= {f"{name}_s": median[name], f"{name}_ratio": statistics.median(ratios[name])}
     row |= {
         "images_per_s": recipe.schedule.batch * recipe.schedule.d_steps / median["fast"],
@@ -344,11 +352,14 @@ def main() -> None:
     parser.add_argument("--width", type=int, help="of both networks")
     parser.add_argument("--precision", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--compile", choices=["auto", "true", "false"])
+    parser.add_argument("--switches", action="store_true", help="also with each switch of the fast path the other way")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="print a line of JSON per recipe")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write a record")
     parser.add_argument("--check", type=Path, metavar="RECORD", help="compare with a record, and measure nothing else")
     given = parser.parse_args()
+    if given.rounds < 1:
+        parser.error(f"--rounds {given.rounds} given: expected 1 or more")
     try:
         if given.check:
             parser.exit(0 if check(given.check, given.rounds) else 1)
@@ -367,7 +378,7 @@ def run(given: argparse.Namespace) -> None:
         cases = list(dict.fromkeys(Case(case.recipe, widths(given.width)) for case in cases))
     rows = []
     for case in cases:
-        rows.append(measure(Case(case.recipe, case.overrides + overrides), given.rounds))
+        rows.append(measure(Case(case.recipe, case.overrides + overrides), given.rounds, given.switches))
         said = json.dumps(rows[-1]) if given.json else "  ".join(f"{key} {value}" for key, value in rows[-1].items())
         print(said, flush=True)
     if given.out:

@@ -101,7 +101,7 @@ def pretrain(recipe: Recipe, state: State, split: Split) -> None:
 def compiles(recipe: Recipe, labels: LabelSpec) -> bool:
     """Whether training is compiled: as the recipe says, or where a run as long as this gains more than it costs.
 
-    A function of recipe, processes and kind of device, not of measured times: a resumed run is compiled if it was.
+    A function of recipe, processes and kind of device, not of measured times: the same command always does the same.
     """
     if recipe.compute.compile != "auto":
         return recipe.compute.compile
@@ -214,10 +214,10 @@ class Flops(TorchDispatchMode):
 
 
 def _leave_out_unused(recipe: Recipe, state: State, labels: LabelSpec) -> None:
-    """Mark the parameters that no loss reads, whose gradients processes would wait for in vain."""
+    """Mark the parameters that no loss of images reads, whose gradients processes would wait for in vain."""
     rehearsal = _Rehearsal(recipe, labels)
     for player in PLAYERS:
-        rehearsal.loss(player, 2).backward()
+        rehearsal.loss(player, 2, part=1).backward()
         for name, parameter in getattr(rehearsal, player).named_parameters():
             if parameter.grad is None:
                 getattr(state, player).get_parameter(name).requires_grad_(False)
@@ -232,8 +232,8 @@ class _Rehearsal:
         self.generator, self.discriminator = empty_networks(recipe, labels)
         set_recompute([self.generator, self.discriminator], recipe.compute.recompute)
 
-    def loss(self, player: Player, count: int) -> Tensor:
-        """What a player minimizes, for so many images."""
+    def loss(self, player: Player, count: int, part: int = 0) -> Tensor:
+        """What a player minimizes, for so many images; of a part after the first without what reads weights alone."""
         training = player == "generator"
         self.discriminator.requires_grad_(not training)
         joint = self.joint and (not training or mixes_batch(self.discriminator))
@@ -246,7 +246,7 @@ class _Rehearsal:
             with torch.set_grad_enabled(training):
                 fake = self.generator(source, claimed)
             step = Step(self.generator, self.discriminator, images, claimed, fake, claimed, joint)
-            return weighted_sum(getattr(self.objective, player), step, 0)[0]
+            return weighted_sum(getattr(self.objective, player), step, 0, part, part + 1)[0]
 
 
 @contextmanager

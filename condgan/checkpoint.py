@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 from torch import nn
+from torch.optim import Optimizer
 
 from condgan.build import empty_networks, model_of, placed
 from condgan.errors import UserError
@@ -76,9 +77,20 @@ def restore(path: Path, state: State, recipe: Recipe) -> None:
     for name, network in _networks(state).items():
         _load_weights(network, path / f"{name}.safetensors")
     optimizers = torch.load(path / "optimizers.pt", map_location=device(), weights_only=True)
-    state.g_optimizer.load_state_dict(optimizers["g"])
-    state.d_optimizer.load_state_dict(optimizers["d"])
+    for optimizer, name in ((state.g_optimizer, "g"), (state.d_optimizer, "d")):
+        optimizer.load_state_dict(optimizers[name])
+        _as_built(optimizer)
     state.images, state.iteration = description["images"], description["iteration"]
+
+
+def _as_built(optimizer: Optimizer) -> None:
+    """Restored moments in their weights' layout, updated by the kernel that was asked for now."""
+    for group in optimizer.param_groups:
+        group |= {name: optimizer.defaults[name] for name in ("fused", "foreach")}
+    for parameter, kept in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            kept[name] = torch.empty_like(parameter).copy_(kept[name])
+        kept["step"] = kept["step"].to(parameter.device if optimizer.defaults["fused"] else "cpu")
 
 
 def load_model(path: Path) -> Model | Translator:

@@ -28,7 +28,7 @@ from condgan.data.survey import Survey, as_mapping, contact_sheet, describe, qui
 from condgan.errors import UserError, unknown
 from condgan.evaluation import Question, evaluate, statistics, truncation_curve
 from condgan.files import file_names, write
-from condgan.hardware import Precision, keep_memory
+from condgan.hardware import Precision
 from condgan.labels import LabelSpec
 from condgan.metrics.usefulness import as_table
 from condgan.report import write_report
@@ -104,6 +104,8 @@ COLUMNS = (
 """What the table per class or attribute shows of all metrics, by how their names begin."""
 ROWS = 40
 """Classes that a table shows unless all are asked for."""
+SHARED = ("train", "evaluate", "statistics", "truncation")
+"""What several processes do together."""
 TRUNCATIONS = "0.2,0.4,0.6,0.8,1.0,1.2,1.4,1.6,1.8,2.0"
 
 
@@ -524,11 +526,17 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may be no text
-    keep_memory()
+    leads = True
     try:
         with world.joined():
-            if not world.leads():
+            leads = world.leads()
+            if not leads:
                 sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+            if world.size() > 1 and arguments[0] not in SHARED:
+                raise UserError(
+                    f"condgan {arguments[0]} given to {world.size()} processes: expected one, or a command that they "
+                    f"share, {', '.join(SHARED)}; start it without torchrun"
+                )
             code = app(arguments, standalone_mode=False)
     except world.FailedElsewhere:
         code = _fail("stopped, because another process failed or is gone", 1)
@@ -537,9 +545,9 @@ def main() -> None:
     except UserError as error:
         code = _fail(str(error), 2)
     except Interrupted as error:
-        code = _fail(str(error), error.exit_code)
+        code = _fail(str(error), error.exit_code, leads)
     except Diverged as error:
-        code = _fail(str(error), 1)
+        code = _fail(str(error), 1, leads)
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted", 130)
     except (MemoryError, torch.OutOfMemoryError):
@@ -632,8 +640,9 @@ def _positions(text: str) -> list[tuple[int, int]]:
         raise UserError(f"positions '{text}' given: expected pixels Y,X;Y,X such as 8,8;4,12") from None
 
 
-def _fail(message: str, code: int) -> int:
-    print(f"condgan: {' '.join(message.split())}", file=sys.stderr)
+def _fail(message: str, code: int, aloud: bool = True) -> int:
+    if aloud:
+        sys.stderr.write(f"condgan: {' '.join(message.split())}\n")  # at once, since other processes may speak, too
     return code
 
 

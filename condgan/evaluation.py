@@ -107,14 +107,22 @@ def evaluate(
     return _evaluate_images(str(subject), data, question)
 
 
+def _chosen_checkpoint(directory: Path, which: str) -> Path:
+    """The leader's choice, who may have just written it."""
+    number = 0
+    with world.together():
+        if world.leads():
+            number = int(find_checkpoint(directory, which).name)
+    return directory / "checkpoints" / str(world.of_leader(number))
+
+
 def _evaluate_run(
     directory: Path, data: Dataset | str | Path | None, question: Question, sampling: Sampling
 ) -> dict[str, Any]:
     if question.size is not None:
         raise UserError(f"--size {question.size} given with run '{directory}', whose images have a size: leave it out")
-    with world.one_first():  # the one that may have just written it
-        path = find_checkpoint(directory, sampling.which)
-        model, recipe = checkpoint.load_model(path), load(directory / "recipe.yaml")
+    path = _chosen_checkpoint(directory, sampling.which)
+    model, recipe = checkpoint.load_model(path), load(directory / "recipe.yaml")
     own = data is None or isinstance(data, Dataset)
     real = real_of_run(directory, recipe, data, question.split or "held-out")
     about: dict[str, Any] = {"checkpoint": path.name}
@@ -402,9 +410,8 @@ def truncation_curve(
     what = "latent_scale" if scaled else "truncation"
     at = sorted(set(at))
     laws: dict[float | None, Law] = {value: latent_law(**{what: value}) for value in at} | {None: normal}
-    with world.one_first():
-        path = find_checkpoint(directory, which)
-        model = load_model(directory, path.name, "float32")
+    path = _chosen_checkpoint(directory, which)
+    model = load_model(directory, path.name, "float32")
     real = real_of_run(directory, load(directory / "recipe.yaml"), None, "held-out")
     columns = [number for number in spread(len(model.classes), 40) for _ in range(max(1, 20 // len(model.classes)))]
     curved = CURVED if len(model.classes) > 1 else CURVED[1:]

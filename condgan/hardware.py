@@ -4,31 +4,39 @@ import ctypes
 import os
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from condgan.errors import unknown
+
 Precision = Literal["auto", "float32", "bfloat16"]
 BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 """A CPU that has none of them emulates bfloat16, hundreds of times slower than float32."""
-MALLOPT = {-4: 0, -1: 2**31 - 1, -2: 2**26}
+MALLOPT = {-4: 0, -1: -1, -2: 2**26}
 """glibc's M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD: no mappings of single tensors, nothing given back, 64 MiB more."""
-COMPILERS = ("g++", "clang++", "c++")
 
 
 def device() -> torch.device:
     """This process's accelerator where there is one, else the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    alone = torch.cuda.device_count() == 1  # of several GPUs, a launcher may show each process its own
+    return torch.device("cuda", 0 if alone else int(os.environ.get("LOCAL_RANK", 0)))
 
 
 def precision(wanted: Precision, on: torch.device) -> torch.dtype:
-    """What networks compute in; "auto" is bfloat16 where the hardware multiplies it, else float32."""
-    if wanted == "auto":
-        return torch.bfloat16 if has_bfloat16(on) else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[wanted]
+    """What networks compute in; "auto" is bfloat16 where the hardware multiplies it, else float32.
+
+    Raises UserError for another name.
+    """
+    kinds = {"auto": torch.bfloat16 if has_bfloat16(on) else torch.float32}
+    kinds |= {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if wanted not in kinds:
+        raise unknown("precision", wanted, kinds)
+    return kinds[wanted]
 
 
 def has_bfloat16(on: torch.device) -> bool:
@@ -49,5 +57,6 @@ def keep_memory() -> None:
 
 
 def can_compile() -> bool:
-    """Whether there is a compiler, which torch.compile needs for CPUs and GPUs alike."""
-    return any(map(shutil.which, COMPILERS))
+    """Whether there is what torch.compile needs beside torch: a C++ compiler and Python's headers."""
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    return shutil.which(compiler) is not None and Path(sysconfig.get_path("include"), "Python.h").is_file()

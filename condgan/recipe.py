@@ -208,7 +208,7 @@ class Compute:
 
     precision: Precision = "auto"
     """bfloat16 for what networks multiply, where the hardware does it (auto), always, or never; the rest is float32."""
-    compile: Literal["auto"] | bool = "auto"
+    compile: Literal["auto", True, False] = "auto"
     """torch.compile, which takes a minute or two; auto: where the run is long enough to gain more."""
     channels_last: bool = True
     """Whether the channels of a pixel lie side by side in memory."""

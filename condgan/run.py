@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from condgan import checkpoint, world
 from condgan.bench import bench_of, real_sheet
-from condgan.build import build_state, build_steps, model_of, pretrain
+from condgan.build import build_state, build_steps, compiles, model_of, pretrain
 from condgan.checkpoint import NonFinite
 from condgan.data.dataset import Dataset
 from condgan.data.stream import to_device
@@ -30,7 +30,7 @@ from condgan.environment import describe
 from condgan.errors import UserError
 from condgan.evaluation import evaluate
 from condgan.files import TEMPORARY, remove_temporaries, write
-from condgan.hardware import device, keep_memory
+from condgan.hardware import device, has_bfloat16, keep_memory, precision
 from condgan.log import SINGULAR, Log
 from condgan.nn.spectral import singular_values
 from condgan.recipe import Recipe, differences, dump, load
@@ -57,9 +57,10 @@ FREE = {
     "compute.channels_last",
     "compute.fused_optimizers",
     "compute.recompute",
-    "compute.sync_batch_norm",
 }
 """Options that may change when a run is resumed."""
+RESUMED = ("command", "commit", "processes", "precision", "compiled")
+"""What environment.json tells of each time that a run was resumed."""
 
 
 class Interrupted(Exception):
@@ -105,7 +106,7 @@ class _Signals:
         """What to raise once everything is saved."""
         saved = checkpoint.checkpoints(self.directory / "checkpoints")
         what = f"stopped and saved in {self.directory} at {int(saved[-1].name):,} images" if saved else "stopped"
-        known = (self.directory / "recipe.yaml").is_file()
+        known = (self.directory / "recipe.yaml").is_file() and world.size() == 1
         how = resume_command(self.directory) if known else "the same command"
         return Interrupted(self.received[0], f"{what}; to go on: {how}")
 
@@ -135,11 +136,14 @@ def choose_directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
 def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = False) -> dict[str, Any]:
     """Train in a run directory, from its newest whole checkpoint if it has one, and evaluate; returns the metrics.
 
+    On Linux the process from then on keeps the memory that it frees (see `keep_memory`).
     Raises UserError for bad input, Interrupted after SIGINT or SIGTERM, Diverged for a loss that is not finite.
     """
     directory = Path(directory)
     keep_memory()
     _require_parts(recipe)
+    if recipe.compute.precision == "bfloat16" and not has_bfloat16(device()):
+        _say("this machine does not multiply bfloat16 but emulates it, slowly: compute.precision=float32 is faster")
     with ExitStack() as stack:
         signals = stack.enter_context(_Signals(directory))
         with world.together():
@@ -161,6 +165,8 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
                     stack.enter_context(_locked(directory))
                     _require_own(directory, recipe)
                 _begin(directory, recipe, data)
+        with world.together():
+            require_same_data(directory, data)
         _resume(directory, state, recipe)
         if state.images < recipe.schedule.images:
             if world.leads():
@@ -214,20 +220,21 @@ def _begin(directory: Path, recipe: Recipe, data: Dataset) -> None:
     """Write what the run is, the recipe first; refuse other data than it began with."""
     path = directory / "environment.json"
     environment = describe() | {
+        "processes": world.size(),
+        "precision": str(precision(recipe.compute.precision, device())).removeprefix("torch."),
+        "compiled": compiles(recipe, data.spec),
         "data": {
             "sha256": data.content_hash,
             "train": len(data.train),
             "held_out": len(data.held_out),
             "classes": [value for field in data.spec.fields for value in field.values],
             "skipped": list(data.skipped),
-        }
+        },
     }
     if path.is_file():
         require_same_data(directory, data)
         began = json.loads(path.read_text())
-        environment = began | {
-            "resumed": [*began.get("resumed", []), {k: environment[k] for k in ("command", "commit")}]
-        }
+        environment = began | {"resumed": [*began.get("resumed", []), {k: environment[k] for k in RESUMED}]}
     write(directory / "recipe.yaml", dump(recipe).encode())
     write(path, json.dumps(environment, indent=1).encode())
     for place in (directory, directory / "checkpoints", directory / "samples"):
@@ -294,6 +301,10 @@ def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals
     if state.images == 0 and schedule.init_classifier:
         pretrain(recipe, state, split)
     steps = build_steps(recipe, state, split)
+    if compiles(recipe, data.spec):
+        _say(
+            "compiling the networks when they are first used, which takes some minutes: compute.compile=false does not"
+        )
     with world.together():
         keeper = _Keeper(directory, recipe, data, state) if world.leads() else None
 

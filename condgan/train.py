@@ -92,6 +92,7 @@ def train(
     its steps before it in the iteration (TAC-GAN's code). `precision` and `compiled`: see `Fast`.
     Of several processes each has its part of every batch, and yields the losses of that part.
     """
+    assert objective.discriminator.keys().isdisjoint(objective.watched), "a loss is minimized or watched"
     prior = Prior(prior) if isinstance(prior, LabelTable) else prior
     generator = Fast(state.generator, precision, compiled)
     discriminator = Fast(state.discriminator, precision, compiled)

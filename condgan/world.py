@@ -1,7 +1,8 @@
 """The processes that train together, started by torchrun; a process alone is a world of its own.
 
 Each has an equal part of every batch. Random numbers of a batch are drawn for all of it, of which each process takes
-its part: N processes do what one does. The leader, of rank 0, writes.
+its part: N processes do what one does, but for parts of batches (`accumulate`), whose rows are others. The leader, of
+rank 0, writes.
 """
 
 import inspect
@@ -18,6 +19,7 @@ from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImport
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from condgan.errors import UserError
 from condgan.hardware import device
 
 PATIENCE = timedelta(hours=6)
@@ -33,13 +35,18 @@ class FailedElsewhere(Exception):
 def joined() -> Iterator[None]:
     """Be one of torchrun's processes meanwhile, if this is one: NCCL for what lies on GPUs, gloo for the rest.
 
-    Raises FailedElsewhere where another process is gone.
+    Raises FailedElsewhere where another process is gone, UserError for more processes than GPUs.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ or dist.is_initialized():
         yield
         return
     here = device()
     if here.type == "cuda":
+        if (here.index or 0) >= torch.cuda.device_count():
+            raise UserError(
+                f"{os.environ['LOCAL_WORLD_SIZE']} processes given on a machine with {torch.cuda.device_count()} GPUs: "
+                "expected one for each at most; lower --nproc-per-node"
+            )
         torch.cuda.set_device(here)
     store, rank, size = next(rendezvous("env://"))
     attempt = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)  # which still knows those before it
@@ -63,6 +70,11 @@ def size() -> int:
 def rank() -> int:
     """The number of this one, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+def neighbors() -> int:
+    """How many processes this machine has."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
 def leads() -> bool:

@@ -6,7 +6,8 @@ from pathlib import Path
 import condgan
 
 LAYERS = [
-    {"environment", "errors", "files", "hardware", "options", "seeds"},
+    {"environment", "errors", "files", "options", "seeds"},
+    {"hardware"},
     {"world"},
     {"labels"},
     {"ema", "interfaces", "sheets"},

@@ -73,6 +73,14 @@ CASES = {
     "classifier": ["digits-acgan"],
     "pretrained": ["digits-acgan", "schedule.init_classifier=128", "head.name=twin"],
     "parts": ["digits-projection", "generator.norm=group", "schedule.accumulate=2", "schedule.d_steps=2"],
+    "parts and weights that no image reads": [
+        "digits-projection",
+        "generator.norm=group",
+        "schedule.accumulate=2",
+        "head.name=twin",
+        "objective.name=acgan",
+        "objective.penalties={orthogonal_discriminator: 1e-4}",
+    ],
     "attention": ["digits-sagan"],
     "gradient penalty": ["digits-projection", "objective.penalties={gradient_penalty: 10, r1: 1}"],
     "orthogonal penalties": [

@@ -18,6 +18,7 @@ from torch import Tensor
 from condgan.data.dataset import Split, data_sets
 from condgan.interfaces import Batch, to_float
 from condgan.seeds import derive_seed
+from condgan.world import neighbors
 
 TURNS = 4096
 """Batches whose data sets are drawn at once."""
@@ -122,7 +123,8 @@ def to_device(split: Split, device: torch.device, resident: bool | None = None) 
     Images that are not stay where they are, such as in a file that is mapped into memory.
     """
     if resident is None:
-        resident = fits(split.images.nbytes, free_memory(device))
+        copies = neighbors() if device.type == "cpu" else 1
+        resident = fits(copies * split.images.nbytes, free_memory(device))
     images = split.images.to(device, copy=mapped(split.images)) if resident else split.images
     return replace(split, images=images, labels=split.labels.to(device))
 

@@ -2,13 +2,14 @@
 
 import math
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from condgan.errors import UserError
 from condgan.interfaces import Backbone, DiscriminatorOutput, Head
 from condgan.labels import Labels, LabelSpec
-from condgan.nn.layers import InitKind, LabelEmbedding, initialize
+from condgan.nn.layers import InitKind, LabelEmbedding, in_weights_precision, initialize
 from condgan.nn.spectral import Spectral, spectral_normalize
 
 
@@ -137,11 +138,13 @@ def _finish(head: Head, init: InitKind | None, spectral_norm: Spectral | None) -
 
 
 class Discriminator(nn.Module):
-    """A backbone and a head."""
+    """A backbone and a head, which computes in float32 what the backbone left in less."""
 
     def __init__(self, backbone: Backbone, head: Head) -> None:
         super().__init__()
         self.backbone, self.head = backbone, head
 
     def forward(self, images: Float[Tensor, "b c h w"], labels: Labels) -> DiscriminatorOutput:
-        return self.head(self.backbone(images), labels)
+        features = self.backbone(images)
+        with in_weights_precision(features):
+            return self.head(features.to(torch.promote_types(features.dtype, torch.float32)), labels)

@@ -74,9 +74,10 @@ class Concatenate(nn.Module):
 CONDITIONING = {"add": Add, "concatenate": Concatenate, "multiply": Multiply}
 
 
-NormKind = Literal["batch", "instance", "group", "none"]
+NormKind = Literal["batch", "sync-batch", "instance", "group", "none"]
 NORMS: dict[str, Callable[[int, float, bool], nn.Module]] = {
     "batch": lambda channels, eps, affine: nn.BatchNorm2d(channels, eps, affine=affine),
+    "sync-batch": lambda channels, eps, affine: nn.BatchNorm2d(channels, eps, affine=affine),  # in runs of old
     "instance": lambda channels, eps, affine: nn.InstanceNorm2d(channels, eps, affine=affine),
     "group": lambda channels, eps, affine: nn.GroupNorm(math.gcd(channels, 32), channels, eps, affine),
     "none": lambda channels, eps, affine: nn.Identity(),
@@ -85,7 +86,9 @@ NORMS: dict[str, Callable[[int, float, bool], nn.Module]] = {
 
 
 class SyncedBatchNorm(nn.BatchNorm2d):
-    """Batch norm by the statistics of all processes' equal parts of a batch; torch has it for GPUs alone."""
+    """Batch norm by the moments of all processes' equal parts of a batch; torch has it for GPUs alone, in kernels that
+    torch.compile cannot fuse.
+    """
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:  # pyright: ignore[reportIncompatibleMethodOverride]
         if not self.training or world.size() == 1:
@@ -95,7 +98,8 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         centered = precise - mean[:, None, None]
         variance = _WorldMean.apply(centered.square().mean((0, 2, 3)))
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
-            count, momentum = world.size() * x.numel() // x.shape[1], self.momentum or 0.0
+            assert self.momentum is not None, "cumulative averages are for sampling"
+            count, momentum = world.size() * x.numel() // x.shape[1], self.momentum
             with torch.no_grad():
                 self.running_mean.lerp_(mean, momentum)
                 self.running_var.lerp_(variance * count / (count - 1), momentum)
@@ -115,17 +119,14 @@ class _WorldMean(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return world.mean(gradient)
+        return _WorldMean.apply(gradient)
 
 
 def synchronize(network: nn.Module) -> None:
     """From now on, let a network's batch norms see the parts of all processes."""
-    if next(network.parameters()).is_cuda:
-        nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    else:
-        for layer in network.modules():
-            if type(layer) is nn.BatchNorm2d:
-                layer.__class__ = SyncedBatchNorm
+    for layer in network.modules():
+        if type(layer) is nn.BatchNorm2d:
+            layer.__class__ = SyncedBatchNorm
 
 
 class Dropout2d(nn.Dropout2d):
@@ -179,6 +180,11 @@ def set_recompute(networks: Sequence[nn.Module], wanted: bool) -> None:
         )
     for block in blocks:
         block.recompute = wanted
+
+
+def in_weights_precision(on: Tensor) -> AbstractContextManager:
+    """No autocast where this tensor is."""
+    return torch.autocast("cuda" if on.is_cuda else "cpu", enabled=False)
 
 
 class Unconditional(nn.Module):

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from condgan.nn.layers import LabelEmbedding
+from condgan.nn.layers import LabelEmbedding, in_weights_precision
 from condgan.options import STRICT
 
 
@@ -49,7 +49,7 @@ class SpectralNorm(nn.Module):
             self.register_buffer("v", F.normalize(u @ matrix, dim=1, eps=options.eps))
 
     def forward(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        with torch.autocast("cuda" if weight.is_cuda else "cpu", enabled=False):
+        with in_weights_precision(weight):
             return weight / (self.u[0] @ (self._matrix(weight) @ self.v[0]))
 
     def right_inverse(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
