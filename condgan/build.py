@@ -77,10 +77,19 @@ def build_state(recipe: Recipe, labels: LabelSpec) -> State:
 
 
 def build_steps(
-    recipe: Recipe, state: State, split: Split, batches: Iterator[Batch] | None = None
+    recipe: Recipe,
+    state: State,
+    split: Split,
+    batches: Iterator[Batch] | None = None,
+    compiled: bool | None = None,
 ) -> Iterator[dict[str, Tensor]]:
-    """The training loop of a recipe from where the state stands, on a split on the device (or on other `batches`)."""
+    """The training loop of a recipe from where the state stands, on a split on the device (or on other `batches`).
+
+    `compiled`: as `compiles` says, if that is known already.
+    """
     schedule = recipe.schedule
+    if compiled is None:
+        compiled = compiles(recipe, split.labels.spec)
     if world.size() > 1:
         _leave_out_unused(recipe, state, split.labels.spec)
     return train(
@@ -88,7 +97,7 @@ def build_steps(
         batches or build_stream(recipe, split, state.images), _prior(recipe, split.labels),
         until=schedule.images, d_steps=schedule.d_steps, g_steps=schedule.g_steps, accumulate=schedule.accumulate,
         joint=schedule.joint, carry_gradients=schedule.carry_gradients, decay=schedule.decay,
-        precision=precision(recipe.compute.precision, device()), compiled=compiles(recipe, split.labels.spec),
+        precision=precision(recipe.compute.precision, device()), compiled=compiled,
     )  # fmt: skip
 
 

@@ -157,21 +157,21 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
             _say(f"left out {len(data.skipped)} unreadable image{'s' * (len(data.skipped) > 1)}: {listed}")
         for note in data.notes:
             _say(note)
-        state = build_state(recipe, data.spec)
+        state, compiled = build_state(recipe, data.spec), compiles(recipe, data.spec)
         with world.together():
             if world.leads():
                 if not directory.exists():
                     directory.mkdir(parents=True, exist_ok=True)
                     stack.enter_context(_locked(directory))
                     _require_own(directory, recipe)
-                _begin(directory, recipe, data)
+                _begin(directory, recipe, data, compiled)
         with world.together():
             require_same_data(directory, data)
         _resume(directory, state, recipe)
         if state.images < recipe.schedule.images:
             if world.leads():
                 (directory / "metrics.json").unlink(missing_ok=True)
-            _train(directory, recipe, data, state, signals)
+            _train(directory, recipe, data, state, signals, compiled)
         else:
             _say(f"{directory} is finished at {state.images:,} images")
         return evaluate(directory, data=data)
@@ -216,13 +216,13 @@ def _locked(directory: Path) -> Iterator[None]:
         lock.release()
 
 
-def _begin(directory: Path, recipe: Recipe, data: Dataset) -> None:
+def _begin(directory: Path, recipe: Recipe, data: Dataset, compiled: bool) -> None:
     """Write what the run is, the recipe first; refuse other data than it began with."""
     path = directory / "environment.json"
     environment = describe() | {
         "processes": world.size(),
         "precision": str(precision(recipe.compute.precision, device())).removeprefix("torch."),
-        "compiled": compiles(recipe, data.spec),
+        "compiled": compiled,
         "data": {
             "sha256": data.content_hash,
             "train": len(data.train),
@@ -296,15 +296,13 @@ class _Keeper:
         self.log.picture(tag, self.state.images, picture)
 
 
-def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals: _Signals) -> None:
+def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals: _Signals, compiled: bool) -> None:
     schedule, split = recipe.schedule, to_device(data.train, device(), recipe.data.resident)
     if state.images == 0 and schedule.init_classifier:
         pretrain(recipe, state, split)
-    steps = build_steps(recipe, state, split)
-    if compiles(recipe, data.spec):
-        _say(
-            "compiling the networks when they are first used, which takes some minutes: compute.compile=false does not"
-        )
+    steps = build_steps(recipe, state, split, compiled=compiled)
+    if compiled:
+        _say("the networks are compiled when they are first used, which takes some minutes")
     with world.together():
         keeper = _Keeper(directory, recipe, data, state) if world.leads() else None
 
