@@ -107,6 +107,7 @@ def test_fusing_saves_what_it_says() -> None:
     assert 1.5 < plainly / fast < 2
 
 
+@pytest.mark.slow
 def test_a_recipe_is_compiled_as_its_own_length_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("condgan.build.can_compile", lambda: True)
     assert not Case("digits-acgan").load().compute.compile
