@@ -2,7 +2,7 @@
 
 Plain: the network of `benchmarks.plain`, in evaluation mode and without gradients, with power iterations as published.
 Weights are untrained, which costs the same.
-`python -m benchmarks.sampling [--recipe NAME [--width W]] [--precision P] [--compile] [--json]`.
+`python -m benchmarks.sampling [--recipe NAME [--width W]] [--precision P] [--compile] [--json] [--out FILE]`.
 """
 
 import argparse
@@ -11,13 +11,18 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from benchmarks.plain import plain
+from benchmarks.record import command
+from benchmarks.throughput import device_name
 from condgan.build import build_generator
+from condgan.environment import describe
+from condgan.files import write
 from condgan.hardware import Precision
 from condgan.interfaces import to_uint8
 from condgan.labels import Labels, LabelSpec
@@ -71,7 +76,7 @@ def measure(
     return {
         "recipe": name,
         "width": recipe.generator.options.get("width") if width is None else width,
-        "device": sampler.device.type,
+        "device": device_name(),
         "threads": torch.get_num_threads(),
         "precision": str(sampler.precision).removeprefix("torch."),
         "compiled": compiled,
@@ -96,13 +101,18 @@ def main() -> None:
     parser.add_argument("--precision", choices=get_args(Precision), default="auto")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write a record")
     arguments = parser.parse_args()
-    rows = [(arguments.recipe, arguments.width, 64)] if arguments.recipe else RECIPES
-    for name, width, images in rows:
+    rows = []
+    for name, width, images in [(arguments.recipe, arguments.width, 64)] if arguments.recipe else RECIPES:
         row = measure(name, width, arguments.images or images, arguments.precision, arguments.compile)
         print(
             json.dumps(row) if arguments.json else "  ".join(f"{key} {value}" for key, value in row.items()), flush=True
         )
+        rows.append(row)
+    if arguments.out:
+        about = describe() | {"command": command("benchmarks.sampling"), "rounds": ROUNDS, "rows": rows}
+        write(arguments.out, json.dumps(about, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
 if __name__ == "__main__":
