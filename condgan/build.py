@@ -110,11 +110,13 @@ def pretrain(recipe: Recipe, state: State, split: Split) -> None:
 def compiles(recipe: Recipe, labels: LabelSpec) -> bool:
     """Whether training is compiled: as the recipe says, or where a run as long as this gains more than it costs.
 
-    A function of recipe, processes and kind of device, not of measured times: the same command always does the same.
+    In bfloat16 alone: in float32 products take the time, which compiling leaves as they are. A function of recipe,
+    processes and kind of device, not of measured times: the same command always does the same.
     """
     if recipe.compute.compile != "auto":
         return recipe.compute.compile
-    if recipe.compute.recompute or not can_compile():
+    rounded = precision(recipe.compute.precision, device()) == torch.bfloat16
+    if not rounded or recipe.compute.recompute or not can_compile():
         return False
     iterations = recipe.schedule.images / (recipe.schedule.batch * recipe.schedule.d_steps)
     return iterations * iteration_flops(recipe, labels) / world.size() > COMPILING_PAYS[device().type]

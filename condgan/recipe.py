@@ -209,7 +209,7 @@ class Compute:
     precision: Precision = "auto"
     """bfloat16 for what networks multiply, where the hardware does it (auto), always, or never; the rest is float32."""
     compile: Literal["auto", True, False] = "auto"
-    """torch.compile, which takes a minute or two; auto: where the run is long enough to gain more."""
+    """torch.compile, which takes a minute or two; auto: in bfloat16, where the run is long enough to gain more."""
     channels_last: bool = True
     """Whether the channels of a pixel lie side by side in memory."""
     fused_optimizers: bool = True

@@ -94,9 +94,11 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         if not self.training or world.size() == 1:
             return super().forward(x)
         precise = x if x.dtype == torch.float64 else x.float()
-        mean = _WorldMean.apply(precise.mean((0, 2, 3)))
-        centered = precise - mean[:, None, None]
-        variance = _WorldMean.apply(centered.square().mean((0, 2, 3)))
+        own = precise.mean((0, 2, 3))
+        centered = precise - own[:, None, None]
+        means, variances = _Gathered.apply(torch.stack([own, centered.square().mean((0, 2, 3))])).unbind(1)
+        mean = means.mean(0)
+        variance = variances.mean(0) + (means - mean).square().mean(0)
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             assert self.momentum is not None, "cumulative averages are for sampling"
             count, momentum = world.size() * x.numel() // x.shape[1], self.momentum
@@ -104,22 +106,35 @@ class SyncedBatchNorm(nn.BatchNorm2d):
                 self.running_mean.lerp_(mean, momentum)
                 self.running_var.lerp_(variance * count / (count - 1), momentum)
                 self.num_batches_tracked.add_(1)
-        result = centered * (variance + self.eps).rsqrt()[:, None, None]
-        if self.affine:
-            result = torch.addcmul(self.bias[:, None, None], result, self.weight[:, None, None])
-        return result.to(x.dtype)
+        scale = (variance + self.eps).rsqrt() * (self.weight if self.affine else 1)
+        shift = (self.bias if self.affine else 0) + (own - mean) * scale
+        return torch.addcmul(shift[:, None, None], centered, scale[:, None, None]).to(x.dtype)
 
 
-class _WorldMean(torch.autograd.Function):
-    """The mean over all processes of what each has; each process's loss counts alike."""
+class _Gathered(torch.autograd.Function):
+    """What each process has, in the order of their ranks; each process's loss counts alike."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        return world.mean(values)
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        return world.gathered(own[None])
+
+    @staticmethod
+    def backward(ctx: Any, gradients: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _Scattered.apply(gradients)
+
+
+class _Scattered(torch.autograd.Function):
+    """The sum over all processes of what each has for this one: the gradient of what is gathered, and the reverse."""
+
+    @staticmethod
+    def forward(ctx: Any, for_each: Tensor) -> Tensor:
+        total = for_each.clone()
+        world.add_up(total)
+        return total[world.rank()]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _WorldMean.apply(gradient)
+        return _Gathered.apply(gradient)
 
 
 def synchronize(network: nn.Module) -> None:
