@@ -7,7 +7,7 @@ demo: .venv/installed  # train the default recipe on the embedded digits, evalua
 	$(BIN)/condgan train
 
 test: .venv/installed-test  # the whole suite but what takes minutes
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow: .venv/installed-test
 	$(BIN)/python -m pytest -m slow

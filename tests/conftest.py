@@ -1,6 +1,7 @@
 """Shape checks on every annotated function, a private cache, and small data sets that the tests make."""
 
 import os
+import shutil
 import tempfile
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process per core, of one thread: two of two would wait for each other
@@ -12,6 +13,8 @@ hook = install_import_hook("condgan", "beartype.beartype")
 hook.__enter__()
 os.environ["CONDGAN_CACHE"] = tempfile.mkdtemp(prefix="condgan-tests-")
 
+from collections.abc import Callable  # noqa: E402
+from functools import cache  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
@@ -21,6 +24,8 @@ from PIL import Image  # noqa: E402
 from torch import nn  # noqa: E402
 
 from benchmarks.evaluation import seeded_inception  # noqa: E402
+from condgan.recipe import load  # noqa: E402
+from condgan.run import train_run  # noqa: E402
 
 TINY = [
     "generator.width=8", "generator.latent_dim=12", "backbone.width=4", "schedule.batch=16", "schedule.images=320",
@@ -60,6 +65,27 @@ def rough_judges(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     for name in ("ENOUGH", "ENOUGH_OF_ATTRIBUTES"):
         monkeypatch.setattr(f"condgan.metrics.features.{name}", 6_400)
     monkeypatch.setenv("CONDGAN_CACHE", str(tmp_path_factory.mktemp("rough")))
+
+
+@pytest.fixture(scope="session")
+def _trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    @cache
+    def train(images: int) -> Path:
+        run = tmp_path_factory.mktemp("trained") / "run"
+        train_run(load("digits-acgan", [*TINY, f"schedule.images={images}"]), run)
+        return run
+
+    return train
+
+
+@pytest.fixture
+def digits_run(_trained: Callable[[int], Path]) -> Callable[..., Path]:
+    """Makes a copy of a tiny run of the default recipe, which was trained once."""
+
+    def copied(out: str = "runs/digits-acgan", images: int = 320) -> Path:
+        return Path(shutil.copytree(_trained(images), out))
+
+    return copied
 
 
 @pytest.fixture(scope="session")

@@ -22,9 +22,8 @@ from condgan.sample import Model
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Path:
-    assert condgan(capsys, "train", *TINY, "schedule.images=64").code == 0
-    return Path("runs/digits-acgan")
+def run(digits_run: Callable[..., Path]) -> Path:
+    return digits_run(images=64)
 
 
 def test_recipes_are_listed_and_printed(capsys: pytest.CaptureFixture[str]) -> None:

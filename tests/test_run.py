@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -116,9 +117,10 @@ def test_spectral_norms_and_twins_resume_too(capsys: pytest.CaptureFixture[str])
     assert any(name.startswith("singular/G/attention.8.query") for name in last)
 
 
-def test_a_finished_run_is_not_trained_again(capsys: pytest.CaptureFixture[str]) -> None:
-    condgan(capsys, "train", *TINY)
-    before = weights(Path("runs/digits-acgan"))
+def test_a_finished_run_is_not_trained_again(
+    capsys: pytest.CaptureFixture[str], digits_run: Callable[..., Path]
+) -> None:
+    before = weights(digits_run())
     again = condgan(capsys, "train", *TINY)
     assert again.code == 0
     assert weights(Path("runs/digits-acgan")) == before
@@ -131,9 +133,10 @@ def test_a_finished_run_is_not_trained_again(capsys: pytest.CaptureFixture[str])
     )
 
 
-def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(capsys: pytest.CaptureFixture[str]) -> None:
-    condgan(capsys, "train", *TINY, "--out", "whole")
-    condgan(capsys, "train", *TINY, "--out", "hurt")
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(
+    capsys: pytest.CaptureFixture[str], digits_run: Callable[..., Path]
+) -> None:
+    whole = weights(digits_run("hurt"))
     last = Path("hurt/checkpoints/320/ema.safetensors")
     last.write_bytes(last.read_bytes()[:-9] + b"tampering")
     refused(
@@ -145,11 +148,13 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_used(capsys: pytest
     assert resumed.code == 0
     assert "hurt/checkpoints/320' is damaged" in resumed.err
     assert "resuming hurt at 256 images" in resumed.err
-    assert weights(Path("hurt")) == weights(Path("whole"))
+    assert weights(Path("hurt")) == whole
 
 
-def test_damaged_checkpoints_never_evict_whole_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    condgan(capsys, "train", *TINY, "--out", "hurt")
+def test_damaged_checkpoints_never_evict_whole_ones(
+    capsys: pytest.CaptureFixture[str], digits_run: Callable[..., Path]
+) -> None:
+    digits_run("hurt")
     Path("hurt/checkpoints/320/generator.safetensors").write_bytes(b"")
     resumed = condgan(capsys, "train", *TINY, "schedule.images=272", "--out", "hurt")
     assert "resuming hurt at 256 images" in resumed.err
@@ -181,9 +186,10 @@ def test_moved_data_is_still_the_data(capsys: pytest.CaptureFixture[str], photos
     assert condgan(capsys, "evaluate", "runs/digits-acgan").code == 0
 
 
-def test_what_a_kill_left_half_written_is_removed(capsys: pytest.CaptureFixture[str]) -> None:
-    condgan(capsys, "train", *TINY, "schedule.images=192")
-    run = Path("runs/digits-acgan")
+def test_what_a_kill_left_half_written_is_removed(
+    capsys: pytest.CaptureFixture[str], digits_run: Callable[..., Path]
+) -> None:
+    run = digits_run(images=192)
     shutil.copytree(run / "checkpoints/192", run / "checkpoints/.tmp-1-256")
     with open(run / "log.jsonl", "a") as log:
         log.write('{"images": 208, "seconds": 1}\n{"images": 2')
@@ -193,9 +199,8 @@ def test_what_a_kill_left_half_written_is_removed(capsys: pytest.CaptureFixture[
     assert images == [64, 128, 192, 256, 320]
 
 
-def test_a_run_in_use_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    condgan(capsys, "train", *TINY, "schedule.images=64")
-    with FileLock("runs/digits-acgan/lock"):
+def test_a_run_in_use_is_refused(capsys: pytest.CaptureFixture[str], digits_run: Callable[..., Path]) -> None:
+    with FileLock(digits_run() / "lock"):
         refused(condgan(capsys, "train", *TINY), "in use by another process")
     assert condgan(capsys, "train", *TINY).code == 0
 
@@ -211,9 +216,9 @@ def test_other_data_than_the_run_began_with_is_refused(capsys: pytest.CaptureFix
 
 
 def test_no_space_left_keeps_the_last_checkpoint(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], digits_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    condgan(capsys, "train", *TINY, "--out", "whole")
+    whole = weights(digits_run("whole"))
     real, written = Path.write_bytes, []
 
     def full(path: Path, data: bytes) -> int:
@@ -231,7 +236,7 @@ def test_no_space_left_keeps_the_last_checkpoint(
     assert sorted(path.name for path in Path("full/checkpoints").iterdir()) == ["128", "64"]
     assert all(checkpoint.damage(path) is None for path in Path("full/checkpoints").iterdir())
     assert condgan(capsys, "train", *TINY, "--out", "full").code == 0
-    assert weights(Path("full")) == weights(Path("whole"))
+    assert weights(Path("full")) == whole
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(
@@ -275,9 +280,8 @@ def test_the_classifier_may_learn_first(capsys: pytest.CaptureFixture[str], monk
     assert accuracy["with"] > 0.6 > 0.4 > accuracy["without"]
 
 
-def test_plain_python_is_as_short(capsys: pytest.CaptureFixture[str]) -> None:
-    condgan(capsys, "train", *TINY)
-    model = package.load("runs/digits-acgan")
+def test_plain_python_is_as_short(capsys: pytest.CaptureFixture[str], digits_run: Callable[..., Path]) -> None:
+    model = package.load(digits_run())
     images = model.sample("3", per_class=5, seed=1)
     assert images.shape == (5, 16, 16)
     assert images.dtype == np.uint8
