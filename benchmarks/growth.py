@@ -119,7 +119,12 @@ def plot(rows: list[dict[str, Any]]) -> bytes:
         best = min(taken / one for taken, one in zip(times, work, strict=True))
         panel.plot(at, [best * one for one in work], "--", color="gray", label="by arithmetic")
         panel.set(xlabel=LABELS[axis], xscale="log")
-        panel.set(yscale="log") if axis == "size" else panel.set(ylim=(0, 1.1 * max(1e3 * row["max"] for row in own)))
+        if axis == "size":
+            panel.set_yscale("log")
+            panel.yaxis.set_major_formatter("{x:g}")
+            panel.yaxis.set_minor_formatter("{x:g}")
+        else:
+            panel.set_ylim(0, 1.1 * max(1e3 * row["max"] for row in own))
         panel.set_xticks(at, [f"{value:,}" for value in at], minor=False)
         panel.set_xticks([], minor=True)
     figure.axes[0].set_ylabel("ms per image")

@@ -47,6 +47,23 @@ def test_bfloat16_is_float32_but_for_rounding(name: str) -> None:
         assert {value.dtype for value in network.state_dict().values()} <= {torch.float32, torch.int64}
 
 
+@pytest.mark.parametrize("name", ["digits-acgan", "digits-biggan"])
+@pytest.mark.parametrize("last", [True, False])
+def test_images_keep_the_layout_of_weights(name: str, last: bool) -> None:
+    """Else one convolution's result is laid out anew for the next one."""
+    spec = LabelSpec.of_classes(["a", "b"])
+    generator = build.build_generator(changed(tiny(name), channels_last=last), spec)
+    wanted = torch.channels_last if last else torch.contiguous_format
+    kept: list[bool] = []
+    for layer in generator.modules():
+        if isinstance(layer, nn.Conv2d) and layer.in_channels > 1 and layer.kernel_size == (3, 3):
+            layer.register_forward_hook(lambda _, __, out: kept.append(out.is_contiguous(memory_format=wanted)))
+    assert generator.latent_dim is not None
+    generator(torch.randn(3, generator.latent_dim), Labels.from_index(spec, torch.tensor([0, 1, 1])))
+    assert len(kept) > 2
+    assert all(kept)
+
+
 def test_penalties_are_taken_in_float32() -> None:
     torch.manual_seed(0)
     spec = LabelSpec.of_classes(["a", "b"])

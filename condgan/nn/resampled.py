@@ -5,6 +5,7 @@ means is a convolution itself. Either takes 4/9 of the multiplications of the tw
 gradients it has. Axes: b images, c → d channels, h × w pixels, i × j of half the size.
 """
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -20,8 +21,14 @@ class UpConv2d(nn.Conv2d):
         return F.conv_transpose2d(x, self.kernel(), self.bias, stride=2, padding=1)
 
     def kernel(self) -> Float[Tensor, "c d 4 4"]:
-        """Of the transposed convolution of stride 2: the sums of each 2 × 2 of the weights, turned by 180°."""
-        return F.avg_pool2d(self.weight.transpose(0, 1).flip(2, 3), 2, stride=1, padding=1, divisor_override=1)
+        """Of the transposed convolution of stride 2: the sums of each 2 × 2 of the weights, turned by 180°.
+
+        In the weights' layout, which is that of the result, whatever the image's is.
+        """
+        sums = F.avg_pool2d(self.weight, 2, stride=1, padding=1, divisor_override=1)
+        last = self.weight.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if last else torch.contiguous_format
+        return sums.flip(2, 3).transpose(0, 1).contiguous(memory_format=layout)
 
 
 class DownConv2d(nn.Conv2d):
