@@ -32,7 +32,7 @@ from condgan.hardware import Precision
 from condgan.labels import LabelSpec
 from condgan.metrics.usefulness import as_table
 from condgan.report import write_report
-from condgan.run import Diverged, Interrupted, choose_directory, train_run
+from condgan.run import Diverged, Interrupted, choose_directory, require_possible, train_run
 from condgan.runs import held_out_split, load_model, load_translator, read_data, resume_command
 from condgan.sample import VARY, Model, Vary, Way
 from condgan.sheets import attention_sheet, channels_last, class_sheets, interpolation_sheet, png, sheet, spread
@@ -654,6 +654,7 @@ def _system_error(error: OSError) -> str:
 
 
 def _dry_run(recipe: recipes.Recipe, directory: Path, skip_bad_images: bool) -> None:
+    require_possible(recipe)
     known = all(source in KNOWN for source in recipe.data.sources)
     spec = recipe.data.published_spec() if known else None
     if spec is not None:
@@ -664,12 +665,13 @@ def _dry_run(recipe: recipes.Recipe, directory: Path, skip_bad_images: bool) -> 
         about = f"{len(data.train):,} training and {len(data.held_out):,} held-out images of {_counted(spec)}"
     generator, discriminator = count_parameters(recipe, spec)
     memory = estimate_memory(recipe, spec)
-    part = recipe.schedule.batch // recipe.schedule.accumulate
+    part = recipe.schedule.batch // (recipe.schedule.accumulate * world.size())
+    whose = f" in each of {world.size()} processes" if world.size() > 1 else ""
     typer.echo(recipes.dump(recipe))
     typer.echo(f"data           {about}")
     typer.echo(f"generator      {generator:,} parameters\ndiscriminator  {discriminator:,} parameters")
     typer.echo(
-        f"memory         about {_size(sum(memory))}: {_size(memory.kept)} of weights, gradients, optimizers and "
+        f"memory         about {_size(sum(memory))}{whose}: {_size(memory.kept)} of weights, gradients, optimizers and "
         f"average, {_size(memory.activations)} of activations for {part:,} images at a time"
     )
     typer.echo(f"run directory  {directory}")

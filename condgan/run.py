@@ -30,7 +30,7 @@ from condgan.environment import describe
 from condgan.errors import UserError
 from condgan.evaluation import evaluate
 from condgan.files import TEMPORARY, remove_temporaries, write
-from condgan.hardware import device, has_bfloat16, keep_memory, precision
+from condgan.hardware import can_compile, device, has_bfloat16, keep_memory, precision
 from condgan.log import SINGULAR, Log
 from condgan.nn.spectral import singular_values
 from condgan.recipe import Recipe, differences, dump, load
@@ -141,7 +141,7 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
     """
     directory = Path(directory)
     keep_memory()
-    _require_parts(recipe)
+    require_possible(recipe)
     if recipe.compute.precision == "bfloat16" and not has_bfloat16(device()):
         _say("this machine does not multiply bfloat16 but emulates it, slowly: compute.precision=float32 is faster")
     with ExitStack() as stack:
@@ -177,8 +177,12 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
         return evaluate(directory, data=data)
 
 
-def _require_parts(recipe: Recipe) -> None:
-    """That the processes can have equal parts of a batch."""
+def require_possible(recipe: Recipe) -> None:
+    """That the processes can have equal parts of a batch, and compile if they are told to. Raises UserError."""
+    if recipe.compute.compile is True and not can_compile():
+        raise UserError(
+            "compute.compile true given, and no C++ compiler found: install one such as g++, or leave it at auto"
+        )
     batch, parts = recipe.schedule.batch, world.size() * recipe.schedule.accumulate
     if batch % parts or batch < 2 * parts:
         raise UserError(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import condgan, refused
 from test_train import tiny
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -146,6 +147,14 @@ def test_compiling_needs_what_it_calls(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert hardware.can_compile()
     (tmp_path / "compiler").unlink()
     assert not hardware.can_compile()
+
+
+def test_a_run_that_cannot_be_compiled_is_not_begun(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("condgan.run.can_compile", lambda: False)
+    refused(condgan(capsys, "train", "compute.compile=true"), "compute.compile true given", "no C++ compiler found")
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize("other", ["channels_last", "fused_optimizers"])

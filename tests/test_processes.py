@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY
+from helpers import condgan, refused
 
 from condgan import world
 from condgan.errors import UserError
@@ -53,6 +54,14 @@ def test_dropout_is_that_of_the_whole_batch(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_batch_that_processes_cannot_share_is_refused(second_of_two: None, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="schedule.batch 3 given with 2 processes and schedule.accumulate 1"):
         train_run(load("digits-acgan", ["schedule.batch=3"]), tmp_path / "run")
+
+
+def test_a_dry_run_is_of_these_processes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "size", lambda: 2)
+    refused(condgan(capsys, "train", "schedule.batch=33", "--dry-run"), "schedule.batch 33 given with 2 processes")
+    done = condgan(capsys, "train", "schedule.batch=64", "--dry-run")
+    assert "in each of 2 processes" in done.out
+    assert "for 32 images at a time" in done.out
 
 
 def python(*arguments: str, directory: Path = ROOT, check: bool = True) -> str:
