@@ -58,6 +58,8 @@ def test_a_batch_that_processes_cannot_share_is_refused(second_of_two: None, tmp
 
 def test_a_dry_run_is_of_these_processes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world, "size", lambda: 2)
+    monkeypatch.setattr(world, "anyone", lambda flag: flag)
+    monkeypatch.setattr("torch.distributed.barrier", lambda: None)
     refused(condgan(capsys, "train", "schedule.batch=33", "--dry-run"), "schedule.batch 33 given with 2 processes")
     done = condgan(capsys, "train", "schedule.batch=64", "--dry-run")
     assert "in each of 2 processes" in done.out
