@@ -28,16 +28,23 @@ def duration(seconds: float) -> str:
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.0f} d"
 
 
+def divides(batch: int, gpus: int) -> bool:
+    """Whether so many GPUs can have equal parts of a batch."""
+    return batch % gpus == 0 and batch >= 2 * gpus
+
+
 def memory(name: str, gpus: int) -> str:
     """GiB on each GPU: what is kept, and activations; a dash where the batch has no equal parts."""
     schedule = load(name).schedule
-    if schedule.batch % gpus or schedule.batch < 2 * gpus:
+    if not divides(schedule.batch, gpus):
         return "–"
     part = [f"schedule.batch={schedule.batch // gpus}", f"schedule.accumulate={max(1, schedule.accumulate // gpus)}"]
     recipe = load(name, [*part, "compute.precision=bfloat16"])
     labels = recipe.data.published_spec()
     assert labels is not None
-    return " + ".join(f"{size / 2**30:.1f}" for size in estimate_memory(recipe, labels))
+    return " + ".join(
+        f"{size / 2**30:.1f}" if size >= 0.05 * 2**30 else "< 0.1" for size in estimate_memory(recipe, labels)
+    )
 
 
 def row(name: str) -> str:
@@ -48,7 +55,7 @@ def row(name: str) -> str:
     flops = iteration_flops(recipe, labels)
     iterations = schedule.images / (schedule.batch * schedule.d_steps)
     times = [
-        duration(flops * iterations / (PEAKS[gpu] * SHARE * gpus))
+        duration(flops * iterations / (PEAKS[gpu] * SHARE * gpus)) if divides(schedule.batch, gpus) else "–"
         for gpu, gpus in (("A100", 1), ("A100", TOGETHER), ("H200", 1), ("H200", TOGETHER))
     ]
     cells = [
