@@ -16,14 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from matplotlib.figure import Figure
 
-from benchmarks.record import command
+from benchmarks.record import keep, said
 from benchmarks.throughput import Case, device_name, fast_stepper, seconds, some_split, widths
 from condgan import world
 from condgan.build import iteration_flops
-from condgan.environment import describe
 from condgan.files import write
 
 BASE = (*widths(8), "schedule.d_steps=1", "compute.compile=false", "data.classes=10")
@@ -146,12 +144,11 @@ def main() -> None:
     rows, load = [], round(os.getloadavg()[0], 2)
     for axis in given.axis:
         for row in measure(axis, given.rounds):
-            print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+            print(said(row, as_json=False), flush=True)
             rows.append(row)
     if given.record:
-        about = {"command": command("benchmarks.growth"), "device": device_name(), "load": load, "rounds": given.rounds}
-        record = describe() | about | {"threads": torch.get_num_threads(), "rows": rows}
-        write(given.record / "record.json", json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
+        about = {"device": device_name(), "load": load, "rounds": given.rounds, "rows": rows}
+        keep(given.record / "record.json", "benchmarks.growth", **about)
         write(given.record / "growth.png", plot(rows))
 
 

@@ -8,7 +8,10 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
+from condgan.environment import describe
+from condgan.files import write
 from condgan.recipe import as_tree, load
 
 
@@ -16,6 +19,17 @@ def command(module: str) -> str:
     """The command line of a benchmark, whatever the folders its paths lie in."""
     words = (f"…/{Path(word).name}" if "/" in word else word for word in sys.argv[1:])
     return shlex.join(["python", "-m", module, *words])
+
+
+def keep(path: Path, module: str, **about: Any) -> None:
+    """Write what a benchmark measured, with its command line, the versions, the commit and the hardware."""
+    record = describe() | {"command": command(module)} | about
+    write(path, json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def said(row: dict[str, Any], as_json: bool) -> str:
+    """A row as a line to print."""
+    return json.dumps(row) if as_json else "  ".join(f"{key} {value}" for key, value in row.items())
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ Weights are untrained, which costs the same.
 """
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -18,11 +17,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.plain import plain
-from benchmarks.record import command
+from benchmarks.record import keep, said
 from benchmarks.throughput import device_name
 from condgan.build import build_generator
-from condgan.environment import describe
-from condgan.files import write
 from condgan.hardware import Precision
 from condgan.interfaces import to_uint8
 from condgan.labels import Labels, LabelSpec
@@ -106,13 +103,10 @@ def main() -> None:
     rows = []
     for name, width, images in [(arguments.recipe, arguments.width, 64)] if arguments.recipe else RECIPES:
         row = measure(name, width, arguments.images or images, arguments.precision, arguments.compile)
-        print(
-            json.dumps(row) if arguments.json else "  ".join(f"{key} {value}" for key, value in row.items()), flush=True
-        )
+        print(said(row, arguments.json), flush=True)
         rows.append(row)
     if arguments.out:
-        about = describe() | {"command": command("benchmarks.sampling"), "rounds": ROUNDS, "rows": rows}
-        write(arguments.out, json.dumps(about, indent=1, ensure_ascii=False).encode() + b"\n")
+        keep(arguments.out, "benchmarks.sampling", rounds=ROUNDS, rows=rows)
 
 
 if __name__ == "__main__":

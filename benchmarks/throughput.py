@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks import plain
-from benchmarks.record import command
+from benchmarks.record import keep, said
 from condgan.build import Flops, build_state, build_steps, build_stream, compiles, iteration_flops, model_of
 from condgan.data.dataset import Split
 from condgan.data.pixels import height_and_width
@@ -32,7 +32,6 @@ from condgan.data.stored import Stored
 from condgan.data.stream import to_device
 from condgan.environment import describe
 from condgan.errors import UserError
-from condgan.files import write
 from condgan.hardware import device, keep_memory, precision
 from condgan.labels import LabelTable
 from condgan.metrics.evidence import gather
@@ -379,11 +378,9 @@ def run(given: argparse.Namespace) -> None:
     rows = []
     for case in cases:
         rows.append(measure(Case(case.recipe, case.overrides + overrides), given.rounds, given.switches))
-        said = json.dumps(rows[-1]) if given.json else "  ".join(f"{key} {value}" for key, value in rows[-1].items())
-        print(said, flush=True)
+        print(said(rows[-1], given.json), flush=True)
     if given.out:
-        about = describe() | {"command": command("benchmarks.throughput"), "rounds": given.rounds}
-        write(given.out, json.dumps(about | {"rows": rows}, indent=1, ensure_ascii=False).encode() + b"\n")
+        keep(given.out, "benchmarks.throughput", rounds=given.rounds, rows=rows)
 
 
 if __name__ == "__main__":
