@@ -32,7 +32,7 @@ from condgan.data.stored import Stored
 from condgan.data.stream import to_device
 from condgan.environment import describe
 from condgan.errors import UserError
-from condgan.hardware import device, keep_memory, precision
+from condgan.hardware import device, keep_memory, precision, try_algorithms
 from condgan.labels import LabelTable
 from condgan.metrics.evidence import gather
 from condgan.metrics.features import Judge, classifier
@@ -147,6 +147,8 @@ def _serve(pipe: Connection, case: Case, kind: str) -> None:
     split = some_split(recipe)
     if kind not in ("plain", "unmapping"):
         keep_memory()
+    if kind != "plain":
+        try_algorithms()
     before = _most_resident()
     step = (plain_stepper if kind == "plain" else fast_stepper)(recipe, split)
     answers = {"flops": lambda: counted(step), "MiB": lambda: _taken(before)}

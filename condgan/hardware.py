@@ -2,15 +2,19 @@
 
 import ctypes
 import os
+import re
 import shutil
 import sys
 import sysconfig
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from condgan.errors import unknown
+from condgan.errors import UserError, unknown
 
 Precision = Literal["auto", "float32", "bfloat16"]
 BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
@@ -20,11 +24,49 @@ MALLOPT = {-4: 0, -1: -1, -2: 2**26}
 
 
 def device() -> torch.device:
-    """This process's accelerator where there is one, else the CPU."""
+    """This process's accelerator where there is one, else the CPU.
+
+    Raises UserError for a GPU that this PyTorch holds no code for.
+    """
     if not torch.cuda.is_available():
         return torch.device("cpu")
     alone = torch.cuda.device_count() == 1  # of several GPUs, a launcher may show each process its own
-    return torch.device("cuda", 0 if alone else int(os.environ.get("LOCAL_RANK", 0)))
+    found = torch.device("cuda", 0 if alone else int(os.environ.get("LOCAL_RANK", 0)))
+    if found.index < torch.cuda.device_count():
+        _require_code(found)
+    return found
+
+
+@cache
+def _require_code(gpu: torch.device) -> None:
+    built, (major, minor) = torch.cuda.get_arch_list(), torch.cuda.get_device_capability(gpu)
+    if not runs_on(built, major, minor):
+        raise UserError(
+            f"{torch.cuda.get_device_name(gpu)} of compute capability {major}.{minor} found, and this PyTorch is built "
+            f"for {', '.join(built)}: install a PyTorch that is built for it, or hide it by CUDA_VISIBLE_DEVICES=-1"
+        )
+
+
+def runs_on(built: Iterable[str], major: int, minor: int) -> bool:
+    """Whether a GPU of this compute capability runs code built for such architectures, as torch lists them.
+
+    Machine code (sm_80) runs on its own major version from its minor version on, with an `a` on that one alone;
+    intermediate code (compute_80) is compiled for any later one. What is not CUDA's is taken to run.
+    """
+    for name in built:
+        found = re.fullmatch(r"(sm|compute)_(\d+)(\d)([af]?)", name)
+        if found is None:
+            return True
+        code = int(found[2]), int(found[3])
+        if found[4] == "a":
+            fits = code == (major, minor)
+        elif found[1] == "sm" or found[4]:
+            fits = code[0] == major and code[1] <= minor
+        else:
+            fits = code <= (major, minor)
+        if fits:
+            return True
+    return False
 
 
 def precision(wanted: Precision, on: torch.device) -> torch.dtype:
@@ -54,6 +96,29 @@ def keep_memory() -> None:
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
         for option, value in MALLOPT.items():
             library.mallopt(option, value)
+
+
+def try_algorithms() -> None:
+    """Have cuDNN try its algorithms at each new shape and keep the fastest: in training shapes stay the same."""
+    torch.backends.cudnn.benchmark = True
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether float32 is multiplied in TF32 meanwhile, by a GPU's convolutions and matrix products.
+
+    By default torch lets convolutions do so. Numbers that shall not tell where they were computed do not allow it.
+    """
+    backends: Any = torch.backends
+    kinds = backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "tf32" if allowed else "ieee"
+        yield
+    finally:
+        for kind, old in zip(kinds, before, strict=True):
+            kind.fp32_precision = old
 
 
 def can_compile() -> bool:

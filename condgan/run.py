@@ -30,7 +30,7 @@ from condgan.environment import describe
 from condgan.errors import UserError
 from condgan.evaluation import evaluate
 from condgan.files import TEMPORARY, remove_temporaries, write
-from condgan.hardware import can_compile, device, has_bfloat16, keep_memory, precision
+from condgan.hardware import can_compile, device, has_bfloat16, keep_memory, precision, try_algorithms
 from condgan.log import SINGULAR, Log
 from condgan.nn.spectral import singular_values
 from condgan.recipe import Recipe, differences, dump, load
@@ -136,11 +136,13 @@ def choose_directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
 def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = False) -> dict[str, Any]:
     """Train in a run directory, from its newest whole checkpoint if it has one, and evaluate; returns the metrics.
 
-    On Linux the process from then on keeps the memory that it frees (see `keep_memory`).
+    On Linux the process from then on keeps the memory that it frees (see `keep_memory`); on CUDA, cuDNN tries its
+    algorithms at each new shape.
     Raises UserError for bad input, Interrupted after SIGINT or SIGTERM, Diverged for a loss that is not finite.
     """
     directory = Path(directory)
     keep_memory()
+    try_algorithms()
     require_possible(recipe)
     if recipe.compute.precision == "bfloat16" and not has_bfloat16(device()):
         _say("this machine does not multiply bfloat16 but emulates it, slowly: compute.precision=float32 is faster")

@@ -31,6 +31,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from condgan.errors import UserError, unknown
 from condgan.files import cache_directory, new_file
+from condgan.hardware import tf32
 
 if TYPE_CHECKING:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -92,7 +93,8 @@ class Extractor:
         Raises UserError for a number of channels that the network does not take, and where it returns something else
         than an `Extractor` needs.
         """
-        parts = [self._observed(chunk.to(self._device)) for chunk in images.split(BATCH)]
+        with tf32(False):
+            parts = [self._observed(chunk.to(self._device)) for chunk in images.split(BATCH)]
         logits = [part.logits for part in parts if part.logits is not None]
         return Observed(torch.cat([part.features for part in parts]), torch.cat(logits) if logits else None)
 
@@ -110,7 +112,8 @@ class Extractor:
 
         hooks = [one.register_forward_hook(keep) for one in self.network.modules() if isinstance(one, OF_MAPS)]
         try:
-            self.network(images.to(self._device))
+            with tf32(False):
+                self.network(images.to(self._device))
         finally:
             for hook in hooks:
                 hook.remove()

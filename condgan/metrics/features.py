@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from condgan.files import cache_directory, write
+from condgan.hardware import tf32
 from condgan.interfaces import to_float
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.metrics.extractors import Extractor, state_hash
@@ -58,7 +59,8 @@ class Judge(nn.Module):
     def judge(self, images: UInt8[Tensor, "n c h w"], labels: Labels) -> Judged:
         """Look at images of 0 … 255."""
         device = self.classifier.weight.device
-        parts = [self(to_float(chunk.to(device))) for chunk in images.split(512)]
+        with tf32(False):
+            parts = [self(to_float(chunk.to(device))) for chunk in images.split(512)]
         return Judged(torch.cat([f for f, _ in parts]).cpu(), torch.cat([p for _, p in parts]).cpu(), labels.to("cpu"))
 
 

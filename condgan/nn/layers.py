@@ -250,9 +250,10 @@ class Attention(nn.Module):
         """Each position's mean of the values, weighted by its attention."""
         query, key = self._positions(self.query(x)), self._positions(self.pool(self.key(x)))
         value = self._positions(self.pool(self.value(x))).contiguous()
-        # kernels that keep no n × k weights want equally many channels: zeros change no product
+        # kernels that keep no n × k weights want an axis of heads, and equally many channels: zeros change no product
         missing = (0, value.shape[2] - query.shape[2])
-        attended = F.scaled_dot_product_attention(F.pad(query, missing), F.pad(key, missing), value, scale=1.0)
+        query, key, value = (one[:, None] for one in (F.pad(query, missing), F.pad(key, missing), value))
+        attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)[:, 0]
         return attended.transpose(1, 2).unflatten(2, x.shape[2:])
 
     def maps(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n i j"]:
