@@ -44,7 +44,7 @@ STEPS: dict[str, tuple[Step, float]] = {
     "ceilings": (steps.ceilings, 15),
     "sampling": (steps.sampling, 60),
     "evaluation": (steps.evaluation, 60),
-    "compiling": (steps.compiling, 90),
+    "compiling": (steps.compiling, 150),
     "biggan-cifar10": (Throughput("biggan-cifar10", widths(96)), 120),
     "biggan-imagenet128": (Throughput("biggan-imagenet128", largest=True), 120),
     "any-biggan": (Throughput("any-biggan", ("data.classes=10",)), 90),
@@ -140,7 +140,7 @@ def stop(group: int) -> None:
 def say(name: str, found: dict[str, Any]) -> None:
     how = {True: "pass", False: "FAIL", None: "    "}[found["passed"]]
     limits = [f"at {one[3:]} {found[one]:g}" for one in ("at_most", "at_least") if one in found]
-    number = f"{found['number']:g} {found['unit']} {', '.join(limits)}"
+    number = f"{found['number']} {found['unit']} {', '.join(limits)}"
     print(f"{how}  {name}  {found['what']}  {number}".rstrip(), flush=True)
 
 
