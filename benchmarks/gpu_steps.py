@@ -871,7 +871,7 @@ def training(plan: Plan) -> Iterator[Finding]:
          "schedule.log=20_000", f"compute.compile={compiled}", "ema.start=20_000", "--out", str(run)],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        reserve = min(60.0, plan.left / 4)
+        reserve = min(60.0, plan.left / 3)
         while process.poll() is None and plan.left > reserve:
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
@@ -888,6 +888,8 @@ def training(plan: Plan) -> Iterator[Finding]:
     yield finding("trained", lines[-1]["images"], "images", images_per_s=rate, compile=compiled, curve=curve)
     command("sample", run, "--per-class", "10", "--checkpoint", "latest", "--out", plan.out / "images")
     shutil.copy(plan.out / "images" / "sheet.png", plan.out / "sheet.png")
+    if plan.left < 20:
+        raise Skipped("no time was left to judge the last checkpoint")
     asked = "label_agreement,fd_classifier,coverage"
     told = command("evaluate", run, "--checkpoint", "latest", "--metrics", asked, "--json").stdout
     metrics = json.loads(told)
