@@ -28,7 +28,7 @@ from condgan.data.survey import Survey, as_mapping, contact_sheet, describe, qui
 from condgan.errors import UserError, unknown
 from condgan.evaluation import Question, evaluate, statistics, truncation_curve
 from condgan.files import file_names, write
-from condgan.hardware import Precision
+from condgan.hardware import Precision, lacks_memory
 from condgan.labels import LabelSpec
 from condgan.metrics.usefulness import as_table
 from condgan.report import write_report
@@ -106,6 +106,7 @@ ROWS = 40
 """Classes that a table shows unless all are asked for."""
 SHARED = ("train", "evaluate", "statistics", "truncation")
 """What several processes do together."""
+NO_MEMORY = "not enough memory: lower data.size, schedule.batch or the number of images asked for"
 TRUNCATIONS = "0.2,0.4,0.6,0.8,1.0,1.2,1.4,1.6,1.8,2.0"
 
 
@@ -550,8 +551,12 @@ def main() -> None:
         code = _fail(str(error), 1, leads)
     except (KeyboardInterrupt, typer.Abort):
         code = _fail("interrupted", 130)
-    except (MemoryError, torch.OutOfMemoryError):
-        code = _fail("not enough memory: lower data.size, schedule.batch or the number of images asked for", 2)
+    except MemoryError:
+        code = _fail(NO_MEMORY, 2)
+    except RuntimeError as error:
+        if not lacks_memory(error):
+            raise
+        code = _fail(NO_MEMORY, 2)
     except OSError as error:
         code = _fail(_system_error(error), 2)
     sys.exit(code or 0)

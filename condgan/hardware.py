@@ -56,6 +56,11 @@ def keep_memory() -> None:
             library.mallopt(option, value)
 
 
+def lacks_memory(error: RuntimeError) -> bool:
+    """Whether it says that a GPU or this machine has not enough memory; torch has a type for GPUs alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error)
+
+
 def can_compile() -> bool:
     """Whether there is what torch.compile needs beside torch: a C++ compiler and Python's headers."""
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")

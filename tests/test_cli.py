@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY, write_image
 from helpers import condgan, refused, tiny
 from PIL import Image
@@ -175,6 +176,26 @@ def test_bad_sampling_is_one_line(
 ) -> None:
     refused(condgan(capsys, "sample", run, *arguments, "--out", "x"), *parts)
     assert not Path("x").exists()
+
+
+def test_too_little_memory_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_gpu(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    def in_numpy(*_: object) -> None:
+        np.empty(10**15)
+
+    for failing in (lambda *_: torch.empty(10**15), on_gpu, in_numpy):
+        monkeypatch.setattr("condgan.cli.train_run", failing)
+        refused(condgan(capsys, "train"), "not enough memory: lower data.size, schedule.batch or the number of images")
+
+
+def test_other_errors_of_torch_are_shown_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("condgan.cli.train_run", lambda *_: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        condgan(capsys, "train")
 
 
 def test_a_run_without_a_checkpoint_says_so(capsys: pytest.CaptureFixture[str], run: Path) -> None:
