@@ -15,28 +15,29 @@ import typer
 from PIL import Image
 from tqdm import tqdm
 
-from condgan import recipe as recipes
-from condgan import world
+from condgan import recipes, world
 from condgan.build import count_parameters, estimate_memory
 from condgan.checkpoint import checkpoints
+from condgan.choices import EMBEDDED_NAMES, KNOWN_NAMES, SOURCES, Crop, Precision, Vary, Way, absolute
 from condgan.choose import choose_recipe
-from condgan.data.known import KNOWN
-from condgan.data.pixels import Crop, Framing, color, height_and_width
+from condgan.data.pixels import Framing, color, height_and_width
 from condgan.data.prepare import UnreadableImages, prepare
-from condgan.data.sources import EMBEDDED, SOURCES, list_source
+from condgan.data.sources import list_source
 from condgan.data.survey import Survey, as_mapping, contact_sheet, describe, quick_look, survey, warnings
-from condgan.errors import UserError, unknown
+from condgan.directory import resume_command
+from condgan.errors import Diverged, FailedElsewhere, Interrupted, UserError, unknown
 from condgan.evaluation import Question, evaluate, statistics, truncation_curve
 from condgan.files import file_names, write
-from condgan.hardware import Precision, lacks_memory
+from condgan.hardware import lacks_memory
 from condgan.labels import LabelSpec
 from condgan.metrics.usefulness import as_table
+from condgan.recipe import Recipe, dump, load
 from condgan.report import write_report
-from condgan.run import Diverged, Interrupted, choose_directory, require_possible, train_run
-from condgan.runs import held_out_split, load_model, load_translator, read_data, resume_command
-from condgan.sample import VARY, Model, Vary, Way
+from condgan.run import choose_directory, require_possible, train_run
+from condgan.runs import held_out_split, load_model, load_translator, read_data
+from condgan.sample import VARY, Model
 from condgan.sheets import attention_sheet, channels_last, class_sheets, interpolation_sheet, png, sheet, spread
-from condgan.sides import Sampling, absolute
+from condgan.sides import Sampling
 from condgan.translate import fitting, open_pictures, output_names
 from condgan.utility import utility
 
@@ -149,12 +150,12 @@ def train_command(
         given.append(f"data.attributes={json.dumps(_names(attributes))}")
     if root is not None:
         given.append(f"data.root={json.dumps(str(root.expanduser().resolve()))}")
-    if name is None and any(one not in EMBEDDED for one in sources):
+    if name is None and any(one not in EMBEDDED_NAMES for one in sources):
         recipe = _chosen_recipe(sources, given)
     else:
         if sources:
             given.append(f"data.source={json.dumps(sources if len(sources) > 1 else sources[0])}")
-        recipe = recipes.load(name or recipes.DEFAULT, given)
+        recipe = load(name or recipes.DEFAULT, given)
     with world.together():
         directory = choose_directory(recipe, out, fresh)
     if dry_run:
@@ -539,7 +540,7 @@ def main() -> None:
                     f"share, {', '.join(SHARED)}; start it without torchrun"
                 )
             code = app(arguments, standalone_mode=False)
-    except world.FailedElsewhere:
+    except FailedElsewhere:
         code = _fail("stopped, because another process failed or is gone", 1)
     except typer.TyperException as error:
         code = _fail(f"{error.format_message()}, given '{shlex.join(['condgan', *arguments])}'; see --help", 2)
@@ -571,11 +572,11 @@ def _channels(look: Survey) -> int:
     return 1 if look.gray else 3
 
 
-def _chosen_recipe(sources: list[str], given: list[str]) -> recipes.Recipe:
+def _chosen_recipe(sources: list[str], given: list[str]) -> Recipe:
     """A recipe for a data set, saying what was found and why this one."""
     if len(sources) > 1:
         raise UserError("--data given twice without a recipe: choose one that learns from several, such as any-stargan")
-    stated = recipes.load("any-projection", [one for one in given if one.startswith("data.")]).data
+    stated = load("any-projection", [one for one in given if one.startswith("data.")]).data
     look = quick_look(list_source(sources[0], stated.root, stated.held_out, stated.paired))
     stated_crop = any(one.startswith("data.crop=") for one in given)
     recipe, reasons = choose_recipe(look, sources[0], given)
@@ -658,9 +659,9 @@ def _system_error(error: OSError) -> str:
     return f"{error.strerror or error}{where}: check the path and its permissions"
 
 
-def _dry_run(recipe: recipes.Recipe, directory: Path, skip_bad_images: bool) -> None:
+def _dry_run(recipe: Recipe, directory: Path, skip_bad_images: bool) -> None:
     require_possible(recipe)
-    known = all(source in KNOWN for source in recipe.data.sources)
+    known = all(source in KNOWN_NAMES for source in recipe.data.sources)
     spec = recipe.data.published_spec() if known else None
     if spec is not None:
         about = f"not looked at; counted for {_counted(spec)}"
@@ -672,7 +673,7 @@ def _dry_run(recipe: recipes.Recipe, directory: Path, skip_bad_images: bool) -> 
     memory = estimate_memory(recipe, spec)
     part = recipe.schedule.batch // (recipe.schedule.accumulate * world.size())
     whose = f" in each of {world.size()} processes" if world.size() > 1 else ""
-    typer.echo(recipes.dump(recipe))
+    typer.echo(dump(recipe))
     typer.echo(f"data           {about}")
     typer.echo(f"generator      {generator:,} parameters\ndiscriminator  {discriminator:,} parameters")
     typer.echo(

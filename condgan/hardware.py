@@ -6,13 +6,12 @@ import shutil
 import sys
 import sysconfig
 from pathlib import Path
-from typing import Literal
 
 import torch
 
+from condgan.choices import Precision
 from condgan.errors import unknown
 
-Precision = Literal["auto", "float32", "bfloat16"]
 BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 """A CPU that has none of them emulates bfloat16, hundreds of times slower than float32."""
 MALLOPT = {-4: 0, -1: -1, -2: 2**26}

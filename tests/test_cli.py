@@ -18,7 +18,7 @@ from condgan.evaluation import load_model
 from condgan.files import file_names
 from condgan.labels import LabelSpec
 from condgan.nn.layers import Attention
-from condgan.recipe import catalog, text
+from condgan.recipes import catalog, text
 from condgan.sample import Model
 
 
