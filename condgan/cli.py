@@ -39,7 +39,7 @@ from condgan.sample import VARY, Model
 from condgan.sheets import attention_sheet, channels_last, class_sheets, interpolation_sheet, png, sheet, spread
 from condgan.sides import Sampling
 from condgan.translate import fitting, open_pictures, output_names
-from condgan.utility import utility
+from condgan.use import utility
 
 app = typer.Typer(
     help="Train, judge and sample conditional image GANs.", add_completion=False,
