@@ -6,7 +6,7 @@ from pathlib import Path
 import condgan
 
 LAYERS = [
-    {"choices", "environment", "errors", "files", "options", "seeds"},
+    {"choices", "environment", "errors", "files", "options", "seeds", "usage"},
     {"directory", "hardware", "recipes"},
     {"world"},
     {"labels"},
@@ -20,6 +20,7 @@ LAYERS = [
     {"sides"},
     {"evaluation", "report", "use"},
     {"run"},
+    {"console"},
     {"cli"},
     {"__init__", "__main__"},
 ]

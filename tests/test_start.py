@@ -1,4 +1,4 @@
-"""What comes at once: the public names, without torch and the like."""
+"""What comes at once: the public names, help and errors of usage, without torch and the like."""
 
 import ast
 import json
@@ -15,6 +15,7 @@ import pytest
 import condgan
 from condgan import environment
 from condgan.choices import EMBEDDED_NAMES, KNOWN_NAMES, Crop, Precision, Vary, Way
+from condgan.cli import app
 from condgan.data.known import KNOWN
 from condgan.data.pixels import Framing
 from condgan.data.sources import EMBEDDED
@@ -23,6 +24,39 @@ from condgan.sample import VARY, WAYS
 
 ROOT = Path(condgan.__file__).parent.parent
 HEAVY = ("torch", "numpy", "PIL", "pydantic", "scipy", "matplotlib")
+AT_ONCE = {
+    0: ["", "--help", "--version", "recipes", "recipes digits-acgan", *(f"{verb} --help" for verb in app.commands)],
+    2: [
+        "smaple",
+        "--color",
+        "sample",
+        "sample a",
+        "sample a b --out x",
+        "sample a --out",
+        "sample a --outt x",
+        "sample a --out x --per-class x",
+        "sample a --out x --precision foo",
+        "sample a --out x --compile=3",
+        "sample a --out x --classes 3 --mixture 3=1",
+        "sample a --out x.npz --mixture 3=1",
+        "sample nowhere --out x",
+        "interpolate nowhere --out x --vary latent",
+        "attention nowhere --out x",
+        "truncation nowhere --out x",
+        "truncation nowhere --out x --at 1,x",
+        "translate nowhere --out x --held-out --every-domain",
+        "translate nowhere --out x",
+        "translate nowhere image.png --out x --set a",
+        "report nowhere",
+        "recipes digit-acgan",
+        "train digit-acgan",
+        "train digit-acgan --data photos g_opt.lr=1",
+        "train nowhere.yaml",
+        "prepare a b --size 8 --format zip",
+        "prepare a b --size 8 --channels 5",
+    ],
+}
+"""Command lines by exit code."""
 
 
 def told(script: str) -> list:
@@ -32,6 +66,25 @@ def told(script: str) -> list:
         command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
     )
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_help_and_errors_of_usage_import_nothing_heavy() -> None:
+    lines = [line for of_code in AT_ONCE.values() for line in of_code]
+    ends = told(f"""
+import contextlib, io, json, sys
+from condgan.cli import main
+ends = []
+for line in {lines!r}:
+    sys.argv = ["condgan", *line.split()]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    ends.append([line, code, said.getvalue().count("\\n"), [name for name in {HEAVY!r} if name in sys.modules]])
+print(json.dumps(ends))
+""")
+    assert ends == [[line, code, code // 2, []] for code, of_code in AT_ONCE.items() for line in of_code]
 
 
 def test_importing_condgan_is_light_until_a_name_is_asked_for() -> None:
