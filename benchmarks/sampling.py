@@ -20,7 +20,7 @@ from benchmarks.plain import plain
 from benchmarks.record import keep, said
 from benchmarks.throughput import device_name
 from condgan.build import build_generator
-from condgan.hardware import Precision
+from condgan.choices import Precision
 from condgan.interfaces import to_uint8
 from condgan.labels import Labels, LabelSpec
 from condgan.nn.folded import Sampler

@@ -26,7 +26,7 @@ from condgan.files import write
 from condgan.metrics.usefulness import as_table
 from condgan.recipe import load
 from condgan.run import train_run
-from condgan.utility import utility
+from condgan.use import utility
 
 RECIPE = "digits-acgan"
 OVERRIDES = ["data.held_out=0.9"]

@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
+from condgan import __version__
+
 
 def describe() -> dict[str, Any]:
     """The command, the versions, the commit and the hardware of this process."""
     return {
         "command": shlex.join(sys.argv),
-        "condgan": version("condgan"),
+        "condgan": __version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in ("torch", "torchvision", "numpy", "pillow", "scikit-learn")},

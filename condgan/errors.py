@@ -1,4 +1,4 @@
-"""What a user did wrong, said in one line."""
+"""Why a command ends early, said in one line; first of all what a user did wrong."""
 
 import difflib
 from collections import Counter
@@ -7,6 +7,22 @@ from collections.abc import Iterable
 
 class UserError(ValueError):
     """Bad input: the message is one line that says what was given, what was expected and what to do."""
+
+
+class Interrupted(Exception):
+    """Training was told to stop by a signal; what can be saved is."""
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum
+
+
+class Diverged(Exception):
+    """Training met a loss or weight that is infinite or not a number."""
+
+
+class FailedElsewhere(Exception):
+    """Another process failed, and says why, or is gone."""
 
 
 def repeated(names: Iterable[str]) -> str | None:

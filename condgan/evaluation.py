@@ -14,8 +14,9 @@ from torch import Tensor
 
 from condgan import checkpoint, world
 from condgan.bench import EVALUATION_SEED, TranslationBench, judge_of
+from condgan.choices import SOURCES
 from condgan.data.dataset import Dataset
-from condgan.data.sources import SOURCES, list_source, read
+from condgan.data.sources import list_source, read
 from condgan.data.stored import SPLITS, stored
 from condgan.data.survey import quick_look
 from condgan.errors import UserError, unknown

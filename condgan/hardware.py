@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from condgan.choices import Precision
 from condgan.errors import UserError, unknown
 
-Precision = Literal["auto", "float32", "bfloat16"]
 BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 """A CPU that has none of them emulates bfloat16, hundreds of times slower than float32."""
 MALLOPT = {-4: 0, -1: -1, -2: 2**26}
@@ -119,6 +119,11 @@ def tf32(allowed: bool) -> Iterator[None]:
     finally:
         for kind, old in zip(kinds, before, strict=True):
             kind.fp32_precision = old
+
+
+def lacks_memory(error: RuntimeError) -> bool:
+    """Whether it says that a GPU or this machine has not enough memory; torch has a type for GPUs alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: " in str(error)
 
 
 def can_compile() -> bool:

@@ -9,7 +9,6 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
@@ -17,17 +16,16 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from condgan.data.pixels import Crop, height_and_width
+from condgan.choices import Crop, Precision
+from condgan.data.pixels import height_and_width
 from condgan.errors import UserError, unknown
-from condgan.hardware import Precision
 from condgan.labels import Field as Labeled
 from condgan.labels import LabelSpec
 from condgan.metrics import conditional, translation
 from condgan.nn import BACKBONES, GENERATORS, HEADS
 from condgan.objectives import OBJECTIVES, Regularizers
 from condgan.options import STRICT
-
-DEFAULT = "digits-acgan"
+from condgan.recipes import DEFAULT, text
 
 CountOrZero = Annotated[int, Field(ge=0)]
 
@@ -320,30 +318,6 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _override(tree, override)
     return from_tree(tree)
-
-
-def catalog() -> dict[str, str]:
-    """The packaged recipes' names and descriptions."""
-    packaged = (path for path in files("condgan.recipes").iterdir() if path.name.endswith(".yaml"))
-    trees = {path.name.removesuffix(".yaml"): _parse(path.read_text()) for path in packaged}
-    return {name: trees[name]["description"] for name in sorted(trees)}
-
-
-def text(name: str | Path) -> str:
-    """A recipe's YAML as written."""
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise UserError(f"recipe file '{path}' does not exist: give a YAML file or one of {', '.join(catalog())}")
-        try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise UserError(
-                f"recipe file '{path}' is no text: give a YAML file such as `condgan recipes {DEFAULT}` prints"
-            ) from None
-    if str(name) not in catalog():
-        raise unknown("recipe", name, catalog())
-    return files("condgan.recipes").joinpath(f"{name}.yaml").read_text()
 
 
 def dump(recipe: Recipe) -> str:

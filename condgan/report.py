@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, StrictUndefined, Template
 from PIL import Image
 
+from condgan.directory import require_run
 from condgan.errors import UserError
 from condgan.files import write
 from condgan.recipe import Recipe, load
-from condgan.runs import require_run
 from condgan.sheets import png, spread
 
 Number = int | float

@@ -26,15 +26,16 @@ from condgan.build import build_state, build_steps, compiles, model_of, pretrain
 from condgan.checkpoint import NonFinite
 from condgan.data.dataset import Dataset
 from condgan.data.stream import to_device
+from condgan.directory import resume_command
 from condgan.environment import describe
-from condgan.errors import UserError
+from condgan.errors import Diverged, Interrupted, UserError
 from condgan.evaluation import evaluate
 from condgan.files import TEMPORARY, remove_temporaries, write
 from condgan.hardware import can_compile, device, has_bfloat16, keep_memory, precision, try_algorithms
 from condgan.log import SINGULAR, Log
 from condgan.nn.spectral import singular_values
 from condgan.recipe import Recipe, differences, dump, load
-from condgan.runs import read_data, require_same_data, resume_command
+from condgan.runs import read_data, require_same_data
 from condgan.sheets import png
 from condgan.train import State
 
@@ -61,18 +62,6 @@ FREE = {
 """Options that may change when a run is resumed."""
 RESUMED = ("command", "commit", "processes", "precision", "compiled")
 """What environment.json tells of each time that a run was resumed."""
-
-
-class Interrupted(Exception):
-    """Training was told to stop by a signal; what can be saved is."""
-
-    def __init__(self, signum: int, message: str) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signum
-
-
-class Diverged(Exception):
-    """Training met a loss or weight that is infinite or not a number."""
 
 
 class _Signals:

@@ -1,26 +1,22 @@
 """What a run directory holds, for those who come later: its data, its checkpoints, the models in them."""
 
 import json
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
 from condgan import checkpoint
 from condgan.build import count_parameters
+from condgan.choices import Precision
 from condgan.data.dataset import Dataset, Split, unlabeled
 from condgan.data.layouts import EXPECTED
 from condgan.data.sources import read
+from condgan.directory import require_run, resume_command
 from condgan.errors import UserError
-from condgan.hardware import Precision, can_compile
+from condgan.hardware import can_compile
 from condgan.labels import LabelSpec
 from condgan.recipe import Recipe, load
 from condgan.sample import Model
 from condgan.translate import Translator
-
-
-def resume_command(directory: Path) -> str:
-    """The command that goes on with a run, whatever settings it began with."""
-    return shlex.join(["condgan", "train", str(directory / "recipe.yaml"), "--out", str(directory)])
 
 
 def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
@@ -92,15 +88,6 @@ def held_out_split(directory: str | Path) -> Split:
     data = read_data(load(Path(directory) / "recipe.yaml"), skip_bad_images=True)
     require_same_data(Path(directory), data)
     return data.held_out
-
-
-def require_run(directory: Path) -> None:
-    """Raises UserError unless a directory is that of a run."""
-    if not (directory / "recipe.yaml").is_file():
-        raise UserError(
-            f"'{directory}' is no run directory (it has no recipe.yaml): "
-            "give one that `condgan train` wrote, such as runs/digits-acgan"
-        )
 
 
 def find_checkpoint(directory: Path, which: str = "best") -> Path:

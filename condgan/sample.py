@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from scipy.special import ndtr, ndtri
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from condgan.choices import Precision, Vary, Way
 from condgan.errors import UserError, unknown
-from condgan.hardware import Precision
 from condgan.interfaces import Generator
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.nn.folded import CHUNK, Sampler
@@ -157,9 +157,7 @@ def spherical(a: Float[Tensor, "*b z"], b: Float[Tensor, "*b z"], t: Float[Tenso
     return torch.where(sine < 1e-6, torch.lerp(a, b, t), arc.to(a.dtype))
 
 
-Way = Literal["linear", "spherical"]
 WAYS = {"linear": linear, "spherical": spherical}
-Vary = Literal["latent", "class", "both"]
 VARY: dict[Vary, tuple[int, int]] = {"latent": (1, 0), "class": (0, 1), "both": (1, 1)}
 """How far latent and class go."""
 

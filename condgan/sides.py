@@ -10,9 +10,10 @@ from torch import Tensor
 
 from condgan import world
 from condgan.bench import EVALUATION_SEED, like, permuted
+from condgan.choices import absolute
 from condgan.data.containers import is_npz, npz_keys
 from condgan.data.dataset import Dataset
-from condgan.data.sources import SOURCES, list_source, read
+from condgan.data.sources import list_source, read
 from condgan.data.stored import Stored, stored
 from condgan.data.survey import Survey, quick_look
 from condgan.errors import UserError
@@ -220,8 +221,3 @@ def size_said(images: Stored | Tensor) -> str:
 def is_statistics(path: str | Path) -> bool:
     file = Path(path).expanduser()
     return is_npz(file) and "mu" in npz_keys(file)
-
-
-def absolute(source: str | Path) -> str:
-    """A known name, or a whole path."""
-    return str(source) if str(source) in SOURCES else str(Path(source).expanduser().resolve())

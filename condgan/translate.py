@@ -17,11 +17,11 @@ from jaxtyping import Bool, Int, UInt8
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
+from condgan.choices import Crop, Precision
 from condgan.data.dataset import Split
-from condgan.data.pixels import Crop, Framing, color, opened, pixels, reason
+from condgan.data.pixels import Framing, color, opened, pixels, reason
 from condgan.data.tree import is_image, open_tree
 from condgan.errors import UserError, unknown
-from condgan.hardware import Precision
 from condgan.interfaces import Generator, ImageShape, to_float
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.nn.folded import Sampler

@@ -19,16 +19,12 @@ from torch.distributed import PrefixStore  # pyright: ignore[reportPrivateImport
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from condgan.errors import UserError
+from condgan.errors import FailedElsewhere, UserError
 from condgan.hardware import device
 
 PATIENCE = timedelta(hours=6)
 """For how long processes wait for each other, such as while one of them decodes a data set."""
 _laid_together = 1
-
-
-class FailedElsewhere(Exception):
-    """Another process failed, and says why, or is gone."""
 
 
 @contextmanager

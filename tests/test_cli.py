@@ -8,16 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import TINY, write_image
 from helpers import condgan, refused, tiny
 from PIL import Image
 from torch import nn
 
+from condgan import __version__
+from condgan.cli import app
 from condgan.evaluation import load_model
 from condgan.files import file_names
 from condgan.labels import LabelSpec
 from condgan.nn.layers import Attention
-from condgan.recipe import catalog, text
+from condgan.recipes import catalog, text
 from condgan.sample import Model
 
 
@@ -130,8 +133,8 @@ def test_left_out_images_are_counted(capsys: pytest.CaptureFixture[str], photos:
         (["train", "generator.widht=1"], ["did you mean 'width'?"]),
         (["train", "g_opt.lr=fast"], ["option g_opt.lr: 'fast' given, expected a valid number"]),
         (["train", "digits-acgan", "mnist-acgan"], ["'mnist-acgan' given: expected an override such as"]),
-        (["train", "--no-such"], ["No such option"]),
-        (["fly"], ["No such command 'fly'"]),
+        (["train", "--no-such"], ["no such option '--no-such'"]),
+        (["fly"], ["no such command 'fly'"]),
         (["train", "sagan-celeba64"], ["no data of its own: expected --data PATH"]),
         (["train", "--data", "nowhere"], ["nowhere' does not exist"]),
         (["train", "--data", "flat"], ["has 1 readable image in", "at least 2 needed"]),
@@ -143,7 +146,7 @@ def test_left_out_images_are_counted(capsys: pytest.CaptureFixture[str], photos:
         (["sample", "flat", "--out", "x"], ["'flat' is no run directory"]),
         (["sample", "nowhere", "--out", "x"], ["'nowhere' is no run directory"]),
         (["evaluate", "flat"], ["'flat' is no run directory"]),
-        (["sample"], ["Missing"]),
+        (["sample"], ["missing argument 'RUN'"]),
         (["recipes", "mnist"], ["unknown recipe 'mnist'", "did you mean 'mnist-acgan'?"]),
     ],
 )
@@ -177,6 +180,75 @@ def test_bad_sampling_is_one_line(
     assert not Path("x").exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "wrong", "to_do"),
+    [
+        ("--color", "no such option '--color'", "see condgan --help"),
+        ("smaple", "no such command 'smaple'", "did you mean 'sample'? see condgan --help"),
+        ("fly", "no such command 'fly'", "see condgan --help"),
+        ("sample", "missing argument 'RUN'", "see condgan sample --help"),
+        ("sample runs/a", "missing option '--out'", "see condgan sample --help"),
+        ("sample a --out", "option '--out' requires an argument", "see condgan sample --help"),
+        ("sample a b --out x", "got unexpected extra argument (b)", "see condgan sample --help"),
+        ("sample a --outt x", "no such option '--outt'", "did you mean '--out'? see condgan sample --help"),
+        ("sample a --out x -q", "no such option '-q'", "see condgan sample --help"),
+        ("sample a --out x --compile=3", "option '--compile' does not take a value", "see condgan sample --help"),
+        ("sample a --per-class x", "option '--per-class': 'x' is not a valid integer", "see condgan sample --help"),
+        ("sample a --truncation x", "option '--truncation': 'x' is not a valid float", "see condgan sample --help"),
+        (
+            "sample a --precision foo",
+            "option '--precision': 'foo' is not one of 'auto', 'float32', 'bfloat16'",
+            "see condgan sample --help",
+        ),
+        ("evaluate", "missing argument 'RUN|IMAGES'", "see condgan evaluate --help"),
+        ("prepare a b", "missing option '--size'", "see condgan prepare --help"),
+    ],
+)
+def test_an_error_of_usage_says_what_was_given_and_what_to_do(
+    capsys: pytest.CaptureFixture[str], line: str, wrong: str, to_do: str
+) -> None:
+    done = condgan(capsys, *line.split())
+    assert (done.code, done.out, done.err) == (2, "", f"condgan: {wrong}, given 'condgan {line}': {to_do}\n")
+
+
+def test_arguments_with_line_breaks_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    refused(condgan(capsys, "sample", "my run", "--out", "x", "--seed", "1\nx"), "option '--seed'", "'my run'")
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    done = condgan(capsys, "--version")
+    assert (done.code, done.out, done.err) == (0, f"condgan {__version__}\n", "")
+
+
+def test_verbs_are_listed_in_the_order_of_use(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = condgan(capsys, "--help").out.partition("Commands:")[2].splitlines()
+    verbs = [line.split()[0] for line in listed if line.strip()]
+    assert verbs == [*app.commands]
+    assert (verbs[0], verbs[-1]) == ("train", "recipes")
+    for verb in verbs:
+        assert condgan(capsys, verb, "--help").out.startswith(f"Usage: condgan {verb} [OPTIONS]")
+
+
+def test_too_little_memory_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_gpu(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    def in_numpy(*_: object) -> None:
+        np.empty(10**15)
+
+    for failing in (lambda *_: torch.empty(10**15), on_gpu, in_numpy):
+        monkeypatch.setattr("condgan.run.train_run", failing)
+        refused(condgan(capsys, "train"), "not enough memory: lower data.size, schedule.batch or the number of images")
+
+
+def test_other_errors_of_torch_are_shown_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("condgan.run.train_run", lambda *_: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        condgan(capsys, "train")
+
+
 def test_a_run_without_a_checkpoint_says_so(capsys: pytest.CaptureFixture[str], run: Path) -> None:
     for path in (run / "checkpoints").rglob("*.*"):
         path.write_text("{}")
@@ -194,8 +266,13 @@ def test_a_checkpoint_of_another_architecture_is_refused(capsys: pytest.CaptureF
 
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> Callable[[Model], None]:
-    """Let every run's model be this one."""
-    return lambda model: monkeypatch.setattr("condgan.cli.load_model", lambda *_: model)
+    """Let every directory be a run, and its model this one."""
+
+    def patch(model: Model) -> None:
+        monkeypatch.setattr("condgan.cli.require_run", lambda _: None)
+        monkeypatch.setattr("condgan.console.load_model", lambda *_: model)
+
+    return patch
 
 
 def test_mixtures_and_truncation_are_sampled(

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from condgan.errors import UserError
-from condgan.recipe import as_tree, catalog, differences, dump, load, text
+from condgan.recipe import as_tree, differences, dump, load
+from condgan.recipes import catalog, text
 
 NAMES = list(catalog())
 

@@ -17,7 +17,8 @@ from condgan.interfaces import Batch, DiscriminatorOutput, Generator, Step
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.nn.spectral import spectral_norms
 from condgan.objectives import OBJECTIVES, Objective, Term, weighted_sum
-from condgan.recipe import Recipe, catalog, load
+from condgan.recipe import Recipe, load
+from condgan.recipes import catalog
 from condgan.train import State, train
 
 GOLDEN = Path(__file__).parent / "golden.json"

@@ -14,6 +14,7 @@ import torch
 from filelock import FileLock
 from jaxtyping import UInt8
 
+from condgan.choices import EMNIST, LSUN, VGGFACE2
 from condgan.data.containers import Chain, is_lmdb, list_lmdb
 from condgan.data.listing import Arrays, Listing, listed, require_images
 from condgan.data.tree import Files, is_image, open_tree
@@ -29,11 +30,6 @@ Make = Callable[[Path, bool], Any]
 SECONDS = 10
 """How long a server may say nothing."""
 DIGITS = tuple("0123456789")
-LSUN = (
-    "bedroom", "bridge", "church_outdoor", "classroom", "conference_room", "dining_room", "kitchen", "living_room",
-    "restaurant", "tower",
-)  # fmt: skip
-EMNIST = ("byclass", "bymerge", "balanced", "letters", "digits", "mnist")
 EXPRESSIONS = ("angry", "contemptuous", "disgusted", "fearful", "happy", "neutral", "sad", "surprised")
 _RAFD = re.compile(
     rf"Rafd(?P<camera>045|090|135)_(?P<person>\d+)_\w+_(?P<expression>{'|'.join(EXPRESSIONS)})_(?P<gaze>\w+)\."
@@ -433,7 +429,7 @@ KNOWN: dict[str, Reader] = {
     **{f"lsun-{category}": partial(_lsun, categories=(category,)) for category in LSUN},
     "imagenet": _imagenet,
     "vggface2": _vggface2,
-    **{f"vggface2-{count}": partial(_vggface2, count=count) for count in (200, 500, 2000)},
+    **{f"vggface2-{count}": partial(_vggface2, count=count) for count in VGGFACE2},
     "rafd": _rafd,
 }
 """Readers of data sets by name."""

@@ -7,15 +7,15 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageColor, ImageOps, UnidentifiedImageError
 
+from condgan.choices import Crop
 from condgan.errors import UserError, unknown
 
-Crop = Literal["center", "random", "pad"]
 RULE = 1
 """Part of caches' keys: change it with what the rule below gives."""
 GAP = 3

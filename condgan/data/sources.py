@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from condgan.choices import Crop
 from condgan.data.attributes import choose
 from condgan.data.containers import (
     is_hdf5,
@@ -25,7 +26,7 @@ from condgan.data.known import KNOWN, list_known
 from condgan.data.layouts import EXPECTED, list_tree
 from condgan.data.listing import Arrays, Listing, hold_out
 from condgan.data.packed import Prepared, is_packed, open_packed
-from condgan.data.pixels import Crop, Framing, color, height_and_width
+from condgan.data.pixels import Framing, color, height_and_width
 from condgan.data.prepare import decoded
 from condgan.data.tree import open_tree
 from condgan.errors import UserError, repeated
@@ -33,8 +34,7 @@ from condgan.files import different
 from condgan.labels import Labels, LabelTable
 
 EMBEDDED: dict[str, Callable[[Framing], Dataset]] = {"digits": digits, "tinted-digits": tinted_digits}
-SOURCES = (*EMBEDDED, *KNOWN)
-"""Data sets that are known by name."""
+"""Makers of the data sets that come with the package."""
 
 
 def read(

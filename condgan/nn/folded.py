@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
-from condgan.hardware import Precision, precision
+from condgan.choices import Precision
+from condgan.hardware import precision
 from condgan.interfaces import Generator, to_float, to_uint8
 from condgan.labels import Labels
 from condgan.nn.layers import Conditional, LabelEmbedding, SyncedBatchNorm

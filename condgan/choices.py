@@ -1,0 +1,35 @@
+"""What is chosen by name: for signatures, help and messages, which need nothing of what the names stand for."""
+
+from pathlib import Path
+from typing import Literal
+
+Precision = Literal["auto", "float32", "bfloat16"]
+"""What networks compute in."""
+Crop = Literal["center", "random", "pad"]
+"""What is kept of pictures of another shape."""
+Way = Literal["linear", "spherical"]
+"""From one latent to another."""
+Vary = Literal["latent", "class", "both"]
+"""What changes on the way."""
+LSUN = (
+    "bedroom", "bridge", "church_outdoor", "classroom", "conference_room", "dining_room", "kitchen", "living_room",
+    "restaurant", "tower",
+)  # fmt: skip
+EMNIST = ("byclass", "bymerge", "balanced", "letters", "digits", "mnist")
+VGGFACE2 = (200, 500, 2000)
+"""Of how many identities there are parts."""
+EMBEDDED_NAMES = ("digits", "tinted-digits")
+"""Data sets that come with the package."""
+KNOWN_NAMES = (
+    "mnist", "fashion-mnist", "kmnist", *(f"emnist-{split}" for split in EMNIST), "cifar10", "cifar100", "svhn",
+    "stl10", "omniglot", "celeba", "lsun", *(f"lsun-{category}" for category in LSUN), "imagenet", "vggface2",
+    *(f"vggface2-{count}" for count in VGGFACE2), "rafd",
+)  # fmt: skip
+"""Data sets that are looked for in a folder, or downloaded."""
+SOURCES = (*EMBEDDED_NAMES, *KNOWN_NAMES)
+"""Data sets that are known by name."""
+
+
+def absolute(source: str | Path) -> str:
+    """A known name, or a whole path."""
+    return str(source) if str(source) in SOURCES else str(Path(source).expanduser().resolve())
