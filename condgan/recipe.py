@@ -324,9 +324,17 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def catalog() -> dict[str, str]:
     """The packaged recipes' names and descriptions."""
-    packaged = (path for path in files("condgan.recipes").iterdir() if path.name.endswith(".yaml"))
-    trees = {path.name.removesuffix(".yaml"): _parse(path.read_text()) for path in packaged}
-    return {name: trees[name]["description"] for name in sorted(trees)}
+    return {name: _parse(_packaged(name))["description"] for name in names()}
+
+
+def names() -> list[str]:
+    """The packaged recipes' names."""
+    packaged = (path.name for path in files("condgan.recipes").iterdir())
+    return sorted(name.removesuffix(".yaml") for name in packaged if name.endswith(".yaml"))
+
+
+def _packaged(name: str) -> str:
+    return files("condgan.recipes").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def text(name: str | Path) -> str:
@@ -334,16 +342,16 @@ def text(name: str | Path) -> str:
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise UserError(f"recipe file '{path}' does not exist: give a YAML file or one of {', '.join(catalog())}")
+            raise UserError(f"recipe file '{path}' does not exist: give a YAML file or one of {', '.join(names())}")
         try:
             return path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise UserError(
                 f"recipe file '{path}' is no text: give a YAML file such as `condgan recipes {DEFAULT}` prints"
             ) from None
-    if str(name) not in catalog():
-        raise unknown("recipe", name, catalog())
-    return files("condgan.recipes").joinpath(f"{name}.yaml").read_text()
+    if str(name) not in names():
+        raise unknown("recipe", name, names())
+    return _packaged(str(name))
 
 
 def dump(recipe: Recipe) -> str:
