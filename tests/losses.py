@@ -1,6 +1,6 @@
 """The first losses of a recipe in double (or single) precision, as JSON lines, alone or under torchrun.
 
-`python tests/losses.py [--single] RECIPE KEY=VALUE…`. In double precision rounding does not grow to anything visible.
+`python -m tests.losses [--single] RECIPE KEY=VALUE…`. In double precision rounding does not grow to anything visible.
 """
 
 import itertools

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, write_image
-from helpers import condgan, refused, tiny
 from PIL import Image
 from torch import nn
 
@@ -19,6 +17,8 @@ from condgan.labels import LabelSpec
 from condgan.nn.layers import Attention
 from condgan.recipe import catalog, text
 from condgan.sample import Model
+from tests.conftest import TINY, write_image
+from tests.helpers import condgan, refused, tiny
 
 
 @pytest.fixture

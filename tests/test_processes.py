@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
-from helpers import condgan, refused
 
 from condgan import world
 from condgan.errors import UserError
 from condgan.nn.layers import Dropout2d
 from condgan.recipe import load
 from condgan.run import train_run
+from tests.conftest import TINY
+from tests.helpers import condgan, refused
 
 ROOT = Path(__file__).parent.parent
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
@@ -77,7 +77,7 @@ def python(*arguments: str, directory: Path = ROOT, check: bool = True) -> str:
 
 def losses(*arguments: str, processes: int) -> list[dict[str, float]]:
     launch = TORCHRUN if processes > 1 else []
-    return [json.loads(line) for line in python(*launch, "tests/losses.py", *arguments).splitlines()]
+    return [json.loads(line) for line in python(*launch, "-m", "tests.losses", *arguments).splitlines()]
 
 
 CASES = {

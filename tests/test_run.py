@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
 from filelock import FileLock
-from helpers import condgan, refused, weights
 
 import condgan as package
 from condgan import checkpoint, recipe
 from condgan.interfaces import Step
 from condgan.labels import LabelSpec
 from condgan.objectives import Objective, Term
+from tests.conftest import TINY
+from tests.helpers import condgan, refused, weights
 
 CLI = [sys.executable, "-m", "condgan"]
 

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_image
-from helpers import condgan, refused
 from PIL import Image
 
 from condgan import choose
@@ -17,6 +15,8 @@ from condgan.choose import choose_recipe
 from condgan.data.sources import list_source
 from condgan.data.survey import describe, quick_look, survey, warnings
 from condgan.recipe import load
+from tests.conftest import write_image
+from tests.helpers import condgan, refused
 
 
 def folder(root: Path, counts: dict[str, int], size: tuple[int, int] = (40, 36), mode: str = "RGB") -> Path:
@@ -140,7 +140,6 @@ def test_a_gpu_gets_larger_networks_that_fit_it(tmp_path: Path) -> None:
     count_parameters(recipe, look.listing.labels.spec)
 
 
-@pytest.mark.usefixtures("rough_judges")
 def test_training_without_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = folder(tmp_path / "my photos", {"a": 40, "b": 40})
     (root / "a" / "notes.txt").write_text("no image")
@@ -159,7 +158,6 @@ def test_training_without_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture
     refused(twice, "--data given twice without a recipe")
 
 
-@pytest.mark.usefixtures("rough_judges")
 def test_attributes_choose_a_translator(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = ["file,Dark,Tall"]
     for i in range(70):
