@@ -91,9 +91,10 @@ def test_many_classes_are_said_in_short(tmp_path: Path) -> None:
 
 @pytest.fixture
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 4 GB; what is kept there is estimated as on a CPU, in float32 unless a test says otherwise."""
     monkeypatch.setattr(choose, "device", lambda: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some GPU")
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(8e9), int(8e9)))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (int(4e9), int(4e9)))
 
 
 CHOICES = [
@@ -131,6 +132,8 @@ def test_a_gpu_gets_larger_networks_that_fit_it(tmp_path: Path) -> None:
     assert recipe.schedule.batch < load("any-biggan").schedule.batch
     assert any("since more needs" in reason for reason in reasons)
     count_parameters(recipe, look.listing.labels.spec)
+    rounded, _ = choose_recipe(look, str(root), ["compute.precision=bfloat16"])
+    assert rounded.schedule.batch == 2 * recipe.schedule.batch, "activations take half"
     tiny = quick_look(list_source(str(folder(tmp_path / "tiny", {"a": 3, "b": 3}, (17, 17)))))
     count_parameters(choose_recipe(tiny, "tiny", []).recipe, tiny.listing.labels.spec)
     alone = folder(tmp_path / "alone", {"a": 5}, (70, 70))

@@ -11,12 +11,12 @@ from condgan import build
 from condgan.data.sources import read
 from condgan.ema import EMA
 from condgan.errors import UserError
-from condgan.interfaces import Batch, DiscriminatorOutput, Generator, Step
+from condgan.interfaces import Batch, DiscriminatorOutput, Fast, Generator, Step
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.nn.spectral import spectral_norms
 from condgan.objectives import OBJECTIVES, Objective, Term, weighted_sum
 from condgan.recipe import load
-from condgan.train import State, train
+from condgan.train import State, mixes_batch, train
 
 SPEC = LabelSpec.of_classes(["a", "b"])
 
@@ -138,24 +138,43 @@ def test_the_generators_step_looks_at_real_images_only_where_they_matter(norm: b
     assert state.discriminator.seen == seen
 
 
-def test_activations_are_estimated_as_they_are_kept() -> None:
-    """The estimate on the meta device against what a real step on the CPU keeps for its backward pass."""
-    recipe = load("digits-biggan", ["schedule.batch=8"])
-    data = read("digits", 16, 1)
-    state = build.build_state(recipe, data.spec)
-    with build._saved_bytes(state.generator, state.discriminator) as saved:
-        batch = next(build.stream(data.train, 8, 0))
-        with torch.no_grad():
-            fake = state.generator(torch.randn(8, 48), batch.labels)
-        step = Step(state.generator, state.discriminator, *batch, fake, batch.labels, joint=True)
-        weighted_sum(build.build_objective(recipe).discriminator, step, 0)
-    discriminators = sum(saved.values())
-    with build._saved_bytes(state.generator, state.discriminator) as saved:
-        fake = state.generator(torch.randn(8, 48), batch.labels)
-        step = Step(state.generator, state.discriminator, *batch, fake, batch.labels)
-        weighted_sum(build.build_objective(recipe).generator, step, 0)
-    estimate = build.estimate_memory(recipe, data.spec).activations
-    assert estimate == pytest.approx(max(discriminators, sum(saved.values())), rel=0.1)
+KINDS = {
+    "digits-acgan": ["generator.width=4", "backbone.width=4"],
+    "digits-biggan": ["generator.width=4", "backbone.width=4"],
+    "digits-sagan": [],
+    "digits-stargan": ["generator.width=4", "backbone.width=4", "generator.blocks=1", "objective.identity=1"],
+    "biggan-deep-imagenet128": [
+        "data.size=16", "generator.width=4", "backbone.width=4", "generator.attention=[8]", "backbone.attention=[8]",
+        "generator.init=normal", "backbone.init=normal", "schedule.accumulate=1",
+    ],
+    "digits-projection": ["generator.width=4", "backbone.width=4", "objective.penalties={gradient_penalty: 10, r1: 1}"],
+}  # fmt: skip
+"""Tiny networks of every kind: by convolutions, with attention, with bottlenecks, differentiated twice."""
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", KINDS)
+def test_activations_are_estimated_as_they_are_kept(name: str, kind: str) -> None:
+    """The estimate against what a real step on the CPU keeps for its backward pass, in that precision."""
+    recipe = load(name, [*KINDS[name], "schedule.batch=6", f"compute.precision={kind}"])
+    labels = SPEC if name != "digits-stargan" else LabelSpec.of_classes(["a", "b", "c"])
+    state, objective = build.build_state(recipe, labels), build.build_objective(recipe)
+    generator, discriminator = (Fast(one, getattr(torch, kind)) for one in (state.generator, state.discriminator))
+    images = torch.randn(6, recipe.data.channels, 16, 16)
+    claimed = Labels.from_index(labels, torch.arange(6) % labels.width)
+    source = images if recipe.translates else torch.randn(6, state.generator.latent_dim)
+    kept = []
+    for player in build.PLAYERS:
+        training = player == "generator"
+        state.discriminator.requires_grad_(not training)
+        joint = recipe.schedule.joint and (not training or mixes_batch(state.discriminator))
+        with build._saved_bytes(state.generator, state.discriminator) as saved:
+            with torch.set_grad_enabled(training):
+                fake = generator(source, claimed)
+            step = Step(generator, discriminator, images, claimed, fake, claimed, joint)
+            weighted_sum(getattr(objective, player), step, 0)
+        kept.append(sum(saved.values()))
+    assert build.estimate_memory(recipe, labels).activations == pytest.approx(max(kept), rel=0.05)
 
 
 def test_steps_per_iteration_are_counted() -> None:
