@@ -3,17 +3,14 @@
 import itertools
 
 import pytest
-import torch
-from torch import Tensor
 
-from condgan import build
 from condgan.errors import UserError
-from condgan.interfaces import Batch, Step
-from condgan.labels import Labels, LabelSpec
+from condgan.labels import LabelSpec
 from condgan.nn import HEADS
-from condgan.objectives import OBJECTIVES, weighted_sum
+from condgan.objectives import OBJECTIVES
 from condgan.objectives.adversarial import ADVERSARIAL
 from condgan.recipe import LABEL_HEADS, Recipe, load
+from tests.contract import gradients
 
 SPEC = LabelSpec.of_classes(["a", "b", "c"])
 PAIRS = [(objective, head) for objective in OBJECTIVES for head in HEADS]
@@ -48,27 +45,6 @@ def recipe_of(objective: str, head: str, adversarial: str) -> Recipe:
     return load(name, overrides)
 
 
-def gradients(recipe: Recipe) -> dict[str, dict[str, Tensor | None]]:
-    """Those of every parameter of each player after one step of it, by player and name."""
-    state, objective = build.build_state(recipe, SPEC), build.build_objective(recipe)
-    labels = Labels.from_index(SPEC, torch.tensor([0, 1, 2, 0, 1, 2]))
-    size = recipe.data.size
-    assert isinstance(size, int)
-    batch = Batch(torch.rand(6, recipe.data.channels, size, size) * 2 - 1, labels)
-    source = batch.images if recipe.translates else torch.randn(6, state.generator.latent_dim or 0)
-    found = {}
-    for player in build.PLAYERS:
-        state.discriminator.requires_grad_(player == "discriminator")
-        with torch.set_grad_enabled(player == "generator"):
-            fake = state.generator(source, labels)
-        step = Step(state.generator, state.discriminator, *batch, fake, labels)
-        total, means = weighted_sum(getattr(objective, player), step, 0)
-        assert all(torch.isfinite(mean) for mean in means.values())
-        total.backward()
-        found[player] = {name: one.grad for name, one in getattr(state, player).named_parameters()}
-    return found
-
-
 def test_the_pairs_are_those_of_the_recipes() -> None:
     assert [(objective, head) for objective, heads in sorted(LABEL_HEADS.items()) for head in sorted(heads)] == ALLOWED
 
@@ -76,7 +52,7 @@ def test_the_pairs_are_those_of_the_recipes() -> None:
 @pytest.mark.parametrize("adversarial", ADVERSARIAL)
 @pytest.mark.parametrize(("objective", "head"), ALLOWED)
 def test_every_parameter_learns_but_those_that_no_loss_reads(objective: str, head: str, adversarial: str) -> None:
-    found = gradients(recipe_of(objective, head, adversarial))
+    found = gradients(recipe_of(objective, head, adversarial), SPEC)
     unread = {name for name, gradient in found["discriminator"].items() if gradient is None}
     assert unread == UNREAD.get((objective, head), set())
     idle = {name for name, gradient in found["discriminator"].items() if gradient is not None and not gradient.any()}
