@@ -5,6 +5,7 @@ given `compute.precision=float32`. A test that wants another value sets it.
 """
 
 import atexit
+import functools
 import os
 import shutil
 import tempfile
@@ -44,7 +45,9 @@ time.tzset()
 
 from jaxtyping import install_import_hook  # noqa: E402
 
-hook = install_import_hook("condgan", "beartype.beartype")
+import tests.checks  # noqa: E402, F401 - the hook names it
+
+hook = install_import_hook("condgan", "tests.checks.checked")
 hook.__enter__()
 
 import numpy as np  # noqa: E402
@@ -55,6 +58,7 @@ from PIL import Image  # noqa: E402
 from torch import nn  # noqa: E402
 
 from condgan import hardware  # noqa: E402
+from condgan.data import digits  # noqa: E402
 from condgan.files import cache_directory  # noqa: E402
 from condgan.metrics import features  # noqa: E402
 
@@ -71,8 +75,10 @@ def _trained_once(*arguments: object, **how: object) -> features.Judge:
 
 
 features.trained_judge = _trained_once
+digits._read = functools.cache(digits._read)  # half a second each time
 
 from benchmarks.evaluation import seeded_inception  # noqa: E402
+from condgan.data.sources import read  # noqa: E402
 from condgan.recipe import load  # noqa: E402
 from condgan.run import train_run  # noqa: E402
 
@@ -129,6 +135,13 @@ def _trained() -> Callable[[int], Path]:
         return run
 
     return train
+
+
+@pytest.fixture
+def digits_judge() -> None:
+    """Have the digits' judge in the cache, where commands in processes of their own find it."""
+    data = read("digits", 16, 1)
+    features.trained_judge(data.train.images, data.train.labels, data.content_hash)
 
 
 @pytest.fixture
