@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -16,7 +17,7 @@ from condgan.data.stream import stream, tempered
 from condgan.ema import EMA
 from condgan.errors import UserError
 from condgan.hardware import can_compile, device, precision
-from condgan.interfaces import Batch, Generator, ImageShape, Step
+from condgan.interfaces import Batch, Fast, Generator, ImageShape, Step
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.nn import BACKBONES, GENERATORS, HEADS, Discriminator
 from condgan.nn.layers import set_recompute, synchronize
@@ -168,24 +169,27 @@ class Memory(NamedTuple):
 
 
 def estimate_memory(recipe: Recipe, labels: LabelSpec) -> Memory:
-    """What training would need, from both players' steps on the meta device, which allocates nothing.
+    """What training would need, from both players' steps on fake tensors, which allocate nothing.
 
-    In bfloat16 activations take half of what they take in float32, which is what is looked at.
+    They are of the device and computed in the precision of training: which activations are kept depends on both.
     """
+    here = device()
     rehearsal = _Rehearsal(recipe, labels)
+    with FakeTensorMode(allow_non_fake_inputs=True):  # the weights, which are on the meta device until they move
+        rehearsal.move(here, precision(recipe.compute.precision, here))
 
-    def activations(count: int) -> int:
-        peaks = []
-        for player in PLAYERS:
-            with _saved_bytes(rehearsal.generator, rehearsal.discriminator) as saved:
-                rehearsal.loss(player, count)
-            peaks.append(sum(saved.values()))
-        return max(peaks)
+        def activations(count: int) -> int:
+            peaks = []
+            for player in PLAYERS:
+                with _saved_bytes(rehearsal.generator, rehearsal.discriminator) as saved:
+                    rehearsal.loss(player, count)
+                peaks.append(sum(saved.values()))
+            return max(peaks)
 
-    sizes = [sum(p.nbytes for p in network.parameters()) for network in (rehearsal.generator, rehearsal.discriminator)]
-    part = recipe.schedule.batch // (recipe.schedule.accumulate * world.size())
-    half = precision(recipe.compute.precision, device()) == torch.bfloat16
-    return Memory(4 * sum(sizes) + sizes[0], _extrapolated(activations, part) // (2 if half else 1))
+        networks = rehearsal.generator, rehearsal.discriminator
+        sizes = [sum(p.nbytes for p in network.parameters()) for network in networks]
+        part = recipe.schedule.batch // (recipe.schedule.accumulate * world.size())
+        return Memory(4 * sum(sizes) + sizes[0], _extrapolated(activations, part))
 
 
 def iteration_flops(recipe: Recipe, labels: LabelSpec) -> int:
@@ -235,28 +239,36 @@ def _leave_out_unused(recipe: Recipe, state: State, labels: LabelSpec) -> None:
 
 
 class _Rehearsal:
-    """Both players' steps on the meta device, which computes shapes alone."""
+    """Both players' steps where shapes alone are computed: on the meta device, or on any other among fake tensors."""
 
     def __init__(self, recipe: Recipe, labels: LabelSpec) -> None:
         self.shape, self.labels, self.joint = _shape(recipe), labels, recipe.schedule.joint
         self.objective = build_objective(recipe)
+        self.on, self.kind = torch.device("meta"), torch.float32
         self.generator, self.discriminator = empty_networks(recipe, labels)
         set_recompute([self.generator, self.discriminator], recipe.compute.recompute)
+
+    def move(self, on: torch.device, kind: torch.dtype) -> None:
+        """To a device, and to the precision that networks compute in."""
+        self.on, self.kind = on, kind
+        for network in (self.generator, self.discriminator):
+            network.to_empty(device=on)
 
     def loss(self, player: Player, count: int, part: int = 0) -> Tensor:
         """What a player minimizes, for so many images; of a part after the first without what reads weights alone."""
         training = player == "generator"
-        self.discriminator.requires_grad_(not training)
-        joint = self.joint and (not training or mixes_batch(self.discriminator))
-        with torch.device("meta"):
+        generator, discriminator = Fast(self.generator, self.kind), Fast(self.discriminator, self.kind)
+        discriminator.requires_grad_(not training)
+        joint = self.joint and (not training or mixes_batch(discriminator))
+        with self.on:
             images = torch.zeros(count, *self.shape)
             source = images if self.generator.latent_dim is None else torch.randn(count, self.generator.latent_dim)
             claimed = Labels(
                 self.labels, torch.zeros(count, self.labels.width), torch.ones(count, len(self.labels.fields)) > 0
             )
             with torch.set_grad_enabled(training):
-                fake = self.generator(source, claimed)
-            step = Step(self.generator, self.discriminator, images, claimed, fake, claimed, joint)
+                fake = generator(source, claimed)
+            step = Step(generator, discriminator, images, claimed, fake, claimed, joint)
             return weighted_sum(getattr(self.objective, player), step, 0, part, part + 1)[0]
 
 

@@ -85,10 +85,12 @@ def has_bfloat16(on: torch.device) -> bool:
     """Whether products of bfloat16 are done in hardware: CUDA from 8.0, CPUs with AMX or AVX512-BF16."""
     if on.type == "cuda":
         return torch.cuda.get_device_capability(on) >= (8, 0)
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
-    return on.type == "cpu" and not BFLOAT16_FLAGS.isdisjoint(flags)
+    return on.type == "cpu" and not BFLOAT16_FLAGS.isdisjoint(cpu_flags())
+
+
+def cpu_flags() -> set[str]:
+    """What this CPU has, by torch's names, such as avx512_bf16."""
+    return {name for name, there in torch.cpu.get_capabilities().items() if there is True}
 
 
 def keep_memory() -> None:

@@ -1,42 +1,100 @@
-"""Shape checks on every annotated function, a private cache, and small data sets that the tests make."""
+"""What may not depend on the machine, shape checks on every annotated function, and small data sets that tests make.
 
+What is pinned here is so for this process and, by the environment, for those that tests start, whose commands are also
+given `compute.precision=float32`. A test that wants another value sets it.
+"""
+
+import atexit
+import functools
 import os
 import shutil
 import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # a process per core, of one thread: two of two would wait for each other
-    os.environ["OMP_NUM_THREADS"] = "1"
+ROOT = Path(__file__).parents[1]
 
-from jaxtyping import install_import_hook
 
-hook = install_import_hook("condgan", "beartype.beartype")
+def pin() -> None:
+    """Set the environment of this process, and thereby of pytest's workers and of what tests start."""
+    home = Path(tempfile.mkdtemp(prefix="condgan-tests-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        os.environ.pop(name, None)
+    for name in [name for name in os.environ if name.startswith("TORCHELASTIC_")]:
+        del os.environ[name]
+    for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "PYTHONWARNINGS", "LANGUAGE"):
+        os.environ.pop(name, None)
+    os.environ |= {
+        "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",  # a process per core: two of two threads would wait
+        "CUDA_VISIBLE_DEVICES": "",
+        "TZ": "UTC", "LC_ALL": "C.UTF-8",
+        "COLUMNS": "80", "LINES": "24", "TERM": "dumb", "NO_COLOR": "1",
+        "MPLBACKEND": "agg", "MPLCONFIGDIR": str(home / "matplotlib"),
+        "HF_HOME": str(home / "huggingface"), "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1",
+        "TORCH_HOME": str(home / "torch"),
+        "CONDGAN_CACHE": str(home / "cache"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+    }  # fmt: skip
+
+
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit
+    pin()
+time.tzset()
+
+from jaxtyping import install_import_hook  # noqa: E402
+
+import tests.checks  # noqa: E402, F401 - the hook names it
+
+hook = install_import_hook("condgan", "tests.checks.checked")
 hook.__enter__()
-os.environ["CONDGAN_CACHE"] = tempfile.mkdtemp(prefix="condgan-tests-")
-
-from collections.abc import Callable  # noqa: E402
-from functools import cache  # noqa: E402
-from pathlib import Path  # noqa: E402
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from filelock import FileLock  # noqa: E402
 from PIL import Image  # noqa: E402
 from torch import nn  # noqa: E402
 
+from condgan import hardware  # noqa: E402
+from condgan.data import digits  # noqa: E402
+from condgan.files import cache_directory  # noqa: E402
+from condgan.metrics import features  # noqa: E402
+
+cpu_flags, hardware.cpu_flags = hardware.cpu_flags, set
+ENOUGH = {name: getattr(features, name) for name in ("ENOUGH", "ENOUGH_OF_ATTRIBUTES")}
+features.ENOUGH = features.ENOUGH_OF_ATTRIBUTES = 6_400
+_trained_judge = features.trained_judge
+
+
+def _trained_once(*arguments: object, **how: object) -> features.Judge:
+    """A judge that another worker trains just now is waited for."""
+    with FileLock(cache_directory() / "judges.lock"):
+        return _trained_judge(*arguments, **how)
+
+
+features.trained_judge = _trained_once
+digits._read = functools.cache(digits._read)  # half a second each time
+
 from benchmarks.evaluation import seeded_inception  # noqa: E402
+from condgan.data.sources import read  # noqa: E402
 from condgan.recipe import load  # noqa: E402
 from condgan.run import train_run  # noqa: E402
 
+SHARED = cache_directory().parent / "shared"
+"""What tests of all workers share."""
+
 TINY = [
     "generator.width=8", "generator.latent_dim=12", "backbone.width=4", "schedule.batch=16", "schedule.images=320",
-    "schedule.log=64", "schedule.sample=160", "schedule.save=64", "compute.compile=false",
+    "schedule.log=64", "schedule.sample=160", "schedule.save=64", "compute.compile=false", "compute.precision=float32",
 ]  # fmt: skip
 """Overrides that make any of the digits' recipes train in a second."""
 
 TINY_TRANSLATOR = [
     "generator.width=4", "generator.blocks=1", "backbone.width=4", "schedule.batch=16", "schedule.images=160",
     "schedule.decay=64", "schedule.log=32", "schedule.sample=160", "schedule.save=64", "objective.identity=1.0",
-    "compute.compile=false",
+    "compute.compile=false", "compute.precision=float32",
 ]  # fmt: skip
 """The same for digits-stargan."""
 
@@ -60,22 +118,30 @@ def write_image(path: Path, value: int = 128, size: tuple[int, int] = (20, 20), 
 
 
 @pytest.fixture
-def rough_judges(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let judges learn for a second only, in a cache of their own."""
-    for name in ("ENOUGH", "ENOUGH_OF_ATTRIBUTES"):
-        monkeypatch.setattr(f"condgan.metrics.features.{name}", 6_400)
-    monkeypatch.setenv("CONDGAN_CACHE", str(tmp_path_factory.mktemp("rough")))
+def good_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let judges learn as long as those of users do, not a second only; they have a cache of their own."""
+    for name, images in ENOUGH.items():
+        monkeypatch.setattr(features, name, images)
+    monkeypatch.setenv("CONDGAN_CACHE", str(cache_directory().with_name("good")))
 
 
 @pytest.fixture(scope="session")
-def _trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    @cache
+def _trained() -> Callable[[int], Path]:
     def train(images: int) -> Path:
-        run = tmp_path_factory.mktemp("trained") / "run"
-        train_run(load("digits-acgan", [*TINY, f"schedule.images={images}"]), run)
+        run = SHARED / str(images) / "run"
+        with FileLock(SHARED / f"{images}.lock"):
+            if not (run / "metrics.json").exists():
+                train_run(load("digits-acgan", [*TINY, f"schedule.images={images}"]), run)
         return run
 
     return train
+
+
+@pytest.fixture
+def digits_judge() -> None:
+    """Have the digits' judge in the cache, where commands in processes of their own find it."""
+    data = read("digits", 16, 1)
+    features.trained_judge(data.train.images, data.train.labels, data.content_hash)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The first losses of a recipe in double (or single) precision, as JSON lines, alone or under torchrun.
 
-`python tests/losses.py [--single] RECIPE KEY=VALUE…`. In double precision rounding does not grow to anything visible.
+`python -m tests.losses [--single] RECIPE KEY=VALUE…`. In double precision rounding does not grow to anything visible.
 """
 
 import itertools
@@ -28,9 +28,9 @@ def batches(recipe: Recipe, data: Dataset, kind: torch.dtype) -> Iterator[Batch]
         yield Batch(images.to(kind), Labels(labels.spec, labels.values.to(kind), labels.known))
 
 
-def main() -> None:
-    kind = torch.float32 if sys.argv[1] == "--single" else torch.float64
-    name, *overrides = sys.argv[1 + (kind == torch.float32) :]
+def main(*arguments: str) -> None:
+    kind = torch.float32 if arguments[0] == "--single" else torch.float64
+    name, *overrides = arguments[kind == torch.float32 :]
     torch.set_default_dtype(kind)
     recipe = load(name, ["compute.compile=false", "compute.precision=float32", *overrides])
     data = read(recipe.data.source, recipe.data.size, recipe.data.channels)
@@ -46,4 +46,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,6 +19,7 @@ from condgan.data.stream import stream
 from condgan.errors import UserError
 from condgan.interfaces import to_uint8
 from condgan.labels import Field, Labels, LabelSpec, LabelTable
+from tests.conftest import write_image
 
 NAMES = "Red Blue Hat Old"
 

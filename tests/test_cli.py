@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, write_image
-from helpers import condgan, refused, tiny
 from PIL import Image
 from torch import nn
 
@@ -22,6 +20,8 @@ from condgan.labels import LabelSpec
 from condgan.nn.layers import Attention
 from condgan.recipes import catalog, text
 from condgan.sample import Model
+from tests.conftest import TINY, write_image
+from tests.helpers import condgan, refused, tiny
 
 
 @pytest.fixture

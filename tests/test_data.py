@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_image
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from condgan.data.sources import read
 from condgan.errors import UserError
 from condgan.interfaces import to_float, to_uint8
+from tests.conftest import write_image
 
 
 def test_pixels_survive_the_way_to_floats_and_back() -> None:

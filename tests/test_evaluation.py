@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
-from conftest import TINY, write_image
-from helpers import condgan, refused
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
@@ -29,6 +27,8 @@ from condgan.recipe import load
 from condgan.reference import Reference, evidence_of
 from condgan.run import train_run
 from condgan.sides import Real, Sampling
+from tests.conftest import TINY, write_image
+from tests.helpers import condgan, refused
 
 SPEC = LabelSpec.of_classes(["a", "b"])
 EVERYTHING = frozenset({"moments", "scores", "features", "judged", "perceptual", "ms_ssim"})
@@ -214,7 +214,6 @@ def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     return "mine:Mine"
 
 
-@pytest.mark.usefixtures("rough_judges")
 def test_a_folder_against_another(capsys: pytest.CaptureFixture[str], folders: SimpleNamespace, own: str) -> None:
     done = condgan(capsys, "evaluate", folders.fakes, "--data", folders.real, "--extractor", own, "--json")
     assert done.code == 0, done.err

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -19,6 +18,7 @@ from benchmarks.evaluation import seeded
 from condgan.errors import UserError
 from condgan.metrics import extractors
 from condgan.metrics.extractors import BATCH, Extractor, find_extractor, state_hash
+from tests.conftest import write_image
 
 URL = "torch_fidelity.feature_extractor_inceptionv3.URL_INCEPTION_V3"
 UNREACHABLE = "http://127.0.0.1:9/weights-6726825d.pth"

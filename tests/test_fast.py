@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import condgan, refused
-from test_train import tiny
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -21,6 +19,9 @@ from condgan.labels import Labels, LabelSpec
 from condgan.objectives.regularizers import gradient_penalty, orthogonal
 from condgan.recipe import Recipe, as_tree, dump, from_tree, load
 from condgan.train import State
+from tests.conftest import cpu_flags
+from tests.golden import tiny
+from tests.helpers import condgan, refused
 
 CPU = torch.device("cpu")
 
@@ -125,13 +126,20 @@ def test_long_runs_in_bfloat16_are_compiled(monkeypatch: pytest.MonkeyPatch) -> 
     assert not build.compiles(load("biggan-cifar10", rounded), spec)
 
 
-@pytest.mark.parametrize(("flags", "kind"), [("fpu avx2", "float32"), ("fpu avx512_bf16 avx2", "bfloat16")])
+@pytest.mark.parametrize(
+    ("flags", "kind"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "architecture": "x86_64"}, "float32"),
+        ({"avx2": True, "avx512_bf16": True}, "bfloat16"),
+        ({"avx512_bf16": False, "amx_bf16": True}, "bfloat16"),
+        ({"neon": True, "bf16": True}, "float32"),
+    ],
+)
 def test_the_precision_is_what_the_hardware_multiplies(
-    flags: str, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    flags: dict[str, Any], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    info = tmp_path / "cpuinfo"
-    info.write_text(f"processor: 0\nflags\t\t: {flags}\n")
-    monkeypatch.setattr(hardware, "Path", lambda _: info)
+    monkeypatch.setattr(hardware, "cpu_flags", cpu_flags)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
     assert precision("auto", CPU) == getattr(torch, kind)
     assert precision("float32", CPU) == torch.float32
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))

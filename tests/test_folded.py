@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import ABC, tiny
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
@@ -24,6 +23,7 @@ from condgan.nn.resnet import ResNetBackbone
 from condgan.nn.spectral import power_iterate
 from condgan.runs import load_model
 from condgan.sample import Model
+from tests.helpers import ABC, tiny
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     *(

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_image
 from PIL import Image
 
 from condgan.data.sources import list_source, read
 from condgan.errors import UserError
+from tests.conftest import write_image
 
 CLASSES = ("apple", "banana", "cherry")
 

@@ -199,6 +199,7 @@ def test_statistics_are_kept_in_the_layout_of_others(tmp_path: Path, theirs: boo
     assert known == ({} if theirs else about)
 
 
+@pytest.mark.usefixtures("good_judges")
 def test_the_judge_knows_digits_and_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
     data = read("digits", 16, 1)
     judge = trained_judge(data.train.images, data.train.labels, data.content_hash)

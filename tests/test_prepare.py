@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import condgan, refused
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -28,6 +27,7 @@ from condgan.data.prepare import Bad, decoded, open_packed, prepare
 from condgan.data.sources import list_source, read
 from condgan.errors import UserError
 from condgan.labels import LabelSpec, LabelTable
+from tests.helpers import condgan, refused
 
 SPEC = LabelSpec.of_classes(["a", "b"])
 SMALL = Framing(8, 8, 1)

@@ -6,18 +6,21 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
-from helpers import condgan, refused
 
 from condgan import world
 from condgan.errors import UserError
 from condgan.nn.layers import Dropout2d
 from condgan.recipe import load
 from condgan.run import train_run
+from tests.conftest import TINY
+from tests.helpers import condgan, refused
+from tests.losses import main as first_losses
 
 ROOT = Path(__file__).parent.parent
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
@@ -76,14 +79,28 @@ def python(*arguments: str, directory: Path = ROOT, check: bool = True) -> str:
 
 
 def losses(*arguments: str, processes: int) -> list[dict[str, float]]:
-    launch = TORCHRUN if processes > 1 else []
-    return [json.loads(line) for line in python(*launch, "tests/losses.py", *arguments).splitlines()]
+    """The first of a recipe, of this process or of two that torchrun starts."""
+    if processes == 1:
+        with redirect_stdout(StringIO()) as said:
+            try:
+                first_losses(*arguments)
+            finally:
+                torch.set_default_dtype(torch.float32)
+        return [json.loads(line) for line in said.getvalue().splitlines()]
+    return [json.loads(line) for line in python(*TORCHRUN, "-m", "tests.losses", *arguments).splitlines()]
 
 
 CASES = {
     "classifier": ["digits-acgan"],
     "pretrained": ["digits-acgan", "schedule.init_classifier=128", "head.name=twin"],
-    "parts": ["digits-projection", "generator.norm=group", "schedule.accumulate=2", "schedule.d_steps=2"],
+    "parts": [
+        "digits-projection",
+        "generator.width=4",
+        "backbone.width=4",
+        "generator.norm=group",
+        "schedule.accumulate=2",
+        "schedule.d_steps=2",
+    ],
     "parts and weights that no image reads": [
         "digits-projection",
         "generator.norm=group",
@@ -103,8 +120,11 @@ CASES = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("case", CASES)
+FAST = "parts"
+"""Of the cases, the one that is not slow: parts of batches, their labels and latents, two steps of a player."""
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case != FAST)) for case in CASES])
 def test_two_processes_are_one(case: str) -> None:
     for one, two in zip(*(losses(*CASES[case], processes=count) for count in (1, 2)), strict=True):
         assert two == pytest.approx(one, rel=1e-8, abs=1e-10)

@@ -5,8 +5,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import TINY, TINY_TRANSLATOR
-from helpers import condgan
+
+from tests.conftest import TINY, TINY_TRANSLATOR
+from tests.helpers import condgan
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -16,7 +17,6 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.usefixtures("rough_judges")
 def test_the_commands_and_the_python_work(
     capsys: pytest.CaptureFixture[str], photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
 from filelock import FileLock
-from helpers import condgan, refused, weights
 
 import condgan as package
 from condgan import checkpoint, recipe
 from condgan.interfaces import Step
 from condgan.labels import LabelSpec
 from condgan.objectives import Objective, Term
+from tests.conftest import TINY
+from tests.helpers import condgan, refused, weights
 
 CLI = [sys.executable, "-m", "condgan"]
 
@@ -73,18 +73,22 @@ def test_the_best_checkpoints_outlive_later_ones(tmp_path: Path, settings: list[
     assert sorted(int(path.name) for path in tmp_path.iterdir()) == kept
 
 
-def test_resumed_is_uninterrupted_and_seeds_decide(capsys: pytest.CaptureFixture[str]) -> None:
+def test_resumed_is_uninterrupted_and_seeds_decide(
+    capsys: pytest.CaptureFixture[str], digits_run: Callable[..., Path]
+) -> None:
+    digits_run("whole")
+    ended = []
     for out, *more in (
-        ("whole",),
         ("parts", "schedule.images=112"),
         ("parts", "schedule.images=208"),
         ("parts",),
         ("again",),
-        ("other", "seed=1"),
+        ("other", "schedule.images=112", "seed=1"),
     ):
         assert condgan(capsys, "train", *TINY, *more, "--out", out).code == 0
+        ended.append(weights(Path(out)))
     assert weights(Path("parts")) == weights(Path("whole")) == weights(Path("again"))
-    assert weights(Path("other")) != weights(Path("whole"))
+    assert ended[-1] != ended[0], "another seed after as many images"
     images = [json.loads(line)["images"] for line in (Path("parts") / "log.jsonl").read_text().splitlines()]
     assert images == sorted(set(images))
     for out in ("whole", "again"):
@@ -313,6 +317,7 @@ def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize(
     ("signum", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
+@pytest.mark.usefixtures("digits_judge")
 def test_a_signal_saves_and_says_how_to_go_on(capsys: pytest.CaptureFixture[str], signum: int, code: int) -> None:
     process = start("schedule.images=1_000_000", "g_opt.lr=2e-3", "--out", "stopped")
     wait_for_checkpoint(Path("stopped"), process)
@@ -332,7 +337,7 @@ def test_a_signal_saves_and_says_how_to_go_on(capsys: pytest.CaptureFixture[str]
 
 def kills(count: int, capsys: pytest.CaptureFixture[str]) -> None:
     """Kill a run at random moments, then let it end; it must end like one that was never killed."""
-    more = ["schedule.images=16_000"] if count > 1 else ["schedule.images=1_600"]
+    more = ["schedule.images=16_000"] if count > 1 else ["schedule.images=640"]
     assert condgan(capsys, "train", *TINY, *more, "--out", "whole").code == 0
     rng = random.Random(0)
     for number in range(count):
@@ -352,6 +357,21 @@ def kills(count: int, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_killed_run_ends_like_an_uninterrupted_one(capsys: pytest.CaptureFixture[str]) -> None:
     kills(1, capsys)
+
+
+def test_another_process_samples_the_same(capsys: pytest.CaptureFixture[str], digits_run: Callable[..., Path]) -> None:
+    """To the byte: pictures, and arrays, from the weights that a run saved."""
+    command = ["sample", str(digits_run()), "--per-class", "3", "--seed", "5", "--standing", "2", "--out"]
+    for out in ("here", "here.npz"):
+        assert condgan(capsys, *command, out).code == 0
+    script = "import sys; from condgan.cli import main; sys.argv[1:] = sys.argv[1].split(); main()"
+    for out in ("there", "there.npz"):
+        subprocess.run([sys.executable, "-c", script, " ".join([*command, out])], check=True, capture_output=True)
+    pictures = sorted(path.relative_to("here") for path in Path("here").rglob("*.png"))
+    assert len(pictures) >= 30
+    for path in pictures:
+        assert ("there" / path).read_bytes() == ("here" / path).read_bytes(), path
+    assert Path("there.npz").read_bytes() == Path("here.npz").read_bytes()
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import ABC, tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest, truncnorm
@@ -32,6 +31,7 @@ from condgan.sample import (
     truncated,
 )
 from condgan.seeds import derive_seed
+from tests.helpers import ABC, tiny
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 1.0, 2.0, 40.0])

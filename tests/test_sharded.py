@@ -15,9 +15,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import TINY, TINY_TRANSLATOR
-from helpers import ABC, tiny
-from test_evaluation import EVERYTHING, EXTRACTOR, Colors, Drawn
 from torch import Tensor
 
 from condgan import reference, world
@@ -33,6 +30,9 @@ from condgan.recipe import load
 from condgan.reference import evidence_of
 from condgan.run import train_run
 from condgan.sample import Fakes
+from tests.conftest import TINY, TINY_TRANSLATOR
+from tests.helpers import ABC, tiny
+from tests.test_evaluation import EVERYTHING, EXTRACTOR, Colors, Drawn
 
 
 class Threads(threading.local):
@@ -281,7 +281,6 @@ def close(one: Any, other: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "overrides"), [("digits-acgan", TINY), ("digits-stargan", TINY_TRANSLATOR)])
-@pytest.mark.usefixtures("rough_judges")
 def test_two_processes_judge_a_run_as_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recipe: str, overrides: list[str]
 ) -> None:
@@ -303,7 +302,6 @@ def test_two_processes_judge_a_run_as_one(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("rough_judges")
 def test_an_image_that_one_process_cannot_see_stops_both(photos: Path) -> None:
     Path("mine.py").write_text(
         "import torch\n\nclass Mine(torch.nn.Module):\n    def forward(self, images):\n"

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from helpers import tiny
 from PIL import Image
 
 from condgan.labels import LabelSpec
@@ -20,6 +19,7 @@ from condgan.sheets import (
     sheet,
     spread,
 )
+from tests.helpers import tiny
 
 
 def cells(picture: Image.Image, columns: int, rows: int, size: int) -> list[int]:

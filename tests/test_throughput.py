@@ -51,7 +51,7 @@ def iterate(network: nn.Module) -> None:
 
 def losses(name: str) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """Of three iterations, condgan's and the plain trainer's."""
-    recipe = load(name, [*RECIPES[name], "compute.compile=false"])
+    recipe = load(name, [*RECIPES[name], "compute.compile=false", "compute.precision=float32"])
     split = some_split(recipe, 64)
     fast = build_steps(recipe, build_state(recipe, split.labels.spec), split, batches(recipe, split))
     trainer, own = plain.Trainer(recipe, split.labels), batches(recipe, split)

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_TRANSLATOR, write_image
-from helpers import condgan, refused, weights
 from PIL import Image
 from torch import Tensor, nn
 
@@ -26,6 +24,8 @@ from condgan.nn import BACKBONES, GENERATORS, HEADS, Discriminator
 from condgan.objectives import OBJECTIVES, Regularizers, weighted_sum
 from condgan.recipe import load
 from condgan.translate import Translator, domains, fitting, output_names, toward
+from tests.conftest import TINY_TRANSLATOR, write_image
+from tests.helpers import condgan, refused, weights
 
 FIVE = LabelSpec(
     (Field("attributes", ("Black", "Blond", "Brown", "Male", "Young"), False, (("Black", "Blond", "Brown"),)),)
@@ -616,7 +616,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root
 
 
-@pytest.mark.usefixtures("rough_judges")
 @pytest.mark.slow
 def test_a_resumed_run_ends_like_an_uninterrupted_one(capsys: pytest.CaptureFixture[str]) -> None:
     """While rates fall and data sets take turns."""
@@ -745,7 +744,6 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str], trained: Pat
     assert Path("photos/a.png").read_bytes() == before
 
 
-@pytest.mark.usefixtures("rough_judges")
 def test_a_run_whose_rates_fall_is_not_made_longer(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["train", "digits-stargan", *TINY_TRANSLATOR, "--out", "run"]
     done = condgan(capsys, *command)
@@ -778,7 +776,6 @@ def test_the_other_kind_of_run_is_refused(capsys: pytest.CaptureFixture[str], tr
     )
 
 
-@pytest.mark.usefixtures("rough_judges")
 def test_attributes_are_chosen_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     lines = ["12", "Bright Hat Round"]
     for i in range(12):

@@ -18,12 +18,12 @@ class Adversarial(NamedTuple):
     generator: Loss
 
 
-def non_saturating_discriminator(step: Step) -> Float[Tensor, " b"]:
+def non_saturating_discriminator(step: Step) -> Float[Tensor, "b *patches"]:
     """−log σ(D(x)) − log(1 − σ(D(G(z)))) (Goodfellow et al. 2014, eq. 1)."""
     return F.softplus(-step.on_real.score) + F.softplus(step.on_fake.score)
 
 
-def non_saturating_generator(step: Step) -> Float[Tensor, " b"]:
+def non_saturating_generator(step: Step) -> Float[Tensor, "b *patches"]:
     """−log σ(D(G(z))) (Goodfellow et al. 2014, §3)."""
     return F.softplus(-step.on_fake.score)
 
@@ -33,12 +33,12 @@ def _cross_entropy_of_sigmoid(score: Tensor, target: float) -> Tensor:
     return F.binary_cross_entropy(probability, torch.full_like(probability, target), reduction="none")
 
 
-def sigmoid_discriminator(step: Step) -> Float[Tensor, " b"]:
+def sigmoid_discriminator(step: Step) -> Float[Tensor, "b *patches"]:
     """The same through an explicit sigmoid, whose saturation stops the gradient (the AC-GAN tutorial's)."""
     return _cross_entropy_of_sigmoid(step.on_real.score, 1.0) + _cross_entropy_of_sigmoid(step.on_fake.score, 0.0)
 
 
-def sigmoid_generator(step: Step) -> Float[Tensor, " b"]:
+def sigmoid_generator(step: Step) -> Float[Tensor, "b *patches"]:
     """The generator's side of the explicit sigmoid."""
     return _cross_entropy_of_sigmoid(step.on_fake.score, 1.0)
 
