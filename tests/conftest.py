@@ -99,6 +99,20 @@ TINY_TRANSLATOR = [
 """The same for digits-stargan."""
 
 
+LONGEST = (
+    "test_the_commands_and_the_python_work", "test_the_judge_knows_digits_and_is_trained_once",
+    "test_resumed_is_uninterrupted_and_seeds_decide", "test_two_processes_are_one",
+    "test_a_killed_run_ends_like_an_uninterrupted_one", "test_torch_fidelity_says_the_same",
+    "test_a_signal_saves_and_says_how_to_go_on", "test_another_process_samples_the_same",
+    "test_killed_and_restarted_it_gives_the_same", "test_the_classifier_may_learn_first",
+)  # fmt: skip
+"""Tests that begin first, or one of them would be waited for in the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: getattr(item, "originalname", "") not in LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -126,7 +140,9 @@ def good_judges(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def _trained() -> Callable[[int], Path]:
+def trained_digits() -> Callable[[int], Path]:
+    """Where a tiny run of the default recipe is, which was trained once for all workers: copy it."""
+
     def train(images: int) -> Path:
         run = SHARED / str(images) / "run"
         with FileLock(SHARED / f"{images}.lock"):
@@ -145,11 +161,11 @@ def digits_judge() -> None:
 
 
 @pytest.fixture
-def digits_run(_trained: Callable[[int], Path]) -> Callable[..., Path]:
+def digits_run(trained_digits: Callable[[int], Path]) -> Callable[..., Path]:
     """Makes a copy of a tiny run of the default recipe, which was trained once."""
 
     def copied(out: str = "runs/digits-acgan", images: int = 320) -> Path:
-        return Path(shutil.copytree(_trained(images), out))
+        return Path(shutil.copytree(trained_digits(images), out))
 
     return copied
 

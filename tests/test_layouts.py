@@ -142,12 +142,11 @@ def test_every_layout_is_read(tmp_path: Path, layout: str) -> None:
     check(root, ("0", "1", "2") if layout in NUMBERED else CLASSES)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if "WebDataset" not in layout])
 def test_a_zip_of_every_layout_is_read(tmp_path: Path, layout: str) -> None:
+    """But of shards, which are archives themselves."""
     root = tmp_path / "data"
     LAYOUTS[layout](root)
-    if any(root.rglob("*.tar")):
-        pytest.skip("shards stay as they are")
     check(
         Path(shutil.make_archive(str(tmp_path / "packed"), "zip", root)),
         ("0", "1", "2") if layout in NUMBERED else CLASSES,

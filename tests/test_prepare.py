@@ -224,6 +224,7 @@ def test_other_files_are_not_overwritten(many: Path, tmp_path: Path, capsys: pyt
     refused(condgan(capsys, *command[:2], tmp_path / "x.hdf5", *command[3:], "--paired"), "has no place for pairs")
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")  # on a machine of fewer cores
 def test_one_process_gives_what_several_do(many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digests = set()
     for count in (0, 1, 3):

@@ -364,9 +364,11 @@ def test_another_process_samples_the_same(capsys: pytest.CaptureFixture[str], di
     command = ["sample", str(digits_run()), "--per-class", "3", "--seed", "5", "--standing", "2", "--out"]
     for out in ("here", "here.npz"):
         assert condgan(capsys, *command, out).code == 0
-    script = "import sys; from condgan.cli import main; sys.argv[1:] = sys.argv[1].split(); main()"
-    for out in ("there", "there.npz"):
-        subprocess.run([sys.executable, "-c", script, " ".join([*command, out])], check=True, capture_output=True)
+    script = (
+        "import sys\nfrom condgan.cli import app\n"
+        "for out in ('there', 'there.npz'):\n    app([*sys.argv[1:], out], standalone_mode=False)"
+    )
+    subprocess.run([sys.executable, "-c", script, *command], check=True, capture_output=True)
     pictures = sorted(path.relative_to("here") for path in Path("here").rglob("*.png"))
     assert len(pictures) >= 30
     for path in pictures:
