@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from benchmarks.throughput import Case, matmul_flops, plain_stepper, seconds, some_split, synchronize, widths
-from condgan.build import build_state, build_steps, build_stream, iteration_flops, model_of
+from condgan.build import build_state, build_steps, build_stream, estimate_memory, iteration_flops, model_of
 from condgan.checkpoint import restore, save_checkpoint
 from condgan.data.dataset import Split
 from condgan.data.stream import to_device
@@ -494,6 +494,7 @@ def long_run(plan: Plan) -> Iterator[Finding]:
     """Many iterations keep their memory and stay finite; fused Adam does what Adam does."""
     count = 8 if plan.tiny else 200
     case = plan.case("biggan-cifar10", *(() if plan.tiny else widths(32)), "schedule.d_steps=1")
+    forget_peak()
     step = stepper(case.load("compute.compile=false"))
     sizes, losses = list[float](), dict[str, Tensor]()
     for _ in range(count):
@@ -502,6 +503,12 @@ def long_run(plan: Plan) -> Iterator[Finding]:
     finite = min(float(loss.isfinite()) for loss in losses.values())
     yield finding(f"losses after {count} iterations are finite", finite, at_least=1)
     yield finding("growth of memory since a quarter of them", sizes[-1] - sizes[count // 4], "MiB", at_most=1)
+    recipe = case.load("compute.compile=false")
+    expected = sum(estimate_memory(recipe, some_split(recipe, 1).labels.spec)) / GIB
+    if (most := peak()) is not None:
+        yield finding("most memory, from what is expected", most / expected, at_least=0.5, at_most=2, gib=most)
+    else:
+        yield finding("memory that is expected", expected, "GiB")
     found = []
     with tf32(False):
         for fused in ("true", "false"):
