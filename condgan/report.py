@@ -5,6 +5,7 @@ import io
 import json
 import math
 import shlex
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -436,9 +437,11 @@ def _chart(
     """Curves from 0 to `end` images; the scale is logarithmic where they are positive and span much."""
     values = [value for line in lines.values() for _, value in line]
     low, high = min(values), max(values)
-    logarithmic = low > 0 and high / low > 30
-    if low == high:
-        room = 0.1 * abs(low) or 1
+    largest, least = max(abs(low), abs(high)), sys.float_info.min
+    flat = high - low <= max(1e-12 * largest, least)  # but for rounding
+    logarithmic = not flat and low > 0 and high / low > 30
+    if flat:
+        room = 0.1 * largest if 0.1 * largest > least else 1
         low, high = low - room, high + room
     up = _decades(low, high) if logarithmic else _ticks(low, high)
 

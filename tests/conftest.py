@@ -54,6 +54,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
+from hypothesis import settings  # noqa: E402
 from PIL import Image  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -62,6 +63,8 @@ from condgan.data import digits  # noqa: E402
 from condgan.files import cache_directory  # noqa: E402
 from condgan.metrics import features  # noqa: E402
 
+settings.register_profile("everywhere", derandomize=True, deadline=None)  # the same examples, however slow
+settings.load_profile("everywhere")
 cpu_flags, hardware.cpu_flags = hardware.cpu_flags, set
 ENOUGH = {name: getattr(features, name) for name in ("ENOUGH", "ENOUGH_OF_ATTRIBUTES")}
 features.ENOUGH = features.ENOUGH_OF_ATTRIBUTES = 6_400

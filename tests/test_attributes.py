@@ -319,7 +319,7 @@ def batches(split: Split, position: int, count: int, **options: object) -> list[
     return [to_uint8(batch.images)[:, 0, 0, 0].tolist() for batch in taken]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 60))
 def test_data_sets_take_turns_that_go_on_at_any_batch(first: int, second: int, done: int) -> None:
     split = two_sets((first, second))

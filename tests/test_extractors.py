@@ -89,7 +89,7 @@ def test_inception_sees_gray_images_in_three_channels_and_says_what_it_is_of(
 
 
 @given(st.integers(1, 700))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_interpolation_is_that_of_tensorflow(size: int) -> None:
     columns = torch.rand(1, 1, size, 2) * 255
     wanted = interpolate_bilinear_2d_like_tensorflow1x(columns, size=(299, 2), align_corners=False)
@@ -363,7 +363,6 @@ def test_unknown_names_get_a_suggestion() -> None:
 
 
 @given(st.integers(0, 3), st.integers(0, 255))
-@settings(deadline=None)
 def test_the_hash_of_a_state_tells_every_difference(place: int, value: int) -> None:
     def module(name: str, values: Tensor) -> nn.Module:
         one = nn.Module()

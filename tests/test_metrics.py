@@ -40,7 +40,6 @@ def test_frechet_is_the_formula_with_scipys_root(seed: int, count: int, dim: int
     assert frechet(torch.tensor(a), torch.tensor(b)) == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(2, 20), st.integers(1, 30))
 def test_frechet_of_a_set_to_itself_is_zero_at_any_rank(seed: int, count: int, dim: int) -> None:
     a, b = torch.tensor(points(seed, count, dim)), torch.tensor(points(seed + 9, count, dim))
@@ -90,7 +89,6 @@ def test_moments_are_those_of_numpy_in_any_chunks_and_order(seed: int, count: in
         np.testing.assert_allclose(normal.covariance, np.atleast_2d(np.cov(expected.T)), atol=1e-8)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(20, 60), st.integers(2, 12))
 def test_frechet_is_the_same_from_features_from_moments_and_without_full_rank(seed: int, count: int, dim: int) -> None:
     a, b = (torch.tensor(points(seed + k, count, dim)) for k in (0, 1))
@@ -146,7 +144,7 @@ def test_kernel_distance_is_the_mean_over_all_pairs() -> None:
     assert far == pytest.approx(float(exact), abs=4 * spread / 10)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 1000), st.integers(10, 50), st.integers(2, 6))
 def test_inception_score_is_the_papers_formula(seed: int, count: int, classes: int) -> None:
     logits = torch.tensor(points(seed, count, classes)).float() * 3

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from condgan.metrics.neighbors import Nearest, copies, neighbor_sheet
@@ -31,7 +31,6 @@ def test_neighbors_are_those_of_all_distances(seed: int, queries: int, count: in
     assert all(len(set(row)) == len(row) for row in nearest.numbers.tolist())
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 900), st.integers(1, 300), st.integers(1, 4), st.data())
 def test_chunks_their_order_and_merging_change_nothing(
     seed: int, count: int, dim: int, keep: int, data: st.DataObject

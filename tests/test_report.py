@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element, TreeBuilder
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -265,8 +265,9 @@ def test_what_spans_much_has_a_log_scale(tmp_path):
     assert np.allclose(np.diff(x), np.diff(x)[0], atol=0.11)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.floats(-1e12, 1e12) | st.just(float("nan")), min_size=1, max_size=8), max_size=20))
+@example([[0.0, 5e-324], [5e-324, 1e-308], [1e-310], [1.0, 1.0 + 1e-15], [5e-324, 1e12]])
 def test_curves_stay_in_their_frame(tmp_path, losses):
     directory = a_run(tmp_path)
     log(directory, [

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest, truncnorm
 from torch import Tensor, nn
@@ -192,7 +192,6 @@ vectors = st.lists(st.floats(-3, 3, width=32), min_size=5, max_size=5).map(torch
 
 
 @given(vectors, vectors, st.floats(0, 1, width=32))
-@settings(deadline=None)
 def test_paths_reach_both_ends_and_the_sphere_is_kept(a: Tensor, b: Tensor, t: float) -> None:
     for path in WAYS.values():
         assert torch.allclose(path(a, b, torch.tensor([0.0])), a, atol=1e-6)

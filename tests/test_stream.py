@@ -119,7 +119,7 @@ def test_the_first_images_of_old_runs_are_still_the_first() -> None:
     assert to_uint8(next(stream(numbered(50), 8, 3, 45)).images).flatten().tolist() == [34, 18, 9, 22, 33, 2, 32, 47]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SIZES, st.integers(1, 3), TEMPERS, st.booleans(), st.integers(0, 3), st.integers(0, 9), st.integers(1, 4), SEEDS)
 def test_every_stream_goes_on_and_is_divided_among_ranks(
     sizes: list[int], sets: int, temper: float, flip: bool, pad: int, done: int, world: int, seed: int
@@ -222,7 +222,6 @@ def test_only_classes_are_tempered(exclusive: list[bool]) -> None:
         build.build_state(load("digits-acgan", ["data.temper=0.5"]), spec)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 7), st.integers(1, 6), st.integers(1, 6), st.integers(0, 4), SEEDS)
 def test_crops_are_those_of_numpy(count: int, height: int, width: int, pad: int, seed: int) -> None:
     images = np.random.default_rng(seed).integers(0, 256, (count, 2, height, width), np.uint8)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -94,7 +94,6 @@ def test_where_only_seeds_differ_it_is_students(seed: int, seeds: int) -> None:
     assert interval(torch.from_numpy(of_seed)[:, None].expand(-1, 20_000)) == pytest.approx(tuple(expected), abs=2e-3)
 
 
-@settings(deadline=None)
 @given(DIFFERENCES)
 def test_an_interval_holds_what_was_seen_and_has_no_favorite(differences: np.ndarray) -> None:
     low, high = interval(torch.from_numpy(differences))
