@@ -1,6 +1,7 @@
 """What the published recipes need: `python -m benchmarks.scale` prints the table of docs/scale.md.
 
-Arithmetic and memory are counted on tensors without contents; times are arithmetic over an assumed share of what GPUs can do.
+Arithmetic and memory are counted on tensors without contents; times are arithmetic over an assumed share of what GPUs
+can do.
 """
 
 from condgan.build import estimate_memory, iteration_flops
