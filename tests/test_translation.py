@@ -262,7 +262,7 @@ def test_the_gradient_penalty_takes_a_mix_of_its_own_for_each_image() -> None:
         score = discriminator(between, labels[i : i + 1]).score
         assert score.numel() == 4
         gradient = torch.autograd.grad(score.sum(), between)[0]
-        assert float(penalty[i]) == pytest.approx((float(gradient.norm()) - 1) ** 2)
+        assert float(penalty[i].detach()) == pytest.approx((float(gradient.norm()) - 1) ** 2)
 
 
 def test_unknown_fields_give_no_gradient_to_either_player() -> None:
