@@ -6,11 +6,12 @@ if [ $# -lt 2 ]; then
     echo "usage: $0 WHEELS OUT [OPTION of benchmarks.gpu_check…]" >&2
     exit 2
 fi
-wheels=$(realpath "$1") out=$(realpath -m "$2")
+wheels=$1 out=$2 root=$(realpath "$(dirname "$0")/..")
 shift 2
-cd "$(dirname "$0")/.."
 site=$(mktemp -d)
 trap 'rm -rf "$site"' EXIT
-compgen -G "$wheels/*.whl" >/dev/null && python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$site" "$wheels"/*.whl
-export PYTHONPATH="$site:$PWD${PYTHONPATH:+:$PYTHONPATH}" CONDGAN_CACHE="$site/cache" PYTHONUNBUFFERED=1
+compgen -G "$wheels/*.whl" >/dev/null && python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir \
+    --target "$site" "$wheels"/*.whl
+export PYTHONPATH="$site:$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+export CONDGAN_CACHE="$site/cache" TORCHINDUCTOR_CACHE_DIR="$site/inductor" TRITON_CACHE_DIR="$site/triton"
 python3 -m benchmarks.gpu_check --out "$out" "$@"

@@ -100,7 +100,9 @@ def fast_stepper(recipe: Recipe, split: Split) -> Callable[[], Any]:
 
 def plain_stepper(recipe: Recipe, split: Split) -> Callable[[], Any]:
     """A function that trains one iteration plainly."""
-    trainer, batches = plain.Trainer(recipe, split.labels.to(device())), plain.loader(recipe, split)
+    with device():  # where large networks are drawn sooner
+        trainer = plain.Trainer(recipe, split.labels.to(device()))
+    batches = plain.loader(recipe, split)
     return lambda: trainer.step(batches)
 
 

@@ -76,13 +76,14 @@ def choose_recipe(look: Survey, source: str, overrides: list[str]) -> Choice:
     settings += [f"name={json.dumps(Path(source).stem)}", f"data.source={json.dumps(source)}", *overrides]
     recipe = load(name, settings)
     stated = any(one.startswith("schedule.batch=") for one in overrides)
-    while on_gpu and not stated and recipe.schedule.batch > 8:
-        needed, there = sum(estimate_memory(recipe, labels.spec)), torch.cuda.mem_get_info()[1]
-        if needed <= SHARE * there:
-            break
-        settings.append(f"schedule.batch={recipe.schedule.batch // 2}")
-        memory = f"{needed / 2**30:.0f} GiB of {there / 2**30:.0f}"
-        reasons.append(("schedule.batch", f"{settings[-1]}, since more needs {memory}"))
+    if on_gpu and not stated:
+        whole, there = recipe.schedule.batch, torch.cuda.mem_get_info()[1]
+        memory, batch = estimate_memory(recipe, labels.spec), whole
+        while batch > 8 and (needed := memory.kept + memory.activations * batch // whole) > SHARE * there:
+            batch //= 2
+            settings.append(f"schedule.batch={batch}")
+            much = f"{needed / 2**30:.0f} GiB of {there / 2**30:.0f}"
+            reasons.append(("schedule.batch", f"{settings[-1]}, since more needs {much}"))
         recipe = load(name, [*settings, *overrides])
     own = {one.partition("=")[0] for one in overrides}
     return Choice(recipe, [text for option, text in reasons if option not in own])

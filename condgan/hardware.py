@@ -111,16 +111,15 @@ def tf32(allowed: bool) -> Iterator[None]:
 
     By default torch lets convolutions do so. Numbers that shall not tell where they were computed do not allow it.
     """
-    backends: Any = torch.backends
-    kinds = backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul
-    before = [kind.fp32_precision for kind in kinds]
+    kinds: tuple[Any, Any] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [kind.allow_tf32 for kind in kinds]
     try:
         for kind in kinds:
-            kind.fp32_precision = "tf32" if allowed else "ieee"
+            kind.allow_tf32 = allowed
         yield
     finally:
         for kind, old in zip(kinds, before, strict=True):
-            kind.fp32_precision = old
+            kind.allow_tf32 = old
 
 
 def lacks_memory(error: RuntimeError) -> bool:

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from condgan.choices import Precision
-from condgan.hardware import precision
+from condgan.hardware import precision, tf32
 from condgan.interfaces import Generator, to_float, to_uint8
 from condgan.labels import Labels
 from condgan.nn.layers import Conditional, LabelEmbedding, SyncedBatchNorm
@@ -201,11 +201,12 @@ class Sampler:
         mixing = any(isinstance(layer, _BatchNorm) for layer in self.network.modules())
         size = size or CHUNKS.get(self.device.type, CHUNK)
         parts = []
-        for start in range(0, len(source), size):
-            chosen = torch.arange(start, min(start + size, len(source)))
-            if self.compiled and not mixing:  # the last ones among others, or they would be compiled for their number
-                chosen = torch.arange(start, start + size) % len(source)
-            parts.append(self._made(source[chosen].to(self.device), labels[chosen].to(self.device)))
+        with tf32(False):
+            for start in range(0, len(source), size):
+                chosen = torch.arange(start, min(start + size, len(source)))
+                if self.compiled and not mixing:  # the last ones among others, or they'd be compiled for their number
+                    chosen = torch.arange(start, start + size) % len(source)
+                parts.append(self._made(source[chosen].to(self.device), labels[chosen].to(self.device)))
         return torch.cat(parts)[: len(source)]
 
     def _made(self, source: Tensor, labels: Labels) -> UInt8[Tensor, "b c h w"]:
