@@ -11,6 +11,7 @@ from tests.helpers import condgan
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
 def blocks(language: str) -> list[str]:
@@ -62,6 +63,9 @@ def test_make_and_ci_have_what_the_readme_names() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_files_and_recipes_named_exist() -> None:
-    for name in re.findall(r"\]\(([^)#:]+)\)|`((?:docs|benchmarks)/[\w./-]*)`", README):
-        assert (ROOT / (name[0] or name[1])).exists(), name
+@pytest.mark.parametrize("page", ["README.md", "benchmarks/README.md", *(f"docs/{path.name}" for path in PAGES)])
+def test_files_and_recipes_named_exist(page: str) -> None:
+    found = re.findall(r"\]\(([^)#:]+)\)|`((?:docs|benchmarks)/[\w./-]*\w)`", (ROOT / page).read_text())
+    assert found or page == "docs/architecture.md", "which names modules"
+    for link, name in found:
+        assert (ROOT / page).parent.joinpath(link).exists() if link else (ROOT / name).exists(), (link, name)
