@@ -26,8 +26,9 @@ def pin() -> None:
         del os.environ[name]
     for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "PYTHONWARNINGS", "LANGUAGE"):
         os.environ.pop(name, None)
+    threads = os.environ.get("CONDGAN_TEST_THREADS", "1")  # a process per core: two of two threads would wait
     os.environ |= {
-        "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",  # a process per core: two of two threads would wait
+        "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads,
         "CUDA_VISIBLE_DEVICES": "",
         "TZ": "UTC", "LC_ALL": "C.UTF-8",
         "COLUMNS": "80", "LINES": "24", "TERM": "dumb", "NO_COLOR": "1",

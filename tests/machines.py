@@ -32,7 +32,7 @@ class Machine(NamedTuple):
 
 
 def machines(folder: Path) -> Iterator[tuple[str, Machine]]:
-    """Those that this CPU can imitate; `folder` is for what is mounted."""
+    """Those that this CPU can imitate; the last sets what `conftest` pins. `folder` is for what is mounted."""
     yield "this one", Machine()
     module = Path(torch.cpu.__file__)
     for name, there in (("with bfloat16", True), ("without bfloat16", False)):
@@ -48,7 +48,7 @@ def machines(folder: Path) -> Iterator[tuple[str, Machine]]:
         if torch.cpu.get_capabilities().get(flag):
             yield f"oneDNN {kind}", Machine({"ONEDNN_MAX_CPU_ISA": kind})
     yield "one core", Machine(prefix=("taskset", "--cpu-list", "0"))
-    yield "two threads", Machine({"OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"})
+    yield "two threads", Machine({"CONDGAN_TEST_THREADS": "2"})
     found = {Path(path).resolve() for name in COMPILERS if (path := shutil.which(name))}
     yield "no compiler", Machine({"CXX": "g++"}, {path: Path(os.devnull) for path in found})
     abroad = {"TZ": "Pacific/Chatham", "LC_ALL": "C", "COLUMNS": "40", "FORCE_COLOR": "1", "RANK": "1"}
