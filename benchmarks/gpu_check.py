@@ -209,7 +209,7 @@ def run(given: argparse.Namespace) -> int:
             record.keep(name, passed=None, findings=[], skipped=LATE)
             print(f"skip  {name}  {LATE}", flush=True)
             continue
-        folder = out if name == "training" else out / "work" / name
+        folder = out if name == "training" else out / "steps" / name
         if name != "training":
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
