@@ -28,7 +28,16 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from benchmarks.throughput import Case, matmul_flops, plain_stepper, seconds, some_split, synchronize, widths
+from benchmarks.throughput import (
+    Case,
+    fast_stepper,
+    matmul_flops,
+    plain_stepper,
+    seconds,
+    some_split,
+    synchronize,
+    widths,
+)
 from condgan.build import build_state, build_steps, build_stream, estimate_memory, iteration_flops, model_of
 from condgan.checkpoint import restore, save_checkpoint
 from condgan.data.dataset import Split
@@ -369,11 +378,9 @@ def synchronization(plan: Plan) -> Iterator[Finding]:
 
 
 def stepper(recipe: Recipe, state: State | None = None, split: Split | None = None) -> Callable[[], Any]:
-    """A function that trains an iteration."""
+    """A function that trains an iteration, by default of a state and of images of its own."""
     split = split or some_split(recipe)
-    state = state or built(recipe, split.labels.spec)
-    steps = build_steps(recipe, state, to_device(split, device(), recipe.data.resident))
-    return lambda: next(steps)
+    return fast_stepper(recipe, split, state or built(recipe, split.labels.spec))
 
 
 def built(recipe: Recipe, labels: LabelSpec) -> State:

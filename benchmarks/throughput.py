@@ -38,6 +38,7 @@ from condgan.metrics.evidence import gather
 from condgan.metrics.features import Judge, classifier
 from condgan.recipe import Recipe, load
 from condgan.sample import Model
+from condgan.train import State
 
 MOST_IMAGES, MOST_BYTES = 50_000, 1 << 27
 """Of random images, unless a batch has more."""
@@ -91,9 +92,9 @@ def some_split(recipe: Recipe, most: int = MOST_IMAGES) -> Split:
     return Split(images, LabelTable.from_values(spec, torch.rand(count, spec.width, generator=drawing) < 0.5))
 
 
-def fast_stepper(recipe: Recipe, split: Split) -> Callable[[], Any]:
-    """A function that trains one iteration as condgan does."""
-    state = build_state(recipe, split.labels.spec)
+def fast_stepper(recipe: Recipe, split: Split, state: State | None = None) -> Callable[[], Any]:
+    """A function that trains one iteration as condgan does, from the start unless a state is given."""
+    state = state or build_state(recipe, split.labels.spec)
     steps = build_steps(recipe, state, to_device(split, device(), recipe.data.resident))
     return lambda: next(steps)
 

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import nn
 
 from benchmarks import gpu_check
-from benchmarks.gpu_steps import BACKBONES, Finding, Plan, Skipped, Step, finding
+from benchmarks.gpu_steps import BACKBONES, Finding, Plan, Skipped, finding
 from condgan import hardware
 from condgan.errors import UserError
 from condgan.hardware import runs_on, tf32
@@ -134,39 +134,37 @@ def cannot_tell(plan: Plan) -> Iterator[Finding]:
     yield
 
 
-@pytest.mark.parametrize(
-    ("step", "passed", "why"),
-    [
-        (finds, True, ""),
-        (finds_too_much, False, ""),
-        (raises, False, "ZeroDivisionError: by nothing"),
-        (dies, False, "its process died"),
-        (sleeps, False, "took longer than it may"),
-        (cannot_tell, None, "needs a GPU"),
-    ],
-)
+ENDS = {
+    finds: (True, "", 2),
+    finds_too_much: (False, "", 2),
+    raises: (False, "ZeroDivisionError: by nothing", 1),
+    dies: (False, "its process died", 1),
+    sleeps: (False, "took longer than it may", 1),
+    cannot_tell: (None, "needs a GPU", 0),
+}
+"""Whether a step passes, why, and how many findings are kept."""
+
+
 def test_whatever_a_step_does_its_findings_are_kept(
-    step: Step,
-    passed: bool | None,
-    why: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the process that imports once what all steps need
     record = gpu_check.Record(tmp_path, tiny=True)
-    gpu_check.look("before", finds, Plan(tmp_path, None, True, time.time() + 120), record)
-    limit = 60 if step is not sleeps else 5
-    assert gpu_check.look("name", step, Plan(tmp_path, None, True, time.time() + limit), record) is passed
-    kept = json.loads((tmp_path / "record.json").read_text())["steps"]["name"]
-    assert kept["passed"] is passed
-    assert why in kept.get("error", "") + kept.get("skipped", "")
-    assert json.loads((tmp_path / "record.json").read_text())["steps"]["before"]["passed"], "the other steps' stay"
-    assert len(kept["findings"]) == {finds: 2, finds_too_much: 2, cannot_tell: 0}.get(step, 1)
-    assert why in capsys.readouterr().out
-    if step is sleeps:
-        command = Path(f"/proc/{(tmp_path / 'child').read_text()}/cmdline")
-        assert not command.is_file() or not command.read_bytes(), "what it started is stopped, too"
+    for step, (passed, why, _) in ENDS.items():
+        limit = 120 if step is not sleeps else 3
+        plan = Plan(tmp_path, None, True, time.time() + limit)
+        assert gpu_check.look(step.__name__, step, plan, record) is passed
+        assert why in capsys.readouterr().out
+    kept = json.loads((tmp_path / "record.json").read_text())["steps"]
+    for step, (passed, why, count) in ENDS.items():
+        of_step = kept[step.__name__]
+        assert (of_step["passed"], len(of_step["findings"])) == (passed, count), step
+        assert why in of_step.get("error", "") + of_step.get("skipped", "")
+    command = Path(f"/proc/{(tmp_path / 'child').read_text()}/cmdline")
+    assert not command.is_file() or not command.read_bytes(), "what it started is stopped, too"
+    plan = Plan(tmp_path, None, True, time.time() + 2)
+    assert gpu_check.look("cut", sleeps, plan, record, cut=True) is None, "the end of the check is no fault of a step"
+    assert gpu_check.chosen_steps("failed,rest", record) == [*gpu_check.STEPS], "none of them has been looked at"
 
 
 LIMITS = st.floats(allow_nan=False, allow_infinity=False) | st.none()
