@@ -11,15 +11,20 @@ import statistics
 import tempfile
 from pathlib import Path
 
+from benchmarks import faults
 from condgan.recipe import load
 from condgan.run import train_run
 
 VARIANTS = {
     "digits-acgan": [],
     "two passes": ["schedule.joint=false"],
-    "two passes, eps 0.8": ["schedule.joint=false", "generator.norm_eps=0.8", "backbone.norm_eps=0.8"],
+    "two passes, eps 0.8": [
+        "schedule.joint=false",
+        "generator={name: tutorial, conditioning: add}",
+        "backbone={name: tutorial}",
+    ],
     "latent × embedding": ["generator.conditioning=multiply"],
-    "softmax before cross-entropy": ["objective.softmax_before_cross_entropy=true"],
+    "softmax before cross-entropy": ["objective={name: tutorial, sigmoid: false}"],
 }
 METRICS = ("label_agreement", "fd_classifier", "coverage")
 
@@ -32,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows: dict[str, dict[str, list[float]]] = {name: {metric: [] for metric in METRICS} for name in VARIANTS}
     environment: dict[str, object] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, faults.added():
         for seed in range(arguments.seeds):
             for name, overrides in VARIANTS.items():
                 schedule = [f"schedule.images={arguments.images}", f"schedule.save={arguments.images}"]

@@ -97,7 +97,7 @@ def build_steps(
         state, build_objective(recipe),
         batches or build_stream(recipe, split, state.images), _prior(recipe, split.labels),
         until=schedule.images, d_steps=schedule.d_steps, g_steps=schedule.g_steps, accumulate=schedule.accumulate,
-        joint=schedule.joint, carry_gradients=schedule.carry_gradients, decay=schedule.decay,
+        joint=schedule.joint, decay=schedule.decay,
         precision=precision(recipe.compute.precision, device()), compiled=compiled,
     )  # fmt: skip
 

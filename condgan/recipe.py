@@ -181,8 +181,6 @@ class Schedule:
     accumulate: PositiveInt = 1
     joint: bool = False
     """Whether real and fake images go through the discriminator as one batch."""
-    carry_gradients: bool = False
-    """Whether a player's steps within an iteration add up their gradients, as in TAC-GAN's code."""
     decay: CountOrZero = 0
     """Over how many last images both learning rates fall linearly to zero."""
     fake_labels: Literal["data", "uniform"] = "data"

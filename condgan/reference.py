@@ -92,8 +92,7 @@ class Reference:
         if self.seen is None or evidence.features is None:
             return evidence, None
         chosen = _queries(len(evidence.features))
-        nearest = Nearest(evidence.features[chosen], NEIGHBORS)
-        nearest.update(self.seen)
+        nearest = Nearest.among(evidence.features[chosen], self.seen, NEIGHBORS)
         return replace(evidence, nearest=nearest.relative), nearest
 
 

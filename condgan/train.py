@@ -75,7 +75,6 @@ def train(
     g_steps: int = 1,
     accumulate: int = 1,
     joint: bool = False,
-    carry_gradients: bool = False,
     decay: int = 0,
     precision: torch.dtype = torch.float32,
     compiled: bool = False,
@@ -88,8 +87,7 @@ def train(
     permuted. Both learning rates fall linearly to zero over the last `decay` images. Names: D/… and G/… for the two
     players' terms, plain for what is watched.
     `joint`: real and fake images go through the discriminator as one batch; in the generator's step, which needs no
-    real ones, only where batch norms would see the difference. `carry_gradients`: a player's step adds the gradients of
-    its steps before it in the iteration (TAC-GAN's code). `precision` and `compiled`: see `Fast`.
+    real ones, only where batch norms would see the difference. `precision` and `compiled`: see `Fast`.
     Of several processes each has its part of every batch, and yields the losses of that part.
     """
     assert objective.discriminator.keys().isdisjoint(objective.watched), "a loss is minimized or watched"
@@ -117,7 +115,7 @@ def train(
                     total.backward()
                 for name, mean in means.items():
                     losses[name if name in objective.watched else f"D/{name}"] += mean / d_steps
-            _step(state.d_optimizer, state.discriminator, keep=carry_gradients)
+            _step(state.d_optimizer, state.discriminator)
             state.images += world.size() * len(batch.images)
 
         state.discriminator.requires_grad_(False)
@@ -132,9 +130,7 @@ def train(
                     total.backward()
                 for name, mean in means.items():
                     losses[f"G/{name}"] += mean / g_steps
-            _step(state.g_optimizer, state.generator, keep=carry_gradients)
-        state.d_optimizer.zero_grad()
-        state.g_optimizer.zero_grad()
+            _step(state.g_optimizer, state.generator)
 
         state.ema.update(state.generator, state.images, state.iteration)
         power_iterate(state.ema.module)
@@ -166,11 +162,10 @@ def pretrain_classifier(
     state.d_optimizer.state.clear()
 
 
-def _step(optimizer: Optimizer, network: nn.Module, keep: bool = False) -> None:
+def _step(optimizer: Optimizer, network: nn.Module) -> None:
     optimizer.step()
     power_iterate(network)
-    if not keep:
-        optimizer.zero_grad()
+    optimizer.zero_grad()
 
 
 def _set_rates(state: State, until: int, decay: int) -> None:

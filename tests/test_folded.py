@@ -39,7 +39,6 @@ CASES: list[tuple[str, dict[str, Any]]] = [
         ("sagan-dcgan", {"width": 4, "attention": (8,), "spectral_attention": True, "conditioning": conditioning})
         for conditioning in ("own", "shared", "none")
     ),
-    ("sagan-dcgan", {"width": 4, "spectral_rows": "in"}),
     *(("acgan", {"width": 4, "conditioning": conditioning}) for conditioning in ("add", "concatenate", "multiply")),
     ("stargan", {"width": 4, "blocks": 1}),
     ("mlp", {}),

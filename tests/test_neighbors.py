@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from condgan.metrics import distances
 from condgan.metrics.neighbors import Nearest, copies, neighbor_sheet
 from condgan.sheets import enlarged
 
@@ -21,59 +22,37 @@ def points(seed: int, count: int, dim: int) -> torch.Tensor:
 def test_neighbors_are_those_of_all_distances(seed: int, queries: int, count: int, dim: int, keep: int) -> None:
     fake, train = points(seed, queries, dim), points(seed + 1, count, dim)
     between = np.linalg.norm(fake.numpy()[:, None].astype(float) - train.numpy()[None], axis=2)
-    nearest = Nearest(fake, keep)
-    nearest.update(train)
+    nearest = Nearest.among(fake, train, keep)
     assert nearest.distances.shape == nearest.numbers.shape == (queries, min(keep, count))
-    rounding = 2**-23 * float(fake.norm(dim=1).max()) * dim**0.5
+    rounding = 3e-8 * float(fake.norm(dim=1).max())
     assert nearest.distances.numpy() == pytest.approx(np.sort(between, axis=1)[:, :keep], rel=1e-6, abs=rounding)
     chosen = np.take_along_axis(between, nearest.numbers.numpy(), 1)
     assert nearest.distances.numpy() == pytest.approx(chosen, rel=1e-6, abs=rounding)
     assert all(len(set(row)) == len(row) for row in nearest.numbers.tolist())
 
 
-@given(st.integers(0, 1000), st.integers(1, 900), st.integers(1, 300), st.integers(1, 4), st.data())
-def test_chunks_their_order_and_merging_change_nothing(
-    seed: int, count: int, dim: int, keep: int, data: st.DataObject
-) -> None:
-    fake, train = points(seed, 20, dim), points(seed + 1, count, dim)
-    whole, chunked, left, right = (Nearest(fake, keep) for _ in range(4))
-    whole.update(train)
-    cuts = sorted(data.draw(st.lists(st.integers(0, count), max_size=3)))
-    starts = [0, *cuts]
-    chunks = list(zip(starts, train.tensor_split(cuts), strict=True))
-    for _, chunk in chunks:
-        chunked.update(chunk)
-    for place, (start, chunk) in enumerate(data.draw(st.permutations(chunks))):
-        (left, right)[place % 2].update(chunk, start)
-    right.merge(left)
-    for other in (chunked, right):
-        assert torch.equal(whole.distances, other.distances)
-        assert torch.equal(whole.numbers, other.numbers)
+def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, train = points(0, 40, 50), points(1, 300, 50)
+    whole = Nearest.among(fake, train, 4)
+    monkeypatch.setattr(distances, "CELLS", 1_000)
+    tiled = Nearest.among(fake, train, 4)
+    assert tiled.distances.numpy() == pytest.approx(whole.distances.numpy(), abs=1e-7)
 
 
-def test_merging_goes_on_where_the_later_one_ended() -> None:
-    fake, train = points(0, 5, 3), points(1, 30, 3)
-    whole, first, second = (Nearest(fake, 4) for _ in range(3))
-    whole.update(train)
-    second.update(train[10:20], start=10)
-    first.update(train[:10])
-    first.merge(second)
-    first.update(train[20:])
-    assert torch.equal(whole.numbers, first.numbers)
-
-
-def test_a_copy_is_at_distance_0_and_of_equal_images_the_first_is_nearest() -> None:
+def test_copies_of_a_copied_image_are_at_no_distance() -> None:
     train = torch.randn(100, 777).repeat(7, 1)
-    nearest = Nearest(train[20:23], 3)
-    nearest.update(train)
+    nearest = Nearest.among(train[20:23], train, 3)
     assert nearest.distances.tolist() == [[0, 0, 0]] * 3
-    assert nearest.numbers.tolist() == [[place, place + 100, place + 200] for place in (20, 21, 22)]
-    assert nearest.relative.tolist() == [0, 0, 0]
+    assert (nearest.numbers % 100).tolist() == [[place] * 3 for place in (20, 21, 22)]
+
+
+def test_of_the_same_images_relative_distances_are_0() -> None:
+    assert Nearest.among(torch.zeros(2, 3), torch.zeros(4, 3), 3).relative.tolist() == [0, 0]
 
 
 def test_relative_distances_are_to_the_others_kept() -> None:
-    nearest = Nearest(torch.zeros(1, 2), 3)
-    nearest.update(torch.tensor([[0.0, 6.0], [3.0, 4.0], [10.0, 0.0], [0.0, 2.0]]))
+    train = torch.tensor([[0.0, 6.0], [3.0, 4.0], [10.0, 0.0], [0.0, 2.0]])
+    nearest = Nearest.among(torch.zeros(1, 2), train, 3)
     assert nearest.distances.tolist() == [[2, 5, 6]]
     assert nearest.relative.tolist() == pytest.approx([2 / 5.5])
 
@@ -131,9 +110,7 @@ def test_typical_images_are_no_copies_by_relative_distances_and_noisy_copies_are
 
     train, held_out, typical = drawn(900), drawn(400), drawn(400, 0.3)
     noisy_copies = train[:400] + 0.3 * torch.randn(400, 16, generator=drawing)
-    near = [Nearest(queries, 6) for queries in (held_out, typical, noisy_copies)]
-    for one in near:
-        one.update(train)
+    near = [Nearest.among(queries, train, 6) for queries in (held_out, typical, noisy_copies)]
     held_out_near, *fakes = near
     absolute, relative = (
         [copies(one(fake), one(held_out_near)) for fake in fakes]

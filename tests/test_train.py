@@ -197,30 +197,6 @@ def test_each_player_changes_only_itself() -> None:
     assert all(p.grad is None for p in state.discriminator.parameters())
 
 
-def test_gradients_are_carried_over_only_on_request() -> None:
-    """Under SGD, carried gradients make the second of two steps the sum of both."""
-
-    def weights(carry: bool, steps: int) -> torch.Tensor:
-        state = plain_state()
-        state.d_optimizer = torch.optim.SGD(state.discriminator.parameters(), 1e-3)
-        torch.set_default_dtype(torch.float64)
-        try:
-            next(
-                train(
-                    state, OBJECTIVES["acgan"](), plain_batches(8), PRIOR, until=8 * steps,
-                    d_steps=steps, g_steps=0, carry_gradients=carry,
-                )
-            )  # fmt: skip
-        finally:
-            torch.set_default_dtype(torch.float32)
-        assert all(p.grad is None for p in state.discriminator.parameters())
-        return torch.cat([p.detach().flatten() for p in state.discriminator.parameters()])
-
-    start = torch.cat([p.detach().flatten() for p in plain_state().discriminator.parameters()])
-    one, two, carried = weights(False, 1), weights(False, 2), weights(True, 2)
-    assert torch.allclose(carried - two, one - start)
-
-
 def test_spectral_vectors_move_once_per_optimizer_step() -> None:
     recipe = load("digits-projection", ["generator.width=2", "backbone.width=2", "schedule.batch=8"])
     data = read("digits", 16, 1)

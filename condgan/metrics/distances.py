@@ -122,7 +122,7 @@ def manifolds(
     (close, wide), (around_fakes,) = _radii(real, [near, dense]), _radii(fake, [min(neighbors, len(fake) - 1)])
     precise = torch.zeros(len(fake), dtype=torch.bool, device=fake.device)
     recalled, covered, inside = 0, 0, 0
-    for place, distance in _tiles(real, fake):
+    for place, distance in tiled_distances(real, fake):
         precise |= (distance <= close[place, None]).any(0)
         recalled += int((distance <= around_fakes).any(1).sum())
         hit = distance < wide[place, None]
@@ -134,7 +134,7 @@ def manifolds(
 def _radii(features: Float[Tensor, "n d"], neighbors: list[int]) -> Float[Tensor, "k n"]:
     """The distance of each image to its k-th nearest other one, for each k."""
     parts = []
-    for place, distance in _tiles(features, features):
+    for place, distance in tiled_distances(features, features):
         rows = torch.arange(len(distance), device=features.device)
         distance[rows, rows + place.start] = 0  # itself, exactly
         nearest = distance.topk(max(neighbors) + 1, dim=1, largest=False).values
@@ -142,7 +142,7 @@ def _radii(features: Float[Tensor, "n d"], neighbors: list[int]) -> Float[Tensor
     return torch.cat(parts, 1)
 
 
-def _tiles(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Iterator[tuple[slice, Float[Tensor, "t m"]]]:
+def tiled_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Iterator[tuple[slice, Float[Tensor, "t m"]]]:
     """The distances of some images of a at a time to all of b."""
     rows = max(1, CELLS // len(b))
     for start in range(0, len(a), rows):
@@ -156,7 +156,7 @@ def _share(found: Bool[Tensor, " n"]) -> float:
 def mean_pairwise(features: Float[Tensor, "n d"]) -> float:
     """Mean Euclidean distance between two different images."""
     features = features.double()
-    total = sum(float(distance.sum()) for _, distance in _tiles(features, features))
+    total = sum(float(distance.sum()) for _, distance in tiled_distances(features, features))
     return total / (len(features) * (len(features) - 1))
 
 

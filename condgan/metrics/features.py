@@ -1,6 +1,7 @@
 """The judge: a small classifier trained here, once, on real training images, whose features compare images."""
 
 import hashlib
+import json
 import sys
 from typing import NamedTuple
 
@@ -73,7 +74,8 @@ def trained_judge(
 ) -> Judge:
     """The judge of a training split, trained if the cache has none for this content, shape and architecture."""
     judge = Judge(images.shape[1], labels.spec)
-    key = hashlib.sha256(f"{judge} {RECIPE} {tuple(images.shape)} {content_hash}".encode()).hexdigest()
+    shapes = {name: list(value.shape) for name, value in judge.state_dict().items()}
+    key = hashlib.sha256(json.dumps([shapes, RECIPE, images.shape, content_hash]).encode()).hexdigest()
     path = cache_directory() / "judges" / f"{key[:32]}.safetensors"
     try:
         judge.load_state_dict(load_file(path))

@@ -3,61 +3,33 @@
 Axes: n queries (fakes, or held-out images), m training images, d features, k neighbors, c channels, h × w pixels.
 """
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor
 
+from condgan.metrics.distances import tiled_distances
 from condgan.sheets import sheet
 
-CHUNK = 512
 
+class Nearest(NamedTuple):
+    """The nearest training images of n queries, the nearest first; of equally near ones, in any order."""
 
-class Nearest:
-    """The k nearest neighbors of queries among features that come in chunks.
+    distances: Float[Tensor, "n k"]
+    """Euclidean, in float64."""
+    numbers: Int[Tensor, "n k"]
 
-    The same to the last bit in whatever chunks and order they come: all features are rounded to a grid, finer than 2⁻²³
-    of the longest query, on which squared distances are whole numbers below 2⁵³ (of features up to four times as long
-    as that query), so that float64 has nothing to round in a matrix product.
-    """
-
-    def __init__(self, queries: Float[Tensor, "n d"], keep: int = 1) -> None:
-        longest = queries.double().norm(dim=1).max()
-        self._grid = torch.exp2(torch.frexp(longest).exponent - 24.0).double()
-        self._queries = self._on_grid(queries)
-        self._keep = keep
-        self._seen = 0
-        # A distance's float32 bits, which as integers are in the same order, above the number: where distances are
-        # equal the lower number is nearer, so the k smallest are always the same ones.
-        self._keys = torch.empty(len(queries), 0, dtype=torch.int64, device=queries.device)
-
-    def update(self, features: Float[Tensor, "m d"], start: int | None = None) -> None:
-        """See the next features, numbered from `start` on, by default from where the last ones ended."""
-        if start is not None:
-            self._seen = start
-        for chunk in features.to(self._queries.device).split(CHUNK):
-            others = self._on_grid(chunk)
-            products = self._queries @ others.T
-            squares = self._queries.square().sum(1, keepdim=True) - 2 * products + others.square().sum(1)
-            bits = (squares.sqrt() * self._grid).float().view(torch.int32).long()
-            numbers = torch.arange(self._seen, self._seen + len(chunk), device=bits.device)
-            self._add(bits << 32 | numbers)
-            self._seen += len(chunk)
-
-    def merge(self, other: "Nearest") -> None:
-        """See what another one of the same queries has seen."""
-        self._add(other._keys.to(self._keys.device))
-        self._seen = max(self._seen, other._seen)
-
-    @property
-    def distances(self) -> Float[Tensor, "n k"]:
-        """Euclidean distances in float32, the nearest first; k is at most what was seen."""
-        return (self._keys >> 32).int().view(torch.float32)
-
-    @property
-    def numbers(self) -> Int[Tensor, "n k"]:
-        """The places of the neighbors in the stream."""
-        return self._keys & 0xFFFFFFFF
+    @classmethod
+    def among(cls, queries: Float[Tensor, "n d"], training: Float[Tensor, "m d"], keep: int) -> "Nearest":
+        """Up to `keep` of them for each query; a copy is at distance 0, exactly."""
+        training, keep = training.double(), min(keep, len(training))
+        queries = queries.to(training)
+        tiles = tiled_distances(queries, training)
+        numbers = torch.cat([distance.topk(keep, dim=1, largest=False).indices for _, distance in tiles])
+        exact = [(queries - training[column]).norm(dim=1) for column in numbers.T]
+        return cls(torch.stack(exact, 1), numbers)
 
     @property
     def relative(self) -> Float[Tensor, " n"]:
@@ -65,15 +37,8 @@ class Nearest:
 
         They tell copies from images that are merely typical, which lie near many training images.
         """
-        assert self._keep > 1
+        assert self.distances.shape[1] > 1
         return (self.distances[:, 0] / self.distances[:, 1:].mean(1)).nan_to_num(nan=0.0)
-
-    def _on_grid(self, features: Tensor) -> Tensor:
-        return (features.double() / self._grid).round()
-
-    def _add(self, keys: Int[Tensor, "n _"]) -> None:
-        keys = torch.cat([self._keys, keys], 1)
-        self._keys = keys.topk(min(self._keep, keys.shape[1]), largest=False).values
 
 
 def copies(fake: Float[Tensor, " n"], real: Float[Tensor, " m"], share: float = 0.01) -> float:

@@ -1,6 +1,6 @@
 """Networks shaped like DCGAN: AC-GAN's of the well-known MNIST tutorial (Odena et al. 2017 in the small).
 
-Where the tutorial passes 0.8 as batch norm's eps, Keras' momentum 0.8 was meant: torch's 0.2, the default here.
+Where the tutorial passes 0.8 as batch norm's eps, Keras' momentum 0.8 was meant: torch's 0.2.
 """
 
 from itertools import pairwise
@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from condgan.errors import UserError
@@ -17,6 +17,8 @@ from condgan.labels import Labels, LabelSpec
 from condgan.nn.layers import CONDITIONING, Dropout2d, init_normal
 from condgan.nn.resampled import UpConv2d
 
+MOMENTUM = 0.2
+
 
 class ACGANGenerator(Generator):
     """Latent and label to s/4 × s/4 by a linear layer, then twice ×2 and a 3×3 convolution.
@@ -24,7 +26,7 @@ class ACGANGenerator(Generator):
     `width` channels at s/4 and s/2, half of them at s; 1,050,985 parameters at 32 × 32 × 1 and 10 classes.
     `conditioning`: `concatenate` the label to the latent, as the paper does (Odena et al. 2017, §4); `add` its
     embedding, in as many parameters as the tutorial; `multiply` by it, the tutorial's way, in which the latent's sign
-    and scale drown the label. Of the tutorial, too: `norm_eps` 0.8 and `norm_momentum` 0.1.
+    and scale drown the label.
     """
 
     def __init__(
@@ -35,8 +37,6 @@ class ACGANGenerator(Generator):
         latent_dim: PositiveInt = 100,
         width: Annotated[int, Field(ge=2)] = 128,
         conditioning: Literal["add", "concatenate", "multiply"] = "add",
-        norm_eps: PositiveFloat = 1e-5,
-        norm_momentum: Annotated[float, Field(ge=0, le=1)] = 0.2,
     ) -> None:
         super().__init__()
         _check(shape)
@@ -45,14 +45,12 @@ class ACGANGenerator(Generator):
         self.condition = CONDITIONING[conditioning](labels, latent_dim)
         self.linear = nn.Linear(self.condition.features, width * self.start[1] * self.start[2])
         self.convolutions = nn.Sequential(
-            nn.BatchNorm2d(width, momentum=norm_momentum),
-            nn.Identity(),  # where checkpoints of old count the doubling
+            nn.BatchNorm2d(width, momentum=MOMENTUM),
             UpConv2d(width, width),
-            nn.BatchNorm2d(width, norm_eps, norm_momentum),
+            nn.BatchNorm2d(width, momentum=MOMENTUM),
             nn.LeakyReLU(0.2, inplace=True),
-            nn.Identity(),
             UpConv2d(width, width // 2),
-            nn.BatchNorm2d(width // 2, norm_eps, norm_momentum),
+            nn.BatchNorm2d(width // 2, momentum=MOMENTUM),
             nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(width // 2, shape.channels, 3, padding=1),
         )
@@ -67,7 +65,7 @@ class ACGANBackbone(Backbone):
     """Four 3×3 convolutions of stride 2 with leaky ReLU, channel dropout and, but for the first, batch norm.
 
     `width`, 2·, 4· and 8·`width` channels, flattened. With the classifier head 103,243 parameters at 32 × 32 × 1
-    and 10 classes. `norm_eps` 0.8 and `norm_momentum` 0.1 are the tutorial's.
+    and 10 classes.
     """
 
     def __init__(
@@ -76,8 +74,6 @@ class ACGANBackbone(Backbone):
         *,
         width: PositiveInt = 16,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.25,
-        norm_eps: PositiveFloat = 1e-5,
-        norm_momentum: Annotated[float, Field(ge=0, le=1)] = 0.2,
     ) -> None:
         super().__init__()
         _check(shape)
@@ -89,7 +85,7 @@ class ACGANBackbone(Backbone):
                 nn.LeakyReLU(0.2, inplace=True),
                 Dropout2d(dropout),
             ]
-            layers += [nn.BatchNorm2d(more, norm_eps, norm_momentum)] if i else []
+            layers += [nn.BatchNorm2d(more, momentum=MOMENTUM)] if i else []
         self.layers = nn.Sequential(*layers)
         self.features = (8 * width * (shape.height // 16) * (shape.width // 16),)
         init_normal(self)

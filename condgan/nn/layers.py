@@ -74,10 +74,9 @@ class Concatenate(nn.Module):
 CONDITIONING = {"add": Add, "concatenate": Concatenate, "multiply": Multiply}
 
 
-NormKind = Literal["batch", "sync-batch", "instance", "group", "none"]
+NormKind = Literal["batch", "instance", "group", "none"]
 NORMS: dict[str, Callable[[int, float, bool], nn.Module]] = {
     "batch": lambda channels, eps, affine: nn.BatchNorm2d(channels, eps, affine=affine),
-    "sync-batch": lambda channels, eps, affine: nn.BatchNorm2d(channels, eps, affine=affine),  # in runs of old
     "instance": lambda channels, eps, affine: nn.InstanceNorm2d(channels, eps, affine=affine),
     "group": lambda channels, eps, affine: nn.GroupNorm(math.gcd(channels, 32), channels, eps, affine),
     "none": lambda channels, eps, affine: nn.Identity(),

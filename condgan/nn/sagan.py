@@ -26,9 +26,7 @@ class SAGANDCGANGenerator(Generator):
     """Transposed 4×4 convolutions with norm and ReLU from the latent to the image, spectrally normalized but the last.
 
     `attention`: resolutions at which full self-attention follows. `conditioning` as in `ResNetGenerator` (`none` in the
-    public code). `spectral_attention`: normalize the attention's convolutions and the last
-    one, too. `spectral_rows`: the axis of a weight whose singular value counts; `in` is the public code's fault, which
-    normalizes a matrix that no layer applies.
+    public code). `spectral_attention`: normalize the attention's convolutions and the last one, too.
     """
 
     def __init__(
@@ -46,7 +44,6 @@ class SAGANDCGANGenerator(Generator):
         init: InitKind | None = "normal",
         spectral_norm: Spectral | None = Spectral(),
         spectral_attention: bool = False,
-        spectral_rows: Literal["out", "in"] = "out",
     ) -> None:
         super().__init__()
         doublings(shape)
@@ -66,9 +63,8 @@ class SAGANDCGANGenerator(Generator):
             entering = leaving
         self.last = nn.ConvTranspose2d(entering, shape.channels, 4, 2, 1)
         initialize(self, init)
-        rows = {"out": 1, "in": 0}[spectral_rows]
         for part in (self.convolutions, *([self.attention, self.last] if spectral_attention else [])):
-            spectral_normalize(part, spectral_norm, transposed_rows=rows)
+            spectral_normalize(part, spectral_norm)
 
     def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b c h w"]:
         x, label = latent[..., None, None], self.label(labels.vector())

@@ -83,20 +83,17 @@ def _apart(vector: Tensor, basis: Tensor) -> Tensor:
     return vector - (basis @ vector) @ basis if len(basis) else vector
 
 
-def spectral_normalize(
-    network: nn.Module, options: Spectral | None, embeddings: bool = False, transposed_rows: int = 1
-) -> None:
+def spectral_normalize(network: nn.Module, options: Spectral | None, embeddings: bool = False) -> None:
     """Normalize all convolutions and linear layers in a network, after their initialization; None: none.
 
     `embeddings`: those of labels, too, as in discriminators; in a generator it would cripple them (Brock et al. 2019).
-    `transposed_rows`: the axis of a transposed convolution's weight that counts as its rows, 1 for its outputs.
     """
     if options is None:
         return
     kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, *([LabelEmbedding] if embeddings else []))
     for layer in list(network.modules()):
         if isinstance(layer, kinds) and not parametrize.is_parametrized(layer):
-            rows = transposed_rows if isinstance(layer, nn.ConvTranspose2d) else 0
+            rows = 1 if isinstance(layer, nn.ConvTranspose2d) else 0  # the axis of its outputs
             parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight, options, rows))
 
 

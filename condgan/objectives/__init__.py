@@ -8,7 +8,6 @@ from condgan.objectives.conditioning import (
     ACCURACY,
     CLASSIFICATION,
     CROSS_ENTROPY,
-    SOFTMAX_CROSS_ENTROPY,
     ClassificationKind,
 )
 from condgan.objectives.regularizers import Regularizers
@@ -32,16 +31,14 @@ def acgan(
     adversarial: AdversarialKind = "non-saturating",
     weight: NonNegativeFloat = 1.0,
     class_on_fake: bool = True,
-    softmax_before_cross_entropy: bool = False,
     penalties: Regularizers = Regularizers(),
 ) -> Objective:
     """AC-GAN: both players want labels recognized, the discriminator on real and fake images (Odena et al. 2017, §3).
 
     `class_on_fake` false: the discriminator on real images alone, as in the baseline of TAC-GAN's code.
-    `softmax_before_cross_entropy` and the adversarial loss `non-saturating-sigmoid` are the MNIST tutorial's faults.
     """
     adv = ADVERSARIAL[adversarial]
-    label = (SOFTMAX_CROSS_ENTROPY if softmax_before_cross_entropy else CROSS_ENTROPY).classifier
+    label = CROSS_ENTROPY.classifier
     discriminator = {"adv": Term(adv.discriminator), "class/real": Term(on_real(label), weight)}
     if class_on_fake:
         discriminator["class/fake"] = Term(on_fake(label), weight)

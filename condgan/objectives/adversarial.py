@@ -2,7 +2,6 @@
 
 from typing import Literal, NamedTuple
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -26,21 +25,6 @@ def non_saturating_discriminator(step: Step) -> Float[Tensor, "b *patches"]:
 def non_saturating_generator(step: Step) -> Float[Tensor, "b *patches"]:
     """−log σ(D(G(z))) (Goodfellow et al. 2014, §3)."""
     return F.softplus(-step.on_fake.score)
-
-
-def _cross_entropy_of_sigmoid(score: Tensor, target: float) -> Tensor:
-    probability = torch.sigmoid(score)
-    return F.binary_cross_entropy(probability, torch.full_like(probability, target), reduction="none")
-
-
-def sigmoid_discriminator(step: Step) -> Float[Tensor, "b *patches"]:
-    """The same through an explicit sigmoid, whose saturation stops the gradient (the AC-GAN tutorial's)."""
-    return _cross_entropy_of_sigmoid(step.on_real.score, 1.0) + _cross_entropy_of_sigmoid(step.on_fake.score, 0.0)
-
-
-def sigmoid_generator(step: Step) -> Float[Tensor, "b *patches"]:
-    """The generator's side of the explicit sigmoid."""
-    return _cross_entropy_of_sigmoid(step.on_fake.score, 1.0)
 
 
 def hinge_discriminator(step: Step) -> Float[Tensor, "b *patches"]:
@@ -68,11 +52,10 @@ def wasserstein_discriminator(step: Step) -> Float[Tensor, "b *patches"]:
     return step.on_fake.score - step.on_real.score
 
 
-AdversarialKind = Literal["hinge", "non-saturating", "non-saturating-sigmoid", "least-squares", "wasserstein"]
+AdversarialKind = Literal["hinge", "non-saturating", "least-squares", "wasserstein"]
 ADVERSARIAL = {
     "hinge": Adversarial(hinge_discriminator, linear_generator),
     "non-saturating": Adversarial(non_saturating_discriminator, non_saturating_generator),
-    "non-saturating-sigmoid": Adversarial(sigmoid_discriminator, sigmoid_generator),
     "least-squares": Adversarial(least_squares_discriminator, least_squares_generator),
     "wasserstein": Adversarial(wasserstein_discriminator, linear_generator),
 }

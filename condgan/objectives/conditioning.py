@@ -46,14 +46,6 @@ def _cross_entropy(logits: Tensor, labels: Labels) -> Tensor:
     return labels.cross_entropy(logits)
 
 
-def _softmax_cross_entropy(logits: Tensor, labels: Labels) -> Tensor:
-    """Cross-entropy that takes probabilities for logits (the AC-GAN tutorial's fault).
-
-    With 10 classes it is confined to [1.461, 2.461], and its gradient fades as the classifier grows sure.
-    """
-    return labels.cross_entropy(logits.softmax(1))
-
-
 def _accuracy(logits: Tensor, labels: Labels) -> Tensor:
     return labels.accuracy(logits)
 
@@ -69,7 +61,7 @@ def _both(judgement: Callable[[Tensor, Labels], Tensor]) -> LabelLoss:
     return LabelLoss(_of("logits", judgement), _of("twin", judgement))
 
 
-CROSS_ENTROPY, SOFTMAX_CROSS_ENTROPY = _both(_cross_entropy), _both(_softmax_cross_entropy)
+CROSS_ENTROPY = _both(_cross_entropy)
 HINGE, MARGIN = _both(partial(multi_hinge, clamp=True)), _both(partial(multi_hinge, clamp=False))
 ACCURACY = _both(_accuracy)
 
