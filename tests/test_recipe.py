@@ -49,7 +49,7 @@ def test_overrides_are_read_by_type(override: str, section: str, key: str, value
 def test_parts_take_their_constructors_options() -> None:
     recipe = load("digits-acgan", ["generator.width=8", "objective.weight=3"])
     assert recipe.generator.options["width"] == 8
-    assert recipe.generator.options["conditioning"] == "add"
+    assert recipe.generator.options["conditioning"] == "concatenate"
     assert recipe.objective.options["weight"] == 3.0
 
 
