@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import faults
-from condgan.recipe import load
-from condgan.run import train_run
+from condgan.recipes.load import load
+from condgan.runs.train import train_run
 
 VARIANTS = {
     "digits-acgan": [],

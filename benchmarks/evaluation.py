@@ -28,12 +28,12 @@ from torch import nn
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from benchmarks.record import command
-from condgan.data.sources import read
-from condgan.data.stored import Stored, stored
-from condgan.environment import describe
-from condgan.evaluation import Question, evaluate
-from condgan.files import write
-from condgan.sheets import channels_last
+from condgan.data.open import read
+from condgan.evaluation.images import ImageSubset, stored
+from condgan.runs.evaluate import EvaluationOptions, evaluate
+from condgan.utils.figures import channels_last
+from condgan.utils.files import write
+from condgan.utils.provenance import describe_machine
 
 COUNTS = (1_000, 10_000, 100_000)
 STREAMING = ["fd_classifier", "score_classifier", "label_agreement"]
@@ -88,7 +88,7 @@ def seeded_inception(path: Path) -> nn.Module:
     return network
 
 
-def export(images: Stored, folder: Path, inverted: bool) -> None:
+def export(images: ImageSubset, folder: Path, inverted: bool) -> None:
     """Images as PNG, numbered."""
     folder.mkdir()
     start = 0
@@ -124,7 +124,7 @@ def fidelity(source: str, count: int, rounds: int) -> dict[str, Any]:
             times["theirs"].append(time.perf_counter() - start)
             os.environ["CONDGAN_CACHE"] = str(folder / "cache")
             start = time.perf_counter()
-            question = Question("inception", folder / "weights.pth", ["fid", "is", "kid"])
+            question = EvaluationOptions("inception", folder / "weights.pth", ["fid", "is", "kid"])
             rows["ours"].append(evaluate(str(folder / "held-out"), str(folder / "train"), question))
             times["ours"].append(time.perf_counter() - start)
             shutil.rmtree(folder / "cache")
@@ -205,7 +205,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--record", type=Path, metavar="OUT")
     given = parser.parse_args()
-    result: dict[str, Any] = describe() | {"command": command("benchmarks.evaluation"), "load": os.getloadavg()[0]}
+    result: dict[str, Any] = describe_machine() | {
+        "command": command("benchmarks.evaluation"),
+        "load": os.getloadavg()[0],
+    }
     if given.fidelity:
         result["fidelity"] = fidelity(given.data, given.images, given.rounds)
     if given.time:

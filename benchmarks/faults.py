@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgan.interfaces import DiscriminatorOutput, ImageShape, Step
 from condgan.labels import Labels, LabelSpec
-from condgan.nn import BACKBONES, GENERATORS
-from condgan.nn.dcgan import ACGANBackbone, ACGANGenerator
-from condgan.objectives import OBJECTIVES, Objective, Regularizers, Term, on_fake, on_real
-from condgan.objectives.adversarial import AdversarialKind
-from condgan.recipe import LABEL_HEADS
+from condgan.losses import OBJECTIVES, Objective, Regularizers, Term, on_fake, on_real
+from condgan.losses.adversarial import AdversarialKind
+from condgan.networks import BACKBONES, GENERATORS
+from condgan.networks.dcgan import ACGANBackbone, ACGANGenerator
+from condgan.recipes.schema import LABEL_HEADS
+from condgan.types import DiscriminatorOutput, ImageShape, Step
 
 NONE = Regularizers()
 LEGACY = Path(__file__).parent / "mnist-acgan-legacy.yaml"

@@ -29,9 +29,9 @@ from benchmarks import gpu_steps as steps
 from benchmarks.gpu_steps import Plan, Skipped, Step, Throughput
 from benchmarks.record import command
 from benchmarks.throughput import widths
-from condgan.environment import describe
-from condgan.errors import UserError, unknown
-from condgan.files import write
+from condgan.utils.errors import UserError, unknown
+from condgan.utils.files import write
+from condgan.utils.provenance import describe_machine
 
 STEPS: dict[str, tuple[Step, float]] = {
     "arch": (steps.arch, 30),
@@ -82,7 +82,7 @@ class Record:
     """DIR/record.json, written anew with each finding; each step tells what it ran on."""
 
     def __init__(self, out: Path, tiny: bool) -> None:
-        self.path, self.about = out / "record.json", describe() | {"tiny": tiny}
+        self.path, self.about = out / "record.json", describe_machine() | {"tiny": tiny}
         self.about["command"] = command("benchmarks.gpu_check")
         self.steps: dict[str, Any] = json.loads(self.path.read_text())["steps"] if self.path.is_file() else {}
         self.folders = [str(out), str(Path(__file__).parents[1]), sys.prefix, tempfile.gettempdir(), str(Path.home())]

@@ -38,22 +38,25 @@ from benchmarks.throughput import (
     synchronize,
     widths,
 )
-from condgan.build import build_state, build_steps, build_stream, estimate_memory, iteration_flops, model_of
-from condgan.checkpoint import restore, save_checkpoint
+from condgan.build import build_model, build_state, build_stream
 from condgan.data.dataset import Split
-from condgan.data.stream import to_device
-from condgan.hardware import can_compile, device, keep_memory, runs_on, tf32, try_algorithms
-from condgan.interfaces import Batch, Generator
+from condgan.data.loader import to_device
+from condgan.estimate import estimate_memory, iteration_flops
+from condgan.evaluation.classifier import SmallClassifier, classifier
+from condgan.evaluation.metrics.distances import frechet
+from condgan.evaluation.statistics import gather
 from condgan.labels import Labels, LabelSpec, LabelTable
-from condgan.metrics.distances import frechet
-from condgan.metrics.evidence import gather
-from condgan.metrics.features import Judge, classifier
-from condgan.nn.folded import folded
-from condgan.nn.layers import Attention
-from condgan.nn.spectral import SpectralNorm, spectral_norms
-from condgan.recipe import Recipe, load
-from condgan.sample import Fakes, Model
-from condgan.train import State
+from condgan.networks.attention import Attention
+from condgan.networks.spectral_norm import SpectralNorm, spectral_norms
+from condgan.recipes.load import load
+from condgan.recipes.schema import Recipe
+from condgan.runs.checkpoint import restore, save_checkpoint
+from condgan.sampling.fuse import fuse_for_inference
+from condgan.sampling.model import Fakes, Model
+from condgan.training.state import State
+from condgan.training_steps import build_steps
+from condgan.types import Batch, Generator
+from condgan.utils.device import can_compile, device, keep_memory, runs_on, tf32, try_algorithms
 
 Finding = dict[str, Any]
 Step = Callable[["Plan"], Iterator[Finding]]
@@ -593,7 +596,7 @@ def features(plan: Plan) -> Iterator[Finding]:
     real, fake = (images.repeat_interleave(4, 2).repeat_interleave(4, 3) for images in made)
     fake = (fake * 0.8).to(torch.uint8)
     torch.manual_seed(0)
-    judge, seen = Judge(3, spec).eval().requires_grad_(False), []
+    judge, seen = SmallClassifier(3, spec).eval().requires_grad_(False), []
     for where in (torch.device("cpu"), device()):
         own = deepcopy(judge).to(where)
         seen.append([own.judge(images, labels[:]).features.double() for images in (real, fake)])
@@ -615,7 +618,7 @@ def features(plan: Plan) -> Iterator[Finding]:
 FORGETFUL = """
 import torch
 torch.cuda.set_per_process_memory_fraction(2**28 / torch.cuda.get_device_properties(0).total_memory)
-from condgan.cli import main
+from condgan.app.cli.main import main
 main()
 """
 
@@ -648,7 +651,7 @@ ALONE = """
 import json, torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from condgan import world
-from condgan.hardware import device
+from condgan.utils.device import device
 with world.joined():
     here = device()
     values = torch.arange(4.0, device=here)
@@ -699,7 +702,7 @@ def onnx(plan: Plan) -> Iterator[Finding]:
     recipe = plan.case("digits-biggan").load()
     spec = some_split(recipe, 1).labels.spec
     state = calmed(recipe, spec)
-    network = Exported(folded(state.ema.module), spec).eval()  # whose kernels are plain weights
+    network = Exported(fuse_for_inference(state.ema.module), spec).eval()  # whose kernels are plain weights
     latents = torch.randn(7, recipe.generator.options["latent_dim"])
     values = torch.eye(spec.width)[torch.arange(7) % spec.width]
     with torch.inference_mode(), tf32(False):
@@ -873,7 +876,7 @@ def untrained(plan: Plan) -> Model:
     recipe = plan.case("biggan-cifar10", "compute.compile=false").load()
     spec = some_split(recipe, 1).labels.spec
     state = built(recipe, spec)
-    model = model_of(recipe, spec, state.ema.module, state.discriminator, 0)
+    model = build_model(recipe, spec, state.ema.module, state.discriminator, 0)
     assert isinstance(model, Model)
     return model
 
@@ -882,7 +885,7 @@ def evaluation(plan: Plan) -> Iterator[Finding]:
     """Images per second that are made and looked at, by the classifier and by Inception."""
     model = replace(untrained(plan), precision="bfloat16" if device().type == "cuda" else "float32")
     count = 64 if plan.tiny else MANY
-    judge = classifier(Judge(3, model.spec).to(device()).eval().requires_grad_(False))
+    judge = classifier(SmallClassifier(3, model.spec).to(device()).eval().requires_grad_(False))
     labels = LabelTable.from_index(model.spec, torch.arange(count) % model.spec.width)
 
     def fakes(count: int) -> Fakes:
@@ -894,7 +897,7 @@ def evaluation(plan: Plan) -> Iterator[Finding]:
     if importlib.util.find_spec("torch_fidelity") is None:
         raise Skipped("torch-fidelity is not installed: Inception was not timed")
     from benchmarks.evaluation import seeded_inception
-    from condgan.metrics.extractors import find_extractor
+    from condgan.evaluation.extractors import find_extractor
 
     seeded_inception(plan.out / "inception.pth")
     inception = find_extractor("inception", plan.out / "inception.pth", device())

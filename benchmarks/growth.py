@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 
 from benchmarks.record import keep, said
 from benchmarks.throughput import Case, device_name, fast_stepper, seconds, some_split, widths
-from condgan import world
-from condgan.build import iteration_flops
-from condgan.files import write
+from condgan.estimate import iteration_flops
+from condgan.utils import distributed
+from condgan.utils.files import write
 
 BASE = (*widths(8), "schedule.d_steps=1", "compute.compile=false", "data.classes=10")
 AXES: dict[str, dict[int, tuple[str, ...]]] = {
@@ -65,10 +65,10 @@ def launched(axis: str, processes: int) -> float:
 
 def work(axis: str, processes: str) -> None:
     """Be one of these processes; the leader prints what `launched` returns."""
-    with world.joined():
+    with distributed.joined():
         step = stepper(axis, int(processes))
         times = [seconds(step, 1) for _ in range(2 + TRAINED)][2:]
-        if world.leads():
+        if distributed.is_main():
             print(json.dumps(statistics.median(times)), flush=True)
 
 

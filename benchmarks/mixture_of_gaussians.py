@@ -27,15 +27,16 @@ from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from benchmarks.record import command
-from condgan.ema import EMA
-from condgan.environment import describe
-from condgan.interfaces import Batch, ImageShape
+from condgan.evaluation.metrics.distances import quadratic_mmd
 from condgan.labels import Labels, LabelSpec, LabelTable
-from condgan.metrics.distances import quadratic_mmd
-from condgan.nn import BACKBONES, GENERATORS, HEADS, Discriminator
-from condgan.objectives import OBJECTIVES
-from condgan.seeds import derive_seed
-from condgan.train import State, train
+from condgan.losses import OBJECTIVES
+from condgan.networks import BACKBONES, GENERATORS, HEADS, Discriminator
+from condgan.training.ema import EMA
+from condgan.training.loop import train
+from condgan.training.state import State
+from condgan.types import Batch, ImageShape
+from condgan.utils.provenance import describe_machine
+from condgan.utils.seeds import derive_seed
 
 CLASSES = LabelSpec.of_classes(["0", "1", "2"])
 STDS = (1.0, 2.0, 3.0)
@@ -133,7 +134,7 @@ def record(out: Path, dimensions: int, distance: float, seeds: int, adversarial:
     }
     out.mkdir(parents=True, exist_ok=True)
     about = {"command": command("benchmarks.mixture_of_gaussians"), "threads": 1, "adversarial": adversarial}
-    content = describe() | about | {"summary": summary}
+    content = describe_machine() | about | {"summary": summary}
     (out / "record.json").write_text(json.dumps(content | {"runs": results}, indent=1) + "\n")
     fakes = {method: next(f for r, f in done if r["method"] == method) for method in METHODS}
     picture(out / "picture.png", fakes, dimensions, distance)

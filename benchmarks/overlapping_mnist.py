@@ -26,16 +26,19 @@ import torch
 from torch import Tensor
 
 from benchmarks.record import command
-from condgan.build import build_state, build_steps
+from condgan.build import build_state
 from condgan.data.dataset import Split
-from condgan.data.sources import read
-from condgan.environment import describe
-from condgan.files import write
+from condgan.data.open import read
+from condgan.evaluation.classifier import SmallClassifier, trained_judge
 from condgan.labels import Labels, LabelSpec, LabelTable
-from condgan.metrics.features import Judge, trained_judge
-from condgan.recipe import Recipe, load
-from condgan.sample import draw_latents, generate, latent_dim
-from condgan.sheets import png, sheet
+from condgan.recipes.load import load
+from condgan.recipes.schema import Recipe
+from condgan.sampling.latents import draw_latents, latent_dim
+from condgan.sampling.model import generate
+from condgan.training_steps import build_steps
+from condgan.utils.figures import png, sheet
+from condgan.utils.files import write
+from condgan.utils.provenance import describe_machine
 
 GROUPS = LabelSpec.of_classes(["A: 1 or 0", "B: 2 or 0"])
 DIGITS = LabelSpec.of_classes(["0", "1", "2"])
@@ -93,7 +96,7 @@ def overlapping(images: Tensor, digits: Tensor) -> Split:
     return Split(images[torch.cat(chosen)], LabelTable.from_index(GROUPS, torch.cat(groups)))
 
 
-def count(judge: Judge, generator: Any, seed: int) -> dict[str, Any]:
+def count(judge: SmallClassifier, generator: Any, seed: int) -> dict[str, Any]:
     """Shares of 0, 1 and 2 among fakes of both groups alike, and of group A without twos and of B without ones."""
     groups = torch.arange(2).repeat_interleave(COUNTED // 2)
     latents = draw_latents(seed, 0, COUNTED, latent_dim(generator))
@@ -107,7 +110,7 @@ def count(judge: Judge, generator: Any, seed: int) -> dict[str, Any]:
 
 
 def run(
-    data: Split, judge: Judge, method: str, weight: float, seed: int, images: int, every: int
+    data: Split, judge: SmallClassifier, method: str, weight: float, seed: int, images: int, every: int
 ) -> tuple[dict[str, Any], bytes]:
     """One run: what its fakes show along the way, and a sheet of the last ones."""
     torch.set_num_threads(1)
@@ -125,7 +128,7 @@ def run(
     return about | {"curve": points}, png(sheet(generate(state.ema.module, latents, groups), names))
 
 
-def record(out: Path, data: Split, judge: Judge, accuracy: float, given: argparse.Namespace) -> None:
+def record(out: Path, data: Split, judge: SmallClassifier, accuracy: float, given: argparse.Namespace) -> None:
     """Both methods at all weights on every seed, a process of one thread per core."""
     tasks = [(method, weight, seed) for seed in range(given.seeds) for weight in given.weights for method in METHODS]
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
@@ -141,7 +144,7 @@ def record(out: Path, data: Split, judge: Judge, accuracy: float, given: argpars
                 "shares": [{"mean": fmean(s), "min": min(s), "max": max(s)} for s in shares],
                 "least_purity": min(p for point in last for p in point["purity"]),
             }
-    about = describe() | {
+    about = describe_machine() | {
         "command": command("benchmarks.overlapping_mnist"),
         "threads": 1, "recipe": RECIPE, "size": given.size, "images": given.images, "judge_accuracy": accuracy,
         "truth": [0.5, 0.25, 0.25],

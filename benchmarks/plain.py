@@ -22,17 +22,18 @@ from torchvision import transforms
 
 from condgan.build import build_discriminator, build_generator, build_objective
 from condgan.data.dataset import Split
-from condgan.hardware import device
-from condgan.interfaces import Batch, Generator, Step
 from condgan.labels import Labels, LabelSpec, LabelTable
-from condgan.nn.layers import Attention, Conditional
-from condgan.nn.resampled import DownConv2d, UpConv2d
-from condgan.nn.resnet import DownBlock, UpBlock
-from condgan.nn.spectral import SpectralNorm
-from condgan.objectives import Loss, Term, weighted_sum
-from condgan.recipe import Recipe
-from condgan.seeds import derive_seed
-from condgan.train import mixes_batch
+from condgan.losses import Loss, Term, weighted_sum
+from condgan.networks.attention import Attention
+from condgan.networks.fused_resampling import DownConv2d, UpConv2d
+from condgan.networks.norms import Conditional
+from condgan.networks.resnet import DownBlock, UpBlock
+from condgan.networks.spectral_norm import SpectralNorm
+from condgan.recipes.schema import Recipe
+from condgan.training.loop import mixes_batch
+from condgan.types import Batch, Generator, Step
+from condgan.utils.device import device
+from condgan.utils.seeds import derive_seed
 
 
 class GBlock(nn.Module):

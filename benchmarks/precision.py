@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 
 from benchmarks.record import command
-from condgan.environment import describe
-from condgan.files import write
-from condgan.recipe import load
-from condgan.run import train_run
+from condgan.recipes.load import load
+from condgan.runs.train import train_run
+from condgan.utils.files import write
+from condgan.utils.provenance import describe_machine
 
 MODES = {
     "eager": ["compute.precision=float32", "compute.compile=false"],
@@ -53,7 +53,7 @@ def main() -> None:
     }
     print(json.dumps(summary))
     if arguments.out:
-        about = describe() | {"command": command("benchmarks.precision")}
+        about = describe_machine() | {"command": command("benchmarks.precision")}
         record = about | {"recipe": arguments.recipe, "mean_min_max": summary, "runs": rows}
         write(arguments.out, (json.dumps(record, indent=1) + "\n").encode())
 

@@ -23,20 +23,20 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from condgan.data.pixels import Framing
+from condgan.data.open import list_source
 from condgan.data.prepare import cores, prepare
-from condgan.data.sources import list_source
-from condgan.data.tree import is_image
-from condgan.environment import describe
+from condgan.data.preprocessing import Preprocessing
+from condgan.data.readers.tree import is_image
+from condgan.utils.provenance import describe_machine
 
 SIZES = (32, 64)
 COUNTS = (10_000, 100_000, 1_000_000)
 WORKER = """
 import json, resource, sys, time
 from pathlib import Path
-from condgan.data.pixels import Framing
+from condgan.data.preprocessing import Preprocessing
 from condgan.data.prepare import prepare
-from condgan.data.sources import list_source
+from condgan.data.open import list_source
 
 def most():  # not getrusage's, which begins with that of the process it was started from
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
@@ -67,7 +67,7 @@ def ours(path: Path, size: int, out: Path) -> tuple[int, str | None]:
     """Listing and preparing; the number of images and the digest."""
     shutil.rmtree(out, ignore_errors=True)
     listing = list_source(str(path))
-    return len(listing), prepare(listing, Framing(size, size, 3), out, False).digest
+    return len(listing), prepare(listing, Preprocessing(size, size, 3), out, False).digest
 
 
 def killed_and_restarted(path: Path, size: int, out: Path) -> tuple[int, str | None]:
@@ -80,7 +80,7 @@ def killed_and_restarted(path: Path, size: int, out: Path) -> tuple[int, str | N
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = journal.read_text().count("\n")
-    return done, prepare(list_source(str(path)), Framing(size, size, 3), out, False).digest
+    return done, prepare(list_source(str(path)), Preprocessing(size, size, 3), out, False).digest
 
 
 def speed(path: Path, rounds: int) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def main() -> None:
     result = memory(tuple(given.entries)) if given.memory else speed(given.data, given.rounds)
     text = json.dumps(
         {
-            "environment": describe() | {"command": f"python -m benchmarks.prepare {what}"},
+            "environment": describe_machine() | {"command": f"python -m benchmarks.prepare {what}"},
             "load_before": load,
             **result,
         },

@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from condgan.environment import describe
-from condgan.files import write
-from condgan.recipe import as_tree, load
+from condgan.recipes.load import as_tree, load
+from condgan.utils.files import write
+from condgan.utils.provenance import describe_machine
 
 
 def command(module: str) -> str:
@@ -23,7 +23,7 @@ def command(module: str) -> str:
 
 def keep(path: Path, module: str, **about: Any) -> None:
     """Write what a benchmark measured, with its command line, the versions, the commit and the hardware."""
-    record = describe() | {"command": command(module)} | about
+    record = describe_machine() | {"command": command(module)} | about
     write(path, json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
 
 

@@ -20,11 +20,11 @@ from benchmarks.plain import plain
 from benchmarks.record import keep, said
 from benchmarks.throughput import device_name
 from condgan.build import build_generator
-from condgan.choices import Precision
-from condgan.interfaces import to_uint8
 from condgan.labels import Labels, LabelSpec
-from condgan.nn.folded import Sampler
-from condgan.recipe import load
+from condgan.recipes.load import load
+from condgan.sampling.fuse import Sampler
+from condgan.types import to_uint8
+from condgan.utils.choices import Precision
 
 RECIPES: tuple[tuple[str, int | None, int], ...] = (
     ("digits-acgan", None, 1024),

@@ -4,8 +4,8 @@ Arithmetic and memory are counted on tensors without contents; times are arithme
 can do.
 """
 
-from condgan.build import estimate_memory, iteration_flops
-from condgan.recipe import load
+from condgan.estimate import estimate_memory, iteration_flops
+from condgan.recipes.load import load
 
 RECIPES = (
     "acgan-cifar10", "projection-cifar10", "biggan-cifar10", "tacgan-cifar10", "tacgan-vggface2", "sagan-celeba64",

@@ -20,10 +20,10 @@ import torch
 
 from benchmarks.record import command
 from condgan.data.dataset import Split
-from condgan.data.stream import stream
-from condgan.environment import describe
-from condgan.interfaces import Batch
+from condgan.data.loader import stream
 from condgan.labels import LabelSpec, LabelTable
+from condgan.types import Batch
+from condgan.utils.provenance import describe_machine
 
 ROUNDS = 7
 BATCHES = (64, 128, 256)
@@ -120,7 +120,9 @@ def main() -> None:
     if given.record:
         given.record.mkdir(parents=True, exist_ok=True)
         about = {"command": command("benchmarks.stream"), "load": load, "rounds": ROUNDS}
-        (given.record / "record.json").write_text(json.dumps(describe() | about | {"rates": rows}, indent=1) + "\n")
+        (given.record / "record.json").write_text(
+            json.dumps(describe_machine() | about | {"rates": rows}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -24,21 +24,24 @@ import torch
 
 from benchmarks import plain
 from benchmarks.record import keep, said
-from condgan.build import Flops, build_state, build_steps, build_stream, compiles, iteration_flops, model_of
+from condgan.build import build_model, build_state, build_stream
 from condgan.data.dataset import Split
-from condgan.data.pixels import height_and_width
-from condgan.data.sources import read
-from condgan.data.stored import Stored
-from condgan.data.stream import to_device
-from condgan.environment import describe
-from condgan.errors import UserError
-from condgan.hardware import device, keep_memory, precision, try_algorithms
+from condgan.data.loader import to_device
+from condgan.data.open import read
+from condgan.data.preprocessing import height_and_width
+from condgan.estimate import Flops, compiles, iteration_flops
+from condgan.evaluation.classifier import SmallClassifier, classifier
+from condgan.evaluation.images import ImageSubset
+from condgan.evaluation.statistics import gather
 from condgan.labels import LabelTable
-from condgan.metrics.evidence import gather
-from condgan.metrics.features import Judge, classifier
-from condgan.recipe import Recipe, load
-from condgan.sample import Model
-from condgan.train import State
+from condgan.recipes.load import load
+from condgan.recipes.schema import Recipe
+from condgan.sampling.model import Model
+from condgan.training.state import State
+from condgan.training_steps import build_steps
+from condgan.utils.device import device, keep_memory, precision, try_algorithms
+from condgan.utils.errors import UserError
+from condgan.utils.provenance import describe_machine
 
 MOST_IMAGES, MOST_BYTES = 50_000, 1 << 27
 """Of random images, unless a batch has more."""
@@ -215,7 +218,7 @@ def matmul_flops(kind: torch.dtype) -> float:
 def sampling_rate(recipe: Recipe, split: Split) -> float:
     """Images per second by the model that a run's checkpoint would give, or by its translator."""
     state = build_state(recipe, split.labels.spec)
-    model = model_of(recipe, split.labels.spec, state.ema.module, state.discriminator, 0)
+    model = build_model(recipe, split.labels.spec, state.ema.module, state.discriminator, 0)
     model = replace(model, precision=recipe.compute.precision)
     if isinstance(model, Model):
         classes = model.classes[:16]
@@ -226,8 +229,10 @@ def sampling_rate(recipe: Recipe, split: Split) -> float:
 
 def evaluation_rate(split: Split) -> float:
     """Images per second that the classifier looks at, for moments and agreement."""
-    judge = classifier(Judge(split.images.shape[1], split.labels.spec).to(device()).eval().requires_grad_(False))
-    images = Stored.of("images", split.at(torch.arange(min(2_048, len(split)))))
+    judge = classifier(
+        SmallClassifier(split.images.shape[1], split.labels.spec).to(device()).eval().requires_grad_(False)
+    )
+    images = ImageSubset.of("images", split.at(torch.arange(min(2_048, len(split)))))
     return rate(lambda: gather(images, judge, frozenset({"moments", "judged"}), judge).count or 0)
 
 
@@ -309,7 +314,7 @@ def trained(case: Case, rounds: int, switches: bool = False) -> dict[str, Any]:
 
 def device_name() -> str:
     """The GPU's name, or the CPU's."""
-    about = describe()
+    about = describe_machine()
     return about["gpu"] or about["cpu"]
 
 

@@ -1,7 +1,7 @@
 """Do fakes help a classifier that has few images? Digits with a tenth of the training images.
 
 `digits-acgan` learns from these, with each of some seeds; its fakes join the same images for a classifier, which is
-tested on the digits held out (`condgan.metrics.usefulness`).
+tested on the digits held out (`condgan.evaluation.usefulness`).
 
 `python -m benchmarks.utility [--seeds 3] [--classifiers 5] [--fakes 1000] [--images 100000] [--record OUT]` prints a
 table per seed; OUT/record.json holds the command, the environment, and every result.
@@ -21,12 +21,12 @@ from typing import Any
 import torch
 
 from benchmarks.record import command
-from condgan.environment import describe
-from condgan.files import write
-from condgan.metrics.usefulness import as_table
-from condgan.recipe import load
-from condgan.run import train_run
-from condgan.use import utility
+from condgan.evaluation.usefulness import as_table
+from condgan.recipes.load import load
+from condgan.runs.train import train_run
+from condgan.runs.utility import utility
+from condgan.utils.files import write
+from condgan.utils.provenance import describe_machine
 
 RECIPE = "digits-acgan"
 OVERRIDES = ["data.held_out=0.9"]
@@ -63,7 +63,7 @@ def main() -> None:
             "command": command("benchmarks.utility"), "threads": 1, "load_before": before, "recipe": RECIPE,
             "overrides": [*OVERRIDES, f"schedule.images={given.images}"], "summary": summary(results), "runs": results,
         }  # fmt: skip
-        record = json.dumps(describe() | about, indent=1, ensure_ascii=False)
+        record = json.dumps(describe_machine() | about, indent=1, ensure_ascii=False)
         write(given.record / "record.json", record.encode() + b"\n")
 
 

@@ -12,50 +12,50 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from condgan.data.dataset import Dataset, Split
-    from condgan.data.sources import read
-    from condgan.errors import UserError
-    from condgan.evaluation import Question, evaluate
+    from condgan.data.open import read
     from condgan.labels import Field, Labels, LabelSpec
-    from condgan.objectives import Objective, Term
-    from condgan.recipe import Recipe
-    from condgan.recipe import load as load_recipe
-    from condgan.run import train_run
-    from condgan.runs import load_model as load
-    from condgan.runs import load_translator
-    from condgan.sample import Model
-    from condgan.sides import Sampling
-    from condgan.train import State
-    from condgan.translate import Translator
-    from condgan.use import utility
+    from condgan.losses import Objective, Term
+    from condgan.recipes.load import load as load_recipe
+    from condgan.recipes.schema import Recipe
+    from condgan.runs.evaluate import EvaluationOptions, evaluate
+    from condgan.runs.models import load_model as load
+    from condgan.runs.models import load_translator
+    from condgan.runs.subjects import Sampling
+    from condgan.runs.train import train_run
+    from condgan.runs.utility import utility
+    from condgan.sampling.model import Model
+    from condgan.sampling.translator import Translator
+    from condgan.training.state import State
+    from condgan.utils.errors import UserError
 
 __version__ = "0.1.0"
 __all__ = [
-    "Dataset", "Field", "LabelSpec", "Labels", "Model", "Objective", "Question", "Recipe", "Sampling", "Split", "State",
-    "Term", "Translator", "UserError", "evaluate", "load", "load_recipe", "load_translator", "read", "train_run",
-    "utility",
+    "Dataset", "EvaluationOptions", "Field", "LabelSpec", "Labels", "Model", "Objective", "Recipe", "Sampling", "Split",
+    "State", "Term", "Translator", "UserError", "evaluate", "load", "load_recipe", "load_translator", "read",
+    "train_run", "utility",
 ]  # fmt: skip
 _PLACES = {
     "Dataset": "data.dataset.Dataset",
+    "EvaluationOptions": "runs.evaluate.EvaluationOptions",
     "Field": "labels.Field",
     "LabelSpec": "labels.LabelSpec",
     "Labels": "labels.Labels",
-    "Model": "sample.Model",
-    "Objective": "objectives.Objective",
-    "Question": "evaluation.Question",
-    "Recipe": "recipe.Recipe",
-    "Sampling": "sides.Sampling",
+    "Model": "sampling.model.Model",
+    "Objective": "losses.Objective",
+    "Recipe": "recipes.schema.Recipe",
+    "Sampling": "runs.subjects.Sampling",
     "Split": "data.dataset.Split",
-    "State": "train.State",
-    "Term": "objectives.Term",
-    "Translator": "translate.Translator",
-    "UserError": "errors.UserError",
-    "evaluate": "evaluation.evaluate",
-    "load": "runs.load_model",
-    "load_recipe": "recipe.load",
-    "load_translator": "runs.load_translator",
-    "read": "data.sources.read",
-    "train_run": "run.train_run",
-    "utility": "use.utility",
+    "State": "training.state.State",
+    "Term": "losses.Term",
+    "Translator": "sampling.translator.Translator",
+    "UserError": "utils.errors.UserError",
+    "evaluate": "runs.evaluate.evaluate",
+    "load": "runs.models.load_model",
+    "load_recipe": "recipes.load.load",
+    "load_translator": "runs.models.load_translator",
+    "read": "data.open.read",
+    "train_run": "runs.train.train_run",
+    "utility": "runs.utility.utility",
 }
 """Where each public name is defined: it is imported, and torch with it, when it is first asked for."""
 

@@ -1,3 +1,3 @@
-from condgan.cli import main
+from condgan.app.cli.main import main
 
 main()

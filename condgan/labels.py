@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from condgan.errors import UserError, repeated, unknown
+from condgan.utils.errors import UserError, repeated, unknown
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,32 +59,32 @@ from hypothesis import settings  # noqa: E402
 from PIL import Image  # noqa: E402
 from torch import nn  # noqa: E402
 
-from condgan import hardware  # noqa: E402
-from condgan.data import digits  # noqa: E402
-from condgan.files import cache_directory  # noqa: E402
-from condgan.metrics import features  # noqa: E402
+from condgan.data.readers import digits  # noqa: E402
+from condgan.evaluation import classifier  # noqa: E402
+from condgan.utils import device  # noqa: E402
+from condgan.utils.files import cache_directory  # noqa: E402
 
 settings.register_profile("everywhere", derandomize=True, deadline=None)  # the same examples, however slow
 settings.load_profile("everywhere")
-cpu_flags, hardware.cpu_flags = hardware.cpu_flags, set
-ENOUGH = {name: getattr(features, name) for name in ("ENOUGH", "ENOUGH_OF_ATTRIBUTES")}
-features.ENOUGH = features.ENOUGH_OF_ATTRIBUTES = 6_400
-_trained_judge = features.trained_judge
+cpu_flags, device.cpu_flags = device.cpu_flags, set
+ENOUGH = {name: getattr(classifier, name) for name in ("ENOUGH", "ENOUGH_OF_ATTRIBUTES")}
+classifier.ENOUGH = classifier.ENOUGH_OF_ATTRIBUTES = 6_400
+_trained_judge = classifier.trained_judge
 
 
-def _trained_once(*arguments: object, **how: object) -> features.Judge:
+def _trained_once(*arguments: object, **how: object) -> classifier.SmallClassifier:
     """A judge that another worker trains just now is waited for."""
     with FileLock(cache_directory() / "judges.lock"):
         return _trained_judge(*arguments, **how)
 
 
-features.trained_judge = _trained_once
+classifier.trained_judge = _trained_once
 digits._read = functools.cache(digits._read)  # half a second each time
 
 from benchmarks.evaluation import seeded_inception  # noqa: E402
-from condgan.data.sources import read  # noqa: E402
-from condgan.recipe import load  # noqa: E402
-from condgan.run import train_run  # noqa: E402
+from condgan.data.open import read  # noqa: E402
+from condgan.recipes.load import load  # noqa: E402
+from condgan.runs.train import train_run  # noqa: E402
 
 SHARED = cache_directory().parent / "shared"
 """What tests of all workers share."""
@@ -139,7 +139,7 @@ def write_image(path: Path, value: int = 128, size: tuple[int, int] = (20, 20), 
 def good_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let judges learn as long as those of users do, not a second only; they have a cache of their own."""
     for name, images in ENOUGH.items():
-        monkeypatch.setattr(features, name, images)
+        monkeypatch.setattr(classifier, name, images)
     monkeypatch.setenv("CONDGAN_CACHE", str(cache_directory().with_name("good")))
 
 
@@ -161,7 +161,7 @@ def trained_digits() -> Callable[[int], Path]:
 def digits_judge() -> None:
     """Have the digits' judge in the cache, where commands in processes of their own find it."""
     data = read("digits", 16, 1)
-    features.trained_judge(data.train.images, data.train.labels, data.content_hash)
+    classifier.trained_judge(data.train.images, data.train.labels, data.content_hash)
 
 
 @pytest.fixture

@@ -10,17 +10,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from condgan import build
-from condgan.checkpoint import load_model, restore, save_checkpoint
+from condgan import build, estimate, training_steps
 from condgan.data.dataset import Split
-from condgan.data.sources import read
-from condgan.errors import UserError
-from condgan.interfaces import Batch, Step
+from condgan.data.open import read
 from condgan.labels import Labels, LabelSpec
-from condgan.objectives import weighted_sum
-from condgan.recipe import Recipe, as_tree, dump, from_tree, load
-from condgan.sample import Model
-from condgan.train import State, mixes_batch
+from condgan.losses import weighted_sum
+from condgan.recipes.load import as_tree, dump, from_tree, load
+from condgan.recipes.schema import Recipe
+from condgan.runs.checkpoint import load_checkpoint, restore, save_checkpoint
+from condgan.sampling.model import Model
+from condgan.training.loop import mixes_batch
+from condgan.training.state import State
+from condgan.types import Batch, Step
+from condgan.utils.errors import UserError
 
 Losses = list[dict[str, float]]
 
@@ -88,7 +90,7 @@ def resumes_to_the_bit(recipe: Recipe, split: Split, folder: Path) -> None:
     path = save_checkpoint(folder, state, recipe, split.labels.spec, {})
     resumed = build.build_state(recipe, split.labels.spec)
     restore(path, resumed, recipe)
-    again = {name: float(loss) for name, loss in next(build.build_steps(recipe, resumed, split)).items()}
+    again = {name: float(loss) for name, loss in next(training_steps.build_steps(recipe, resumed, split)).items()}
     assert again == losses[2], "a resumed run has other losses"
     for name in ("generator", "discriminator"):
         pairs = zip(*(getattr(one, name).state_dict().values() for one in (whole, resumed)), strict=True)
@@ -97,7 +99,7 @@ def resumes_to_the_bit(recipe: Recipe, split: Split, folder: Path) -> None:
 
 def is_sampled_from(recipe: Recipe, split: Split, folder: Path) -> None:
     (path,) = folder.iterdir()
-    model = load_model(path)
+    model = load_checkpoint(path)
     size = recipe.data.size
     if isinstance(model, Model):
         images = model.sample(per_class=2, seed=1)
@@ -118,7 +120,7 @@ def gradients(recipe: Recipe, spec: LabelSpec) -> dict[str, dict[str, Tensor | N
     batch = Batch(torch.rand(6, recipe.data.channels, size, size) * 2 - 1, labels)
     source = batch.images if recipe.translates else torch.randn(6, state.generator.latent_dim or 0)
     found = {}
-    for player in build.PLAYERS:
+    for player in estimate.PLAYERS:
         state.discriminator.requires_grad_(player == "discriminator")
         with torch.set_grad_enabled(player == "generator"):
             fake = state.generator(source, labels)
@@ -140,7 +142,7 @@ def run(recipe: Recipe, split: Split, iterations: int, double: bool = False) -> 
         batches = (
             Batch(b.images.double(), Labels(b.labels.spec, b.labels.values.double(), b.labels.known)) for b in batches
         )
-    steps = build.build_steps(recipe, state, split, batches)
+    steps = training_steps.build_steps(recipe, state, split, batches)
     return [{k: float(v) for k, v in one.items()} for one in itertools.islice(steps, iterations)], state
 
 

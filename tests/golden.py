@@ -13,14 +13,15 @@ from pathlib import Path
 import torch
 
 from benchmarks import faults
-from condgan import build
+from condgan import build, training_steps
 from condgan.data.dataset import Split
-from condgan.data.sources import read
-from condgan.errors import UserError, unknown
-from condgan.interfaces import Batch
+from condgan.data.open import read
 from condgan.labels import Labels, LabelSpec, LabelTable
-from condgan.recipe import Recipe, load
 from condgan.recipes import names
+from condgan.recipes.load import load
+from condgan.recipes.schema import Recipe
+from condgan.types import Batch
+from condgan.utils.errors import UserError, unknown
 
 GOLDEN = Path(__file__).parent / "golden.json"
 ELSEWHERE = {"mnist-acgan-legacy": faults.LEGACY}
@@ -79,7 +80,7 @@ def first_losses(name: str) -> list[dict[str, float]]:
         split = tiny_data(name, recipe)
         state = build.build_state(recipe, split.labels.spec)
         batches = (Batch(b.images.double(), double(b.labels)) for b in build.build_stream(recipe, split))
-        steps = build.build_steps(recipe, state, split, batches)
+        steps = training_steps.build_steps(recipe, state, split, batches)
         return [{name: float(loss) for name, loss in losses.items()} for losses in itertools.islice(steps, 3)]
 
 

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from condgan.cli import main
-from condgan.interfaces import Generator
+from condgan.app.cli.main import main
 from condgan.labels import Labels, LabelSpec
-from condgan.sample import Model
+from condgan.sampling.model import Model
+from condgan.types import Generator
 
 ABC = LabelSpec.of_classes(["apple", "banana", "cherry"])
 

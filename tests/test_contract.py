@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from condgan.interfaces import DiscriminatorOutput, Head, Step
 from condgan.labels import Labels, LabelSpec
-from condgan.nn import HEADS
-from condgan.objectives import ADVERSARIAL, OBJECTIVES, Objective, Term, on_real
-from condgan.objectives.adversarial import AdversarialKind
-from condgan.objectives.regularizers import Regularizers
-from condgan.recipe import LABEL_HEADS, Recipe, load
+from condgan.losses import ADVERSARIAL, OBJECTIVES, Objective, Term, on_real
+from condgan.losses.adversarial import AdversarialKind
+from condgan.losses.penalties import Regularizers
+from condgan.networks import HEADS
+from condgan.recipes.load import load
+from condgan.recipes.schema import LABEL_HEADS, Recipe
+from condgan.types import DiscriminatorOutput, Head, Step
 from tests.contract import contract
 
 SMALL = [

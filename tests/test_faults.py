@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from benchmarks import faults
-from condgan.build import build_discriminator, build_generator, count_parameters
-from condgan.interfaces import DiscriminatorOutput
+from condgan.build import build_discriminator, build_generator
+from condgan.estimate import count_parameters
 from condgan.labels import Labels, LabelSpec
-from condgan.recipe import load
+from condgan.recipes.load import load
+from condgan.types import DiscriminatorOutput
 
 DIGITS = LabelSpec.of_classes([str(digit) for digit in range(10)])
 

@@ -21,14 +21,14 @@ from torch import nn
 
 from benchmarks import gpu_check
 from benchmarks.gpu_steps import BACKBONES, Finding, Plan, Skipped, finding
-from condgan import hardware
-from condgan.errors import UserError
-from condgan.hardware import runs_on, tf32
+from condgan.evaluation.classifier import SmallClassifier
+from condgan.evaluation.extractors import Extractor
 from condgan.labels import Labels, LabelSpec
-from condgan.metrics.extractors import Extractor
-from condgan.metrics.features import Judge
-from condgan.nn import BACKBONES as ALL_BACKBONES
-from condgan.recipe import load
+from condgan.networks import BACKBONES as ALL_BACKBONES
+from condgan.recipes.load import load
+from condgan.utils import device
+from condgan.utils.device import runs_on, tf32
+from condgan.utils.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "benchmarks" / "gpu_check.sh"
@@ -210,12 +210,12 @@ def test_a_gpu_without_code_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         "get_arch_list": ["sm_80", "sm_90"],
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
-    hardware._require_code.cache_clear()
+    device._require_code.cache_clear()
     with pytest.raises(UserError, match=r"New GPU of compute capability 12.0 found.* built for sm_80, sm_90: install"):
-        hardware.device()
+        device.device()
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_80", "sm_120"])
-    assert hardware.device() == torch.device("cuda", 0)
-    hardware._require_code.cache_clear()
+    assert device.device() == torch.device("cuda", 0)
+    device._require_code.cache_clear()
 
 
 @pytest.mark.parametrize("allowed", [True, False])
@@ -245,7 +245,7 @@ def test_images_are_looked_at_in_full_float32() -> None:
     images = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
     assert torch.backends.cudnn.allow_tf32, "torch's default"
     assert not Extractor("settings", "00", "none", Settings())(images).features.any()
-    judge = Judge(3, LabelSpec.of_classes(["a", "b"]))
+    judge = SmallClassifier(3, LabelSpec.of_classes(["a", "b"]))
     judge.backbone = Settings()
     judge.classifier = nn.Linear(2, 2)
     assert not judge.judge(images, Labels.nothing(LabelSpec.of_classes(["a", "b"]), 3)).features.any()

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condgan.errors import UserError
 from condgan.labels import Field, Labels, LabelSpec
+from condgan.utils.errors import UserError
 
 CLASSES = LabelSpec.of_classes(["a", "b", "c"])
 MIXED = LabelSpec((Field("hair", ("red", "black", "gray")), Field("extras", ("hat", "glasses"), exclusive=False)))

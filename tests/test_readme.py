@@ -21,7 +21,7 @@ def blocks(language: str) -> list[str]:
 def test_the_commands_and_the_python_work(
     capsys: pytest.CaptureFixture[str], photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("condgan.metrics.usefulness.training_steps", lambda _images, _spec: 5)
+    monkeypatch.setattr("condgan.evaluation.usefulness.training_steps", lambda _images, _spec: 5)
     assert photos == Path.cwd() / "photos"
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     commands = [shlex.split(line)[1:] for line in lines if line.startswith("condgan ")]

@@ -14,12 +14,15 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 
 from benchmarks import growth, plain, scale, throughput
 from benchmarks.throughput import Apart, Case, counted, fast_stepper, plain_stepper, some_split, widths
-from condgan.build import build_state, build_steps, build_stream, iteration_flops
+from condgan.build import build_state, build_stream
 from condgan.data.dataset import Split
-from condgan.data.sources import read
-from condgan.interfaces import Batch
+from condgan.data.open import read
+from condgan.estimate import iteration_flops
 from condgan.labels import Labels
-from condgan.recipe import Recipe, load
+from condgan.recipes.load import load
+from condgan.recipes.schema import Recipe
+from condgan.training_steps import build_steps
+from condgan.types import Batch
 
 RECIPES = {
     "digits-acgan": ["schedule.batch=8"],
@@ -109,7 +112,7 @@ def test_fusing_saves_what_it_says() -> None:
 
 @pytest.mark.slow
 def test_a_recipe_is_compiled_as_its_own_length_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("condgan.build.can_compile", lambda: True)
+    monkeypatch.setattr("condgan.estimate.can_compile", lambda: True)
     rounded = ("compute.precision=bfloat16",)
     assert not Case("digits-acgan", rounded).load().compute.compile
     assert Case("biggan-cifar10", rounded).load().compute.compile

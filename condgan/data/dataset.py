@@ -13,9 +13,9 @@ from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 
 from condgan.data.listing import UNLABELED
-from condgan.files import cache_directory, write
-from condgan.interfaces import ImageShape
 from condgan.labels import Field, Labels, LabelSpec, LabelTable
+from condgan.types import ImageShape
+from condgan.utils.files import cache_directory, write
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,19 @@
 """The pictures of a source and their labels, before any is decoded."""
 
+import bisect
 import hashlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 
-from condgan.errors import UserError
 from condgan.labels import LabelSpec, LabelTable
+from condgan.utils.errors import UserError
 
 LARGEST = 1 << 30
 """Bytes of one encoded picture; what is said to be larger is refused before it is unpacked."""
@@ -18,7 +21,7 @@ LARGEST = 1 << 30
 UNLABELED = "image"
 """The only class of images without labels."""
 
-Picture = bytes | UInt8[np.ndarray, "h w *c"]
+RawPicture = bytes | UInt8[np.ndarray, "h w *c"]
 """The content of an image file, or pixels of 0 … 255."""
 
 
@@ -28,7 +31,7 @@ class Pictures(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, number: int) -> Picture:
+    def read(self, number: int) -> RawPicture:
         """One of them. Raises whatever it likes where that cannot be read."""
         ...
 
@@ -37,7 +40,7 @@ class Pictures(Protocol):
         ...
 
 
-def digest_of(picture: Picture) -> bytes:
+def digest_of(picture: RawPicture) -> bytes:
     """The digest of a picture that was read."""
     if isinstance(picture, bytes):
         return hashlib.blake2b(picture, digest_size=16).digest()
@@ -54,7 +57,7 @@ class Arrays:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def read(self, number: int) -> Picture:
+    def read(self, number: int) -> RawPicture:
         return self.pixels[number]
 
     def digest(self, number: int) -> bytes:
@@ -197,3 +200,29 @@ def require_images(labels: LabelTable, least: int, where: str) -> None:
             raise UserError(
                 f"class '{name}' has {count} readable image{'s' * (count != 1)} in {where}: at least {least} needed"
             )
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Pictures of several sources, in turn."""
+
+    parts: tuple[Pictures, ...]
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(itertools.accumulate(len(part) for part in self.parts))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self.parts else 0
+
+    def read(self, number: int) -> RawPicture:
+        part, inside = self._find(number)
+        return part.read(inside)
+
+    def digest(self, number: int) -> bytes:
+        part, inside = self._find(number)
+        return part.digest(inside)
+
+    def _find(self, number: int) -> tuple[Pictures, int]:
+        place = bisect.bisect_right(self._ends, number)
+        return self.parts[place], number - (self._ends[place - 1] if place else 0)

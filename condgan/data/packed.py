@@ -16,12 +16,12 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from condgan.data.listing import Listing, Picture, digest_of
-from condgan.data.pixels import Framing
-from condgan.errors import UserError
+from condgan.data.listing import Listing, RawPicture, digest_of
+from condgan.data.preprocessing import Preprocessing
 from condgan.labels import Field, LabelSpec, LabelTable
+from condgan.utils.errors import UserError
 
-FORMAT = 1
+PACKED_FORMAT = 1
 PARTS = ("train", "held-out")
 
 
@@ -35,7 +35,7 @@ class Prepared:
     skipped: tuple[str, ...]
     digest: str | None = None
     """Of the images and labels, where it is known."""
-    framing: Framing | None = None
+    framing: Preprocessing | None = None
 
 
 def is_packed(path: Path) -> bool:
@@ -47,8 +47,10 @@ def open_packed(path: Path) -> Prepared:
     """A packed data set, mapped into memory. Raises UserError where it is damaged."""
     try:
         about = json.loads((path / "data.json").read_text())
-        if about["format"] != FORMAT:
-            raise UserError(f"'{path}' was prepared in format {about['format']}, expected {FORMAT}: prepare it anew")
+        if about["format"] != PACKED_FORMAT:
+            raise UserError(
+                f"'{path}' was prepared in format {about['format']}, expected {PACKED_FORMAT}: prepare it anew"
+            )
         names = json.loads((path / "names.json").read_text())
         train, held_out = (torch.from_numpy(np.load(path / f"{part}.npy", mmap_mode="c")) for part in PARTS)
         codes = torch.from_numpy(np.load(path / "labels.npy"))
@@ -59,7 +61,7 @@ def open_packed(path: Path) -> Prepared:
                 for one in about["labels"]
             )
         )
-        framing = Framing(**about["framing"] | {"background": tuple(about["framing"]["background"])})
+        framing = Preprocessing(**about["framing"] | {"background": tuple(about["framing"]["background"])})
         assert [len(train), len(held_out)] == [about["train"], about["held_out"]]
         assert len(codes) == len(names) == len(train) + len(held_out)
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
@@ -89,7 +91,7 @@ class _Images:
     def __len__(self) -> int:
         return len(self.train) + len(self.held_out)
 
-    def read(self, number: int) -> Picture:
+    def read(self, number: int) -> RawPicture:
         first = len(self.train)
         image = self.train[number] if number < first else self.held_out[number - first]
         return image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
@@ -99,7 +101,7 @@ class _Images:
 
 
 def describe_packed(
-    work: Path, listing: Listing, framing: Framing, files: Sequence["ImageFile"], skipped: Sequence[str]
+    work: Path, listing: Listing, framing: Preprocessing, files: Sequence["ImageFile"], skipped: Sequence[str]
 ) -> None:
     """Write everything but the images beside their files."""
     shape = (listing.train, len(listing), framing.channels, framing.height, framing.width)
@@ -113,7 +115,7 @@ def describe_packed(
         np.save(work / "pairs.npy", listing.pairs)
     (work / "names.json").write_text(json.dumps(list(listing.names)))
     about = {
-        "format": FORMAT,
+        "format": PACKED_FORMAT,
         "source": listing.source,
         "framing": asdict(framing),
         "labels": [

@@ -20,16 +20,16 @@ from jaxtyping import Int, UInt8
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from condgan.data.containers import is_hdf5, write_hdf5
 from condgan.data.listing import Listing, require_images
-from condgan.data.packed import FORMAT, PARTS, ImageFile, Prepared, describe_packed, is_packed, open_packed
-from condgan.data.pixels import RULE, Framing, pixels, reason
-from condgan.errors import UserError
-from condgan.files import TEMPORARY, cache_directory, sync
+from condgan.data.packed import PACKED_FORMAT, PARTS, ImageFile, Prepared, describe_packed, is_packed, open_packed
+from condgan.data.preprocessing import RULE, Preprocessing, pixels, reason
+from condgan.data.readers.hdf5 import is_hdf5, write_hdf5
+from condgan.utils.errors import UserError
+from condgan.utils.files import TEMPORARY, cache_directory, sync
 
-CHUNK = 64
+DECODED_AT_ONCE = 64
 """Pictures that a worker decodes at a time."""
-FEW = 64
+FEW_PICTURES = 64
 """Pictures that are decoded anew each time: it takes less than a look into the cache."""
 
 
@@ -40,13 +40,13 @@ class Bad(NamedTuple):
     reason: str
 
 
-def decoded(listing: Listing, framing: Framing, skip_bad_images: bool) -> Prepared:
+def decoded(listing: Listing, framing: Preprocessing, skip_bad_images: bool) -> Prepared:
     """The images of a listing, from the cache where it has them; few are decoded in memory.
 
     The cache is keyed by the content of the pictures, their labels and the framing. Raises UserError for unreadable
     pictures, unless they are to be left out.
     """
-    if len(listing) <= FEW:
+    if len(listing) <= FEW_PICTURES:
         rows = np.empty((len(listing), framing.channels, framing.height, framing.width), np.uint8)
         bad = _decode(listing, framing, range(len(listing)), rows)
         _judge(listing, bad, skip_bad_images)
@@ -55,7 +55,7 @@ def decoded(listing: Listing, framing: Framing, skip_bad_images: bool) -> Prepar
         train, held_out = (torch.from_numpy(half[order]) for half, order in zip(halves, orders, strict=True))
         return Prepared(_kept(listing, orders), train, held_out, _skipped(listing, bad))
     digests = _digests(listing)
-    key = hashlib.sha256(f"{FORMAT} {RULE} {framing} {listing.train} {listing.labels.spec}".encode())
+    key = hashlib.sha256(f"{PACKED_FORMAT} {RULE} {framing} {listing.train} {listing.labels.spec}".encode())
     names = "\n".join(listing.names).encode(errors="surrogateescape")
     for part in (digests.tobytes(), listing.labels.codes.numpy().tobytes(), names):
         key.update(hashlib.sha256(part).digest())
@@ -74,7 +74,7 @@ def decoded(listing: Listing, framing: Framing, skip_bad_images: bool) -> Prepar
     return replace(prepared, listing=replace(prepared.listing, source=listing.source, notes=listing.notes))
 
 
-def prepare(listing: Listing, framing: Framing, out: Path, skip_bad_images: bool, hdf5: bool = False) -> Prepared:
+def prepare(listing: Listing, framing: Preprocessing, out: Path, skip_bad_images: bool, hdf5: bool = False) -> Prepared:
     """Decode a listing into a packed data set, or an HDF5 file; goes on where it was stopped.
 
     Raises UserError for unreadable pictures unless they are to be left out; what was decoded is kept then.
@@ -102,13 +102,13 @@ def prepare(listing: Listing, framing: Framing, out: Path, skip_bad_images: bool
 
 
 def _fill(
-    work: Path, listing: Listing, framing: Framing, digests: UInt8[np.ndarray, "n d"], skip_bad_images: bool
+    work: Path, listing: Listing, framing: Preprocessing, digests: UInt8[np.ndarray, "n d"], skip_bad_images: bool
 ) -> None:
     """Decode all pictures into a directory that may hold some of them from before."""
     sizes = (listing.train, len(listing) - listing.train)
     shape = (framing.channels, framing.height, framing.width)
     files = [ImageFile(work / f"{part}.npy", (size, *shape)) for part, size in zip(PARTS, sizes, strict=True)]
-    job = json.dumps([FORMAT, RULE, asdict(framing), sizes])
+    job = json.dumps([PACKED_FORMAT, RULE, asdict(framing), sizes])
     if not (work / "job.json").is_file() or (work / "job.json").read_text() != job:
         _clear(work)
         needed, free = sum(file.size for file in files), shutil.disk_usage(work).free
@@ -169,7 +169,7 @@ class _Decoder:
     """Decodes chunks of pictures into the files, in worker processes."""
 
     listing: Listing
-    framing: Framing
+    framing: Preprocessing
     chunks: Sequence[range]
     files: Sequence[ImageFile]
 
@@ -278,7 +278,9 @@ def _complete(path: Path) -> bool:
         return False
 
 
-def _decode(listing: Listing, framing: Framing, places: Sequence[int], rows: UInt8[np.ndarray, "n c h w"]) -> list[Bad]:
+def _decode(
+    listing: Listing, framing: Preprocessing, places: Sequence[int], rows: UInt8[np.ndarray, "n c h w"]
+) -> list[Bad]:
     """Decode pictures into rows; those of bad ones are left."""
     bad = []
     for row, place in enumerate(places):
@@ -369,7 +371,7 @@ def _complaint(bad: Sequence[str], source: str) -> str:
 
 def chunked(start: int, stop: int) -> list[range]:
     """What a worker does at a time."""
-    return [range(first, min(first + CHUNK, stop)) for first in range(start, stop, CHUNK)]
+    return [range(first, min(first + DECODED_AT_ONCE, stop)) for first in range(start, stop, DECODED_AT_ONCE)]
 
 
 def in_workers(work: Any, count: int) -> DataLoader:

@@ -12,11 +12,11 @@ from jaxtyping import Int
 from PIL import Image
 from tqdm import tqdm
 
-from condgan.data.layouts import SPLITS
 from condgan.data.listing import UNLABELED, Listing, digest_of
-from condgan.data.pixels import Framing, opened, pixels, reason
 from condgan.data.prepare import chunked, in_workers
-from condgan.sheets import sheet, spread
+from condgan.data.preprocessing import Preprocessing, opened, pixels, reason
+from condgan.data.readers.labels import SPLIT_WORDS
+from condgan.utils.figures import sheet, spread
 
 QUICK = 500
 """Pictures that a quick look opens."""
@@ -109,11 +109,11 @@ class _Looker:
     def __getitem__(self, number: int) -> list[Seen]:
         if number >= len(self.chunks):
             raise IndexError
-        framing = Framing(16, 16, 3)
+        framing = Preprocessing(16, 16, 3)
         return [_look(self.listing, place, framing) for place in self.chunks[number]]
 
 
-def _look(listing: Listing, place: int, framing: Framing | None) -> Seen:
+def _look(listing: Listing, place: int, framing: Preprocessing | None) -> Seen:
     try:
         picture = listing.pictures.read(int(listing.numbers[place]))
         digest = digest_of(picture)
@@ -145,9 +145,9 @@ def warnings(look: Survey) -> list[str]:
             least, most = (field.values[counts.index(one)] for one in (min(counts), max(counts)))
             said.append(
                 f"'{most}' has {max(counts) / max(1, min(counts)):.0f} times the images of '{least}': "
-                "data.temper=0.5 shows rare classes more often"
+                "data.class_balance=0.5 shows rare classes more often"
             )
-        splits = [name for name in field.values if {*re.split(r"[\W_]+", name.lower())} & {*SPLITS}]
+        splits = [name for name in field.values if {*re.split(r"[\W_]+", name.lower())} & {*SPLIT_WORDS}]
         if splits:
             named = " and ".join(f"'{name}'" for name in splits)
             said.append(f"{named} look like splits, not classes: name them train and test")
@@ -177,7 +177,7 @@ def warnings(look: Survey) -> list[str]:
     return said
 
 
-def describe(look: Survey) -> list[str]:
+def describe_survey(look: Survey) -> list[str]:
     """What the pictures are, in lines: a word, and what is to be said of it."""
     listing, readable = look.listing, look.readable
     counts = listing.labels.counts().tolist()
@@ -220,7 +220,7 @@ def describe(look: Survey) -> list[str]:
 def contact_sheet(look: Survey) -> Image.Image | None:
     """Some pictures of each class or attribute, whole, in columns."""
     listing, cells, columns = look.listing, [], []
-    framing = Framing(64, 64, 3, "pad")
+    framing = Preprocessing(64, 64, 3, "pad")
     good = {place for place, one in zip(look.places.tolist(), look.seen, strict=True) if not one.bad}
     field = listing.labels.spec.fields[0]
     for value in spread(len(field.values), 40):
@@ -237,7 +237,7 @@ def contact_sheet(look: Survey) -> Image.Image | None:
 
 
 def as_mapping(look: Survey) -> dict[str, Any]:
-    """The same as `describe` and `warnings` say, for programs."""
+    """The same as `describe_survey` and `warnings` say, for programs."""
     listing = look.listing
     train, rest = listing.labels.at(slice(0, listing.train)), listing.labels.at(slice(listing.train, None))
     counts = zip(listing.labels.spec.classes, train.counts().tolist(), rest.counts().tolist(), strict=True)

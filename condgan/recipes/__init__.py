@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from condgan.errors import UserError, unknown
+from condgan.utils.errors import UserError, unknown
 
 DEFAULT = "digits-acgan"
 

@@ -1,0 +1,149 @@
+"""From a picture of any kind to the pixels that a network sees."""
+
+import hashlib
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import ExifTags, Image, ImageColor, ImageOps, UnidentifiedImageError
+
+from condgan.utils.choices import Crop
+from condgan.utils.errors import UserError, unknown
+
+RULE = 1
+"""Part of caches' keys: change it with what the rule below gives."""
+REDUCING_GAP = 3
+"""JPEGs are decoded at an eighth, quarter or half of their size where that is still so many times the one asked for."""
+
+SIGNATURES = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n\x1a\n": ("PNG",)}
+"""How files begin of which the format need not be tried out."""
+
+
+def color(name: str) -> tuple[int, int, int]:
+    """Red, green and blue of a color such as white or #ffcc00. Raises UserError for one that is none."""
+    try:
+        red, green, blue, *_ = ImageColor.getrgb(name)
+    except ValueError:
+        raise UserError(f"data.background '{name}' given: expected a color such as white or #ffcc00") from None
+    return red, green, blue
+
+
+def height_and_width(size: int | str) -> tuple[int, int]:
+    """What 64, or 96x64 (width × height), says. Raises UserError for anything else."""
+    found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", str(size))
+    both = (int(found[2] or found[1]), int(found[1])) if found else (0, 0)
+    if not all(1 <= one <= 4096 for one in both):
+        raise UserError(f"size '{size}' given: expected pixels such as 64, or WIDTHxHEIGHT such as 96x64, up to 4096")
+    return both
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pictures of any size and mode become images of one size.
+
+    Upright by the EXIF tag; 16 bits rounded to 8; put on `background` where transparent (but for 4 channels, where
+    transparent pixels get its color); gray (1 channel), RGB (3) or RGBA (4), CMYK and others by Pillow's conversion,
+    without color profiles; then resized (bicubic, antialiased) to `height` and `width`, of which `crop` says how: the
+    largest part of that shape from the center, or from somewhere on the long edge, always the same for the same
+    content; or the whole, padded with `background`. Raises UserError for a crop that is none.
+    """
+
+    height: int
+    width: int
+    channels: int
+    crop: Crop = "center"
+    background: tuple[int, int, int] = (255, 255, 255)
+
+    def __post_init__(self) -> None:
+        if self.crop not in get_args(Crop):
+            raise unknown("crop", self.crop, get_args(Crop))
+
+
+def pixels(picture: Image.Image | bytes | np.ndarray, framing: Preprocessing) -> UInt8[np.ndarray, "c h w"]:
+    """A picture as an image. Raises whatever Pillow does where it cannot be decoded."""
+    if isinstance(picture, Image.Image):
+        return _framed(_plain(picture, framing), framing, picture.tobytes)
+    if not isinstance(picture, bytes):
+        return _framed(_plain(Image.fromarray(picture), framing), framing, picture.tobytes)
+    with opened(picture) as image:
+        return _framed(_plain(image, framing), framing, lambda: picture)
+
+
+def opened(picture: bytes) -> Image.Image:
+    """An encoded picture, not decoded yet. Raises as Pillow does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow refuses twice that size
+        known = next((kind for start, kind in SIGNATURES.items() if picture.startswith(start)), None)
+        image = Image.open(io.BytesIO(picture), formats=known)
+    raw = str(image.tile[0][3]) if image.format == "PNG" and image.tile else ""
+    return _deep(picture, raw) if raw.endswith(";16B") and not image.mode.startswith("I") else image
+
+
+def reason(error: Exception) -> str:
+    """Why a picture cannot be decoded, in a line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "of no known image format"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _deep(picture: bytes, raw: str) -> Image.Image:
+    """A PNG of 16 bits and several channels, in 8. Of two bytes Pillow unpacks one: first the high, then the low."""
+
+    def unpacked(how: str) -> np.ndarray:
+        with Image.open(io.BytesIO(picture)) as image:
+            image.tile = [tile._replace(args=how) for tile in image.tile]  # pyright: ignore[reportAttributeAccessIssue]
+            return np.asarray(image).astype(np.uint16)
+
+    if raw.startswith("LA"):  # of which it can give all four bytes
+        every = unpacked("RGBA")
+        high, low = every[..., ::2], every[..., 1::2]
+    else:
+        high, low = unpacked(raw), unpacked(raw.replace("16B", "16L"))
+    return Image.fromarray(_to_8_bits(high * 256 + low))
+
+
+def _to_8_bits(deep: np.ndarray) -> UInt8[np.ndarray, "h w *c"]:
+    """Rounded: no 16-bit value lies halfway."""
+    return ((deep.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _plain(image: Image.Image, framing: Preprocessing) -> Image.Image:
+    """Upright, in 8 bits, of the framing's channels."""
+    if image.format in ("JPEG", "MPO") and min(image.size) > REDUCING_GAP * max(framing.height, framing.width):
+        share = REDUCING_GAP * max(framing.height, framing.width) / min(image.size)
+        image.draft(None, (math.ceil(image.width * share), math.ceil(image.height * share)))
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError("its pixels are real numbers of no known range; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16 bits of gray
+        image = Image.fromarray(_to_8_bits(np.asarray(image).clip(0, 65_535)))
+    if image.has_transparency_data and framing.channels != 4:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, framing.background), image)
+    return image.convert({1: "L", 3: "RGB", 4: "RGBA"}[framing.channels])
+
+
+def _framed(image: Image.Image, framing: Preprocessing, content: Callable[[], bytes]) -> UInt8[np.ndarray, "c h w"]:
+    size, cubic = (framing.width, framing.height), Image.Resampling.BICUBIC
+    if framing.crop == "pad":
+        ground = Image.new("RGB", (1, 1), framing.background).convert(image.mode)
+        image = ImageOps.pad(image, size, cubic, tuple(np.asarray(ground).ravel().tolist()))
+    else:
+        where = 0.5 if framing.crop == "center" else _somewhere(content())
+        image = ImageOps.fit(image, size, cubic, centering=(where, where))
+    array = np.array(image).reshape(framing.height, framing.width, framing.channels)
+    if framing.channels == 4:
+        array[array[..., 3] == 0] = (*framing.background, 0)
+    return array.transpose(2, 0, 1)
+
+
+def _somewhere(content: bytes) -> float:
+    """A number of 0 … 1 for each content, both ends included."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=4).digest()) / 0xFFFFFFFF

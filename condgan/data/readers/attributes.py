@@ -1,0 +1,175 @@
+"""Attributes: files of them in CelebA's layout, and which of them are learned.
+
+The layout: a count, a line of names, then a line per image: its name and ±1 for each.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+
+from condgan.data.listing import Listing, listed
+from condgan.data.readers.tree import Files, Tree, is_image, parent
+from condgan.labels import Field, LabelSpec, LabelTable
+from condgan.utils.errors import UserError, repeated, unknown
+
+_TABLE = re.compile(r"(^|/)list_attr[^/]*\.txt$")
+_PARTITION = re.compile(r"(^|/)list_eval_partition[^/]*\.txt$")
+_VALUES = {"1": True, "-1": False, "0": False}
+
+
+def attribute_file(tree: Tree, pattern: re.Pattern[str] = _TABLE) -> str | None:
+    """The attribute file of a tree, the outermost one, if it has any. Raises UserError for two."""
+    found = sorted((file for file in tree.files if pattern.search(file)), key=lambda file: file.count("/"))
+    if len(found) > 1 and found[0].count("/") == found[1].count("/"):
+        raise UserError(f"two such files found, '{found[0]}' and '{found[1]}': leave one of them")
+    return found[0] if found else None
+
+
+def list_attributes(tree: Tree, file: str, share: float | None) -> Listing:
+    """Images and their attributes. Raises UserError, with the line's number, for a line that does not fit."""
+    lines = tree.text(file).splitlines()
+    if len(lines) < 2 or not re.fullmatch(r"\s*\d{1,12}\s*", lines[0]):
+        raise UserError(
+            f"attribute file '{file}', line 1: '{lines[0][:40] if lines else ''}' given, expected the number of "
+            "images, then a line of attributes' names, then a line per image"
+        )
+    names = tuple(lines[1].split())
+    if not names:
+        raise UserError(f"attribute file '{file}', line 2: nothing given, expected the attributes' names")
+    if twice := repeated(names):
+        raise UserError(f"attribute file '{file}', line 2: '{twice}' given twice, expected different names")
+    images: dict[str, int] = {}
+    holds = []
+    for number, line in enumerate(lines[2:], start=3):
+        if not line.strip():
+            continue
+        image, *values = line.split()
+        where = f"attribute file '{file}', line {number}"
+        if len(values) != len(names):
+            raise UserError(
+                f"{where}: {len(values)} values given for '{image}', expected {len(names)}, one per attribute of line 2"
+            )
+        if (wrong := next((value for value in values if value not in _VALUES), None)) is not None:
+            raise UserError(f"{where}: '{wrong}' given for '{image}', expected 1, or -1 or 0")
+        if image in images:
+            raise UserError(f"{where}: '{image}' stands on line {images[image]} already, expected each image once")
+        images[image] = number
+        holds.append([_VALUES[value] for value in values])
+    if len(images) != int(lines[0]):
+        raise UserError(
+            f"attribute file '{file}', line 1: {int(lines[0]):,} images announced, {len(images):,} follow; mend the "
+            "number, or complete the file"
+        )
+    if not images:
+        raise UserError(f"attribute file '{file}' lists no image")
+    origins = {image: f"'{file}', line {line}" for image, line in images.items()}
+    located = locate(tree, file, {image: f"attribute file {origin}" for image, origin in origins.items()})
+    return listed(
+        tree.source,
+        Files(tree, located),
+        list(images),
+        LabelTable.from_values(LabelSpec((Field("attributes", names, exclusive=False),)), torch.tensor(holds)),
+        _partition(tree, file, list(images)),
+        share,
+        origins=list(origins.values()),
+    )
+
+
+def locate(tree: Tree, file: str, images: Mapping[str, str]) -> list[str]:
+    """The path of each image that a file lists, with where it does so: beside the file, else wherever it is.
+
+    Raises UserError for one that is missing or in several places.
+    """
+    beside, known = parent(file), set(tree.files)
+    found = {image: path for image in images if (path := f"{beside}/{image}" if beside else image) in known}
+    by_name: dict[str, list[str]] = defaultdict(list)
+    bare = any(not is_image(image) for image in images)  # names without endings
+    if len(found) < len(images):
+        for path in tree.files:
+            end = path
+            while end:
+                by_name[end].append(path)
+                if bare and is_image(path):
+                    by_name[end.rpartition(".")[0]].append(path)
+                end = end.partition("/")[2]
+    missing = [image for image in images if image not in found and image not in by_name]
+    if missing:
+        more = f" and {len(missing) - 1:,} more are" if len(missing) > 1 else " is"
+        raise UserError(
+            f"{images[missing[0]]}: image '{missing[0]}'{more} missing; give them back, or remove their lines"
+        )
+    for image, line in images.items():
+        if image not in found and len(by_name[image]) > 1:
+            first, second = by_name[image][:2]
+            raise UserError(f"{line}: both '{first}' and '{second}' are an image '{image}'; leave one of them")
+    return [found.get(image) or by_name[image][0] for image in images]
+
+
+def _partition(tree: Tree, table: str, images: Sequence[str]) -> np.ndarray | None:
+    """The official split where there is a file of it: 0 train, 1 validation, 2 test, of each image."""
+    file = attribute_file(tree, _PARTITION)
+    if file is None:
+        return None
+    of_image = {}
+    for number, line in enumerate(tree.text(file).splitlines(), start=1):
+        words = line.split()
+        if not words:
+            continue
+        if len(words) != 2 or words[1] not in ("0", "1", "2") or words[0] in of_image:
+            raise UserError(
+                f"partition file '{file}', line {number}: '{line[:60]}' given, expected NAME and 0, 1 or 2, each once"
+            )
+        of_image[words[0]] = int(words[1])
+    if missing := next((image for image in images if image not in of_image), None):
+        raise UserError(f"partition file '{file}' lacks image '{missing}' of '{table}'; complete or remove it")
+    return np.array([of_image[image] for image in images])
+
+
+def choose(listing: Listing, names: Sequence[str] | None, exclusive: Sequence[Sequence[str]] | None) -> Listing:
+    """The listing with some of its attributes (None: all) as labels, and what says nothing of them as content.
+
+    `exclusive`: groups of which an image has one at most. None: neighbors of which every image has exactly one.
+    Raises UserError for unknown names, and for attributes that all training images have, or none.
+    """
+    every = listing.labels.spec.classes
+    holds = listing.labels.codes.numpy() == 1
+    for name in [*(names or ()), *(name for group in exclusive or () for name in group)]:
+        if name not in every:
+            raise unknown(f"attribute of '{Path(listing.source).name}'", name, every)
+    known = listing.labels.spec.fields[0].groups or _neighbors(every, holds)
+    groups = known if exclusive is None else exclusive
+    chosen = every if names is None else tuple(names)
+    implied = {name for group in groups if set(group) & set(chosen) for name in group}
+    rest = tuple(name for name in every if name not in {*chosen, *implied})
+
+    def table_of(some: tuple[str, ...], name: str) -> LabelTable:
+        inside = [tuple(one for one in group if one in some) for group in groups]
+        field = Field(name, some, exclusive=False, groups=tuple(group for group in inside if len(group) > 1))
+        columns = torch.tensor([every.index(one) for one in some])
+        return LabelTable(LabelSpec((field,)), listing.labels.codes[:, columns])
+
+    labels = table_of(chosen, "attributes")
+    shares = labels.at(slice(0, listing.train)).counts() / listing.train
+    for name, share in zip(chosen, shares.tolist(), strict=True):
+        if share in (0, 1):
+            what = "no training image has" if share == 0 else "every training image has"
+            raise UserError(f"attribute '{name}' of '{listing.source}': {what} it; choose others with --attributes")
+    return replace(listing, labels=labels, content=table_of(rest, "other attributes") if rest else None)
+
+
+def _neighbors(names: Sequence[str], holds: Bool[np.ndarray, "n k"]) -> list[tuple[str, ...]]:
+    """The shortest runs of attributes of which every image has exactly one."""
+    groups, start = [], 0
+    while start < len(names):
+        whole = np.flatnonzero((holds[:, start:].cumsum(1) == 1).all(0))
+        if len(whole) and whole[0] > 0:
+            groups.append(tuple(names[start : start + whole[0] + 1]))
+            start += int(whole[0])
+        start += 1
+    return groups

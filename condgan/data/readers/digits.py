@@ -1,0 +1,75 @@
+"""The embedded data: scikit-learn's 1,797 handwritten digits, 8 × 8 in 17 grays; a fifth of each class is held out."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Num, UInt8
+from PIL import Image
+from torch import Tensor
+
+from condgan.data.dataset import Dataset, Split
+from condgan.data.listing import hold_out
+from condgan.data.preprocessing import Preprocessing, pixels
+from condgan.labels import Field, Labels, LabelSpec, LabelTable
+from condgan.utils.errors import UserError
+
+CLASSES = LabelSpec.of_classes([str(digit) for digit in range(10)])
+INKS = {"Red_Ink": (165, 20, 30), "Green_Ink": (10, 95, 40), "Blue_Ink": (30, 40, 160)}
+PAPERS = {False: (250, 240, 215), True: (165, 140, 110)}
+"""By whether it is dark; every ink is darker still."""
+TINTS = LabelSpec((Field("attributes", (*INKS, "Dark_Paper"), exclusive=False, groups=(tuple(INKS),)),))
+
+
+def digits(framing: Preprocessing) -> Dataset:
+    """The digits, light on dark."""
+    images, index = _read(framing)
+    whole = Split(images, LabelTable.from_index(CLASSES, index), tuple(f"digit-{i:04}.png" for i in range(len(index))))
+    train, held_out = (torch.from_numpy(part) for part in hold_out(index.numpy(), share=0.2))
+    return Dataset(whole.at(train), whole.at(held_out))
+
+
+def tinted_digits(framing: Preprocessing) -> Dataset:
+    """The digits in one of three inks on light or dark paper, drawn for each; true translations are known.
+
+    A pixel of the gray g, 0 … 1, is paper + g · (ink − paper). Raises UserError for other than 3 channels.
+    """
+    if framing.channels != 3:
+        raise UserError(
+            f"data.channels={framing.channels} given with data 'tinted-digits': expected 3, they are colored"
+        )
+    grays, index = _read(replace(framing, channels=1))
+    rng = np.random.default_rng(0)
+    values = torch.zeros(len(index), TINTS.width)
+    values[torch.arange(len(index)), torch.from_numpy(rng.integers(len(INKS), size=len(index)))] = 1
+    values[:, -1] = torch.from_numpy(rng.integers(2, size=len(index))).float()
+    whole = Split(
+        tint(grays, values),
+        LabelTable.from_values(TINTS, values > 0.5),
+        tuple(f"digit-{i:04}.png" for i in range(len(index))),
+        LabelTable.from_index(CLASSES, index),
+    )
+    train, held_out = (torch.from_numpy(part) for part in hold_out(index.numpy(), share=0.2))
+    held_out_grays = grays[held_out]
+
+    def exact(chosen: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
+        return tint(held_out_grays[chosen], labels.values), torch.ones(len(chosen), dtype=torch.bool)
+
+    return Dataset(whole.at(train), whole.at(held_out), exact={"attributes": exact})
+
+
+def tint(grays: Num[Tensor, "n 1 h w"], values: Float[Tensor, "n v"]) -> UInt8[Tensor, "n 3 h w"]:
+    """Grays of 0 … 255 in the colors that the attributes' values say."""
+    inks = torch.tensor(list(INKS.values()), dtype=torch.float32)[values[:, : len(INKS)].argmax(1)]
+    papers = torch.tensor([PAPERS[False], PAPERS[True]], dtype=torch.float32)[values[:, -1].long()]
+    ink, paper = inks[..., None, None], papers[..., None, None]
+    return (paper + grays / 255 * (ink - paper)).round().to(torch.uint8)
+
+
+def _read(framing: Preprocessing) -> tuple[Tensor, Tensor]:
+    from sklearn.datasets import load_digits
+
+    grays, index = load_digits(return_X_y=True)
+    images = [Image.fromarray((gray * (255 / 16)).round().astype(np.uint8).reshape(8, 8)) for gray in grays]
+    decoded = np.stack([pixels(image, framing) for image in images])
+    return torch.from_numpy(decoded), torch.from_numpy(index)

@@ -1,0 +1,61 @@
+"""The game between real and fake: what each player minimizes given the discriminator's scores."""
+
+from typing import Literal, NamedTuple
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from condgan.losses.terms import Loss
+from condgan.types import Step
+
+
+class Adversarial(NamedTuple):
+    """A discriminator's and a generator's adversarial loss."""
+
+    discriminator: Loss
+    generator: Loss
+
+
+def non_saturating_discriminator(step: Step) -> Float[Tensor, "b *patches"]:
+    """−log σ(D(x)) − log(1 − σ(D(G(z)))) (Goodfellow et al. 2014, eq. 1)."""
+    return F.softplus(-step.on_real.score) + F.softplus(step.on_fake.score)
+
+
+def non_saturating_generator(step: Step) -> Float[Tensor, "b *patches"]:
+    """−log σ(D(G(z))) (Goodfellow et al. 2014, §3)."""
+    return F.softplus(-step.on_fake.score)
+
+
+def hinge_discriminator(step: Step) -> Float[Tensor, "b *patches"]:
+    """max(0, 1 − D(x)) + max(0, 1 + D(G(z))) (Miyato et al. 2018, eq. 16)."""
+    return F.relu(1 - step.on_real.score) + F.relu(1 + step.on_fake.score)
+
+
+def linear_generator(step: Step) -> Float[Tensor, "b *patches"]:
+    """−D(G(z)): the generator's side of hinge (Miyato et al. 2018, eq. 17) and Wasserstein losses."""
+    return -step.on_fake.score
+
+
+def least_squares_discriminator(step: Step) -> Float[Tensor, "b *patches"]:
+    """½ (D(x) − 1)² + ½ D(G(z))² (Mao et al. 2017, eq. 9)."""
+    return ((step.on_real.score - 1).square() + step.on_fake.score.square()) / 2
+
+
+def least_squares_generator(step: Step) -> Float[Tensor, "b *patches"]:
+    """½ (D(G(z)) − 1)² (Mao et al. 2017, eq. 9)."""
+    return (step.on_fake.score - 1).square() / 2
+
+
+def wasserstein_discriminator(step: Step) -> Float[Tensor, "b *patches"]:
+    """D(G(z)) − D(x) (Arjovsky et al. 2017, eq. 2), which needs a gradient penalty and no spectral norm."""
+    return step.on_fake.score - step.on_real.score
+
+
+AdversarialKind = Literal["hinge", "non-saturating", "least-squares", "wasserstein"]
+ADVERSARIAL = {
+    "hinge": Adversarial(hinge_discriminator, linear_generator),
+    "non-saturating": Adversarial(non_saturating_discriminator, non_saturating_generator),
+    "least-squares": Adversarial(least_squares_discriminator, least_squares_generator),
+    "wasserstein": Adversarial(wasserstein_discriminator, linear_generator),
+}

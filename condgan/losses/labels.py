@@ -1,0 +1,70 @@
+"""Whether an image shows what its label says: losses of label logits."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, NamedTuple
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from condgan.labels import Field, Labels
+from condgan.losses.terms import OutputLoss
+from condgan.types import DiscriminatorOutput
+
+
+def multi_hinge(logits: Float[Tensor, "b k"], labels: Labels, *, clamp: bool) -> Float[Tensor, " b"]:
+    """Mean over values j of max(0, 1 − s_y + s_j), without the maximum unless `clamp`; 0 where a field is unknown.
+
+    The true class is among the j, as in TAC-GAN's code, and adds a constant 1/k. A field of independent values takes
+    the mean of max(0, 1 ∓ s_j) instead.
+    """
+
+    def of_field(field: Field, score: Tensor, target: Tensor) -> Tensor:
+        if field.exclusive:
+            margins = 1 - (score * target).sum(1, keepdim=True) + score
+        else:
+            margins = 1 - (2 * target - 1) * score
+        return (F.relu(margins) if clamp else margins).mean(1)
+
+    return labels.over_fields(logits, of_field)
+
+
+def _of(part: Literal["logits", "twin"], judgement: Callable[[Tensor, Labels], Tensor]) -> OutputLoss:
+    """A judgement of the classifier's logits, or of its twin's."""
+
+    def of_output(output: DiscriminatorOutput, labels: Labels) -> Float[Tensor, " b"]:
+        logits = getattr(output, part)
+        assert logits is not None, f"the head gives no {part}"
+        return judgement(logits, labels)
+
+    return of_output
+
+
+def _cross_entropy(logits: Tensor, labels: Labels) -> Tensor:
+    """−log P(C = c | x) (Odena et al. 2017, eq. 3; for the twin Gong et al. 2019, eq. 6)."""
+    return labels.cross_entropy(logits)
+
+
+def _accuracy(logits: Tensor, labels: Labels) -> Tensor:
+    return labels.accuracy(logits)
+
+
+class LabelLoss(NamedTuple):
+    """A loss of the label that an image claims, by the classifier and by its twin."""
+
+    classifier: OutputLoss
+    twin: OutputLoss
+
+
+def _both(judgement: Callable[[Tensor, Labels], Tensor]) -> LabelLoss:
+    return LabelLoss(_of("logits", judgement), _of("twin", judgement))
+
+
+CROSS_ENTROPY = _both(_cross_entropy)
+HINGE, MARGIN = _both(partial(multi_hinge, clamp=True)), _both(partial(multi_hinge, clamp=False))
+ACCURACY = _both(_accuracy)
+
+ClassificationKind = Literal["cross-entropy", "multi-hinge"]
+CLASSIFICATION = {"cross-entropy": (CROSS_ENTROPY, CROSS_ENTROPY), "multi-hinge": (HINGE, MARGIN)}
+"""The discriminator's and the generator's label loss."""

@@ -1,0 +1,36 @@
+"""The networks by their names in recipes; keyword-only arguments are a recipe's options."""
+
+from condgan.networks.biggan_deep import BigGANDeepBackbone, BigGANDeepGenerator
+from condgan.networks.dcgan import ACGANBackbone, ACGANGenerator
+from condgan.networks.discriminator import Discriminator
+from condgan.networks.heads import ClassifierHead, DomainHead, PlainHead, ProjectionHead, TwinHead
+from condgan.networks.mlp import MLPBackbone, MLPGenerator
+from condgan.networks.resnet import ResNetBackbone, ResNetGenerator
+from condgan.networks.sagan import SAGANDCGANBackbone, SAGANDCGANGenerator
+from condgan.networks.stargan import StarGANBackbone, StarGANGenerator
+
+GENERATORS = {
+    "acgan": ACGANGenerator,
+    "biggan-deep": BigGANDeepGenerator,
+    "mlp": MLPGenerator,
+    "resnet": ResNetGenerator,
+    "sagan-dcgan": SAGANDCGANGenerator,
+    "stargan": StarGANGenerator,
+}
+BACKBONES = {
+    "acgan": ACGANBackbone,
+    "biggan-deep": BigGANDeepBackbone,
+    "mlp": MLPBackbone,
+    "resnet": ResNetBackbone,
+    "sagan-dcgan": SAGANDCGANBackbone,
+    "stargan": StarGANBackbone,
+}
+HEADS = {
+    "classifier": ClassifierHead,
+    "domain": DomainHead,
+    "plain": PlainHead,
+    "projection": ProjectionHead,
+    "twin": TwinHead,
+}
+
+__all__ = ["BACKBONES", "GENERATORS", "HEADS", "Discriminator"]

@@ -1,0 +1,63 @@
+"""Labels as vectors, and how they join a latent.
+
+Axes: b images, v the labels' vector, d features, z latents."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from condgan.labels import Labels, LabelSpec
+from condgan.types import LabelWeights
+
+
+class LabelEmbedding(LabelWeights):
+    """A learned vector per label value: a table look-up for one class, a weighted sum for mixed or several.
+
+    Takes the labels' vectors. Drawn from N(0, std²).
+    """
+
+    def __init__(self, labels: LabelSpec, features: int, std: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(std * torch.randn(labels.vector_width, features))
+
+    def forward(self, vector: Float[Tensor, "b v"]) -> Float[Tensor, "b d"]:
+        return vector @ self.weight
+
+
+class Multiply(nn.Module):
+    """The latent, element by element, times the label's embedding, which is drawn from N(0, 1)."""
+
+    def __init__(self, labels: LabelSpec, latent_dim: int) -> None:
+        super().__init__()
+        self.embedding, self.features = LabelEmbedding(labels, latent_dim), latent_dim
+
+    def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b z"]:
+        return latent * self.embedding(labels.vector())
+
+
+class Add(nn.Module):
+    """The latent plus the label's embedding, small at first, so that the label does not drown the latent.
+
+    W (z + E y) = W z + (W E) y: before a linear layer a concatenation whose label weights are W E.
+    """
+
+    def __init__(self, labels: LabelSpec, latent_dim: int) -> None:
+        super().__init__()
+        self.embedding, self.features = LabelEmbedding(labels, latent_dim, std=0.6), latent_dim
+
+    def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b z"]:
+        return latent + self.embedding(labels.vector())
+
+
+class Concatenate(nn.Module):
+    """The latent followed by the label's vector."""
+
+    def __init__(self, labels: LabelSpec, latent_dim: int) -> None:
+        super().__init__()
+        self.features = latent_dim + labels.vector_width
+
+    def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b d"]:
+        return torch.cat([latent, labels.vector()], 1)
+
+
+CONDITIONING = {"add": Add, "concatenate": Concatenate, "multiply": Multiply}

@@ -1,0 +1,20 @@
+"""A run directory, as a command line names it."""
+
+import shlex
+from pathlib import Path
+
+from condgan.utils.errors import UserError
+
+
+def require_run(directory: Path) -> None:
+    """Raises UserError unless a directory is that of a run."""
+    if not (directory / "recipe.yaml").is_file():
+        raise UserError(
+            f"'{directory}' is no run directory (it has no recipe.yaml): "
+            "give one that `condgan train` wrote, such as runs/digits-acgan"
+        )
+
+
+def resume_command(directory: Path) -> str:
+    """The command that goes on with a run, whatever settings it began with."""
+    return shlex.join(["condgan", "train", str(directory / "recipe.yaml"), "--out", str(directory)])

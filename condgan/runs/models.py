@@ -1,0 +1,127 @@
+"""What a run directory holds, for those who come later: its data, its checkpoints, the models in them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from condgan.data.dataset import Dataset, Split, unlabeled
+from condgan.data.open import read
+from condgan.data.readers.labels import EXPECTED
+from condgan.estimate import count_parameters
+from condgan.labels import LabelSpec
+from condgan.recipes.load import load
+from condgan.recipes.schema import Recipe
+from condgan.runs import checkpoint
+from condgan.runs.directory import require_run, resume_command
+from condgan.sampling.model import Model
+from condgan.sampling.translator import Translator
+from condgan.utils.choices import Precision
+from condgan.utils.device import can_compile
+from condgan.utils.errors import UserError
+
+
+def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
+    """The recipe's data set. Raises UserError if it names none, it cannot be read, or it does not fit."""
+    options = recipe.data
+    if options.source is None:
+        raise UserError(f"recipe '{recipe.name}' has no data of its own: expected --data PATH; {EXPECTED}")
+    count_parameters(recipe, LabelSpec.of_classes(["a", "b"]))  # refuses a size before anything is read
+    data = read(
+        options.source, options.size, options.channels, attributes=options.attributes, exclusive=options.exclusive,
+        paired=options.paired, background=options.background, crop=options.crop, held_out=options.held_out,
+        root=options.root, skip_bad_images=skip_bad_images,
+    )  # fmt: skip
+    if not recipe.conditional and len(data.spec.fields) == 1:
+        data = unlabeled(data)
+    fields = data.spec.fields
+    named = "' and '".join(options.sources)
+    if recipe.conditional and (lonely := next((one for one in fields if one.exclusive and len(one.values) < 2), None)):
+        raise UserError(
+            f"data '{named}' has one class only, '{lonely.values[0]}': a conditional model needs two or more; "
+            "for one without labels set objective.name=gan and head.name=plain"
+        )
+    if not recipe.translates and (len(fields) > 1 or any(not field.exclusive for field in fields)):
+        raise UserError(
+            f"data '{named}' has attributes or several data sets' labels, which recipe '{recipe.name}' "
+            "cannot learn yet: give class folders, or choose a translator such as sprites-stargan"
+        )
+    return data
+
+
+def load_model(
+    directory: str | Path, which: str = "best", precision: Precision = "auto", compiled: bool = False
+) -> Model:
+    """The averaged generator of a run: of its best checkpoint, its latest, or the one after `which` images.
+
+    It computes in bfloat16 where the hardware does, unless `precision` is "float32". `compiled`: a minute later, and
+    then faster. Raises UserError for a run that translates, and where nothing can be compiled.
+    """
+    model = _load(directory, which, precision, compiled)
+    if isinstance(model, Translator):
+        raise UserError(
+            f"run '{directory}' translates images and has none of its own: use condgan translate, or load_translator"
+        )
+    return model
+
+
+def load_translator(
+    directory: str | Path, which: str = "best", precision: Precision = "auto", compiled: bool = False
+) -> Translator:
+    """The averaged generator of a run that translates images, with its discriminator; the rest as in `load_model`.
+
+    Raises UserError for a run that makes images from labels.
+    """
+    model = _load(directory, which, precision, compiled)
+    if isinstance(model, Model):
+        raise UserError(f"run '{directory}' is no translator, it makes images from labels: use condgan sample, or load")
+    return model
+
+
+def _load(directory: str | Path, which: str, precision: Precision, compiled: bool) -> Model | Translator:
+    if compiled and not can_compile():
+        raise UserError("a compiled model asked for, and no C++ compiler found: install one such as g++, or leave it")
+    model = checkpoint.load_checkpoint(find_checkpoint(Path(directory), which))
+    return replace(model, precision=precision, compiled=compiled)
+
+
+def held_out_split(directory: str | Path) -> Split:
+    """The images of a run's data that it was not trained on."""
+    data = read_data(load(Path(directory) / "recipe.yaml"), skip_bad_images=True)
+    require_same_data(Path(directory), data)
+    return data.held_out
+
+
+def find_checkpoint(directory: Path, which: str = "best") -> Path:
+    """A whole checkpoint of a run: best, latest, or by its number of images."""
+    require_run(directory)
+    paths = checkpoint.checkpoints(directory / "checkpoints")
+    if not paths:
+        raise UserError(f"run '{directory}' has no checkpoint yet: train it on with {resume_command(directory)}")
+    names = ", ".join(path.name for path in paths)
+    if which.isdecimal():
+        wanted = [path for path in paths if path.name == which]
+        if not wanted:
+            raise UserError(f"run '{directory}' has no checkpoint {which}: it has {names}, best or latest")
+        if (reason := checkpoint.damage(wanted[0])) is not None:
+            raise UserError(f"checkpoint '{wanted[0]}' is damaged ({reason}): choose another one with --checkpoint")
+        return wanted[0]
+    if which not in ("best", "latest"):
+        raise UserError(f"checkpoint '{which}' given: expected best, latest or one of {names}")
+    by = load(directory / "recipe.yaml").schedule.best_by
+    wanted = [*(checkpoint.ranked(paths, by) if which == "best" else []), *reversed(paths)]
+    whole = next((path for path in wanted if checkpoint.damage(path) is None), None)
+    if whole is None:
+        raise UserError(
+            f"all checkpoints of '{directory}' are damaged ({checkpoint.damage(paths[-1])}): start over with --fresh"
+        )
+    return whole
+
+
+def require_same_data(directory: Path, data: Dataset) -> None:
+    """Raises UserError unless the data are those that the run began with."""
+    then = json.loads((directory / "environment.json").read_text())["data"]
+    if then["sha256"] != data.content_hash:
+        raise UserError(
+            f"the data of run '{directory}' has changed ({then['train']} + {then['held_out']} images then, "
+            f"{len(data.train)} + {len(data.held_out)} now): give back the old data, or start over with --fresh"
+        )

@@ -1,0 +1,322 @@
+"""The life of a run directory: begin, train, log, save, resume.
+
+It holds recipe.yaml, environment.json, log.jsonl, tensorboard/, samples/, checkpoints/ and metrics.json.
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from PIL import Image
+from torch import Tensor
+
+from condgan.build import build_model, build_state
+from condgan.data.dataset import Dataset
+from condgan.data.loader import to_device
+from condgan.estimate import compiles
+from condgan.evaluation.scoring import build_scorer, real_sheet
+from condgan.networks.spectral_norm import singular_values
+from condgan.recipes.load import differences, dump, load
+from condgan.recipes.schema import Recipe
+from condgan.runs import checkpoint
+from condgan.runs.checkpoint import NonFinite
+from condgan.runs.evaluate import evaluate
+from condgan.runs.log import SINGULAR, Log, say
+from condgan.runs.models import read_data, require_same_data
+from condgan.runs.signals import Signals
+from condgan.training.state import State
+from condgan.training_steps import build_steps, pretrain
+from condgan.utils import distributed
+from condgan.utils.device import can_compile, device, has_bfloat16, keep_memory, precision, try_algorithms
+from condgan.utils.errors import Diverged, UserError
+from condgan.utils.figures import png
+from condgan.utils.files import TEMPORARY, remove_temporaries, write
+from condgan.utils.provenance import describe_machine
+
+RESUMABLE_OPTIONS = {
+    "name",
+    "description",
+    "data.source",
+    "data.resident",
+    "data.root",
+    "schedule.images",
+    "schedule.log",
+    "schedule.sample",
+    "schedule.save",
+    "schedule.keep_last",
+    "schedule.keep_best",
+    "schedule.best_by",
+    "data.classes",
+    "compute.precision",
+    "compute.compile",
+    "compute.channels_last",
+    "compute.fused_optimizers",
+    "compute.recompute",
+}
+"""Options that may change when a run is resumed."""
+
+RESUME_RECORD = ("command", "commit", "processes", "precision", "compiled")
+"""What environment.json tells of each time that a run was resumed."""
+
+
+def choose_directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
+    """Where a run lives: `out`, else runs/<recipe>, or the newest of the fresh starts numbered after it.
+
+    `fresh`: the first number after those that exist.
+    """
+    if out and not fresh:
+        return out
+    base = out.absolute() if out else Path("runs") / recipe.name
+    numbered = itertools.chain([base], (base.with_name(f"{base.name}-{n}") for n in itertools.count(2)))
+    existing = list(itertools.takewhile(lambda path: path.exists(), numbered))
+    if fresh:
+        return base.with_name(f"{base.name}-{len(existing) + 1}") if existing else base
+    return existing[-1] if existing else base
+
+
+def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = False) -> dict[str, Any]:
+    """Train in a run directory, from its newest whole checkpoint if it has one, and evaluate; returns the metrics.
+
+    On Linux the process from then on keeps the memory that it frees (see `keep_memory`); on CUDA, cuDNN tries its
+    algorithms at each new shape.
+    Raises UserError for bad input, Interrupted after SIGINT or SIGTERM, Diverged for a loss that is not finite.
+    """
+    directory = Path(directory)
+    keep_memory()
+    try_algorithms()
+    require_possible(recipe)
+    if recipe.compute.precision == "bfloat16" and not has_bfloat16(device()):
+        say("this machine does not multiply bfloat16 but emulates it, slowly: compute.precision=float32 is faster")
+    with ExitStack() as stack:
+        signals = stack.enter_context(Signals(directory))
+        with distributed.all_or_fail():
+            if distributed.is_main() and directory.exists():
+                _require_own(directory, recipe)
+                stack.enter_context(_locked(directory))
+        with distributed.all_or_fail(), distributed.main_first():
+            data = read_data(recipe, skip_bad_images)
+        if data.skipped:
+            listed = "; ".join(data.skipped[:5]) + " …" * (len(data.skipped) > 5)
+            say(f"left out {len(data.skipped)} unreadable image{'s' * (len(data.skipped) > 1)}: {listed}")
+        for note in data.notes:
+            say(note)
+        state, compiled = build_state(recipe, data.spec), compiles(recipe, data.spec)
+        with distributed.all_or_fail():
+            if distributed.is_main():
+                if not directory.exists():
+                    directory.mkdir(parents=True, exist_ok=True)
+                    stack.enter_context(_locked(directory))
+                    _require_own(directory, recipe)
+                _begin(directory, recipe, data, compiled)
+        with distributed.all_or_fail():
+            require_same_data(directory, data)
+        _resume(directory, state, recipe)
+        if state.images < recipe.schedule.images:
+            if distributed.is_main():
+                (directory / "metrics.json").unlink(missing_ok=True)
+            _train(directory, recipe, data, state, signals, compiled)
+        else:
+            say(f"{directory} is finished at {state.images:,} images")
+        return evaluate(directory, data=data)
+
+
+def require_possible(recipe: Recipe) -> None:
+    """That the processes can have equal parts of a batch, and compile if they are told to. Raises UserError."""
+    if recipe.compute.compile is True and not can_compile():
+        raise UserError(
+            "compute.compile true given, and no C++ compiler found: install one such as g++, or leave it at auto"
+        )
+    batch, parts = recipe.schedule.batch, distributed.size() * recipe.schedule.accumulate
+    if batch % parts or batch < 2 * parts:
+        raise UserError(
+            f"schedule.batch {batch} given with {distributed.size()} processes and schedule.accumulate "
+            f"{recipe.schedule.accumulate}: the batch must divide into equal parts of two images or more"
+        )
+
+
+def _require_own(directory: Path, recipe: Recipe) -> None:
+    """That an existing directory is a run with these settings, or nothing yet."""
+    if not (directory / "recipe.yaml").is_file():
+        if directory.is_dir() and all(p.name == "lock" or p.name.startswith(TEMPORARY) for p in directory.iterdir()):
+            return
+        raise UserError(f"'{directory}' exists and is no run directory: give a new one with --out")
+    free = (
+        RESUMABLE_OPTIONS - {"schedule.images"} if recipe.schedule.decay else RESUMABLE_OPTIONS
+    )  # rates fall towards the last image
+    changed = {k: v for k, v in differences(load(directory / "recipe.yaml"), recipe).items() if k not in free}
+    if changed:
+        key, (there, here) = next(iter(changed.items()))
+        raise UserError(
+            f"run '{directory}' has other settings, {key} {there} there and {here} here: repeat its settings to go on, "
+            "or start over with --fresh or another --out"
+        )
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    lock = FileLock(directory / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"run '{directory}' is in use by another process: wait for it, or give another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _begin(directory: Path, recipe: Recipe, data: Dataset, compiled: bool) -> None:
+    """Write what the run is, the recipe first; refuse other data than it began with."""
+    path = directory / "environment.json"
+    environment = describe_machine() | {
+        "processes": distributed.size(),
+        "precision": str(precision(recipe.compute.precision, device())).removeprefix("torch."),
+        "compiled": compiled,
+        "data": {
+            "sha256": data.content_hash,
+            "train": len(data.train),
+            "held_out": len(data.held_out),
+            "classes": [value for field in data.spec.fields for value in field.values],
+            "skipped": list(data.skipped),
+        },
+    }
+    if path.is_file():
+        require_same_data(directory, data)
+        began = json.loads(path.read_text())
+        environment = began | {"resumed": [*began.get("resumed", []), {k: environment[k] for k in RESUME_RECORD}]}
+    write(directory / "recipe.yaml", dump(recipe).encode())
+    write(path, json.dumps(environment, indent=1).encode())
+    for place in (directory, directory / "checkpoints", directory / "samples"):
+        place.mkdir(exist_ok=True)
+        remove_temporaries(place)
+
+
+def _resume(directory: Path, state: State, recipe: Recipe) -> None:
+    """Restore the newest whole checkpoint, if there is any, and remove damaged ones after it."""
+    place, newest = directory / "checkpoints", 0
+    with distributed.all_or_fail():
+        if distributed.is_main():
+            newest = _newest_whole(place)
+            checkpoint.remove_after(place, newest)
+    if newest := distributed.from_main(newest):
+        checkpoint.restore(place / str(newest), state, recipe)
+        say(f"resuming {directory} at {state.images:,} images")
+
+
+def _newest_whole(place: Path) -> int:
+    """After how many images the newest whole checkpoint was written, 0 where there is none at all."""
+    paths = checkpoint.checkpoints(place)
+    for path in reversed(paths):
+        if (reason := checkpoint.damage(path)) is None:
+            return int(path.name)
+        say(f"checkpoint '{path}' is damaged ({reason})")
+    if paths:
+        raise UserError(f"all checkpoints of run '{place.parent}' are damaged: start over with --fresh")
+    return 0
+
+
+class _Keeper:
+    """What a run writes while it trains: log, sheets and checkpoints. The leader's alone."""
+
+    def __init__(self, directory: Path, recipe: Recipe, data: Dataset, state: State) -> None:
+        self.directory, self.recipe, self.spec, self.state = directory, recipe, data.spec, state
+        self.bench = build_scorer(recipe, data)
+        self.model = build_model(recipe, data.spec, state.ema.module, state.discriminator, state.images)
+        self.log = Log(directory, state.images, recipe.schedule.images)
+        if state.images == 0:
+            self._picture("real", real_sheet(data), "real")
+        say(f"training in {directory}; curves: tensorboard --logdir {directory / 'tensorboard'}")
+
+    def sheet(self) -> None:
+        """Draw what the model does now."""
+        self._picture("samples", self.bench.sheet(self.model, self.state.seed), str(self.state.images))
+
+    def values(self, values: dict[str, float], score: bool, save: bool) -> None:
+        """Log them, with the score of a model that is to be scored, and keep the state if it is to be saved."""
+        scores = self.bench.score(self.model) if score else {}
+        self.log.scalars(self.state.images, values | scores)
+        if save:
+            place = self.directory / "checkpoints"
+            checkpoint.save_checkpoint(place, self.state, self.recipe, self.spec, scores)
+            checkpoint.prune(place, self.recipe.schedule)
+
+    def _picture(self, tag: str, picture: Image.Image, name: str) -> None:
+        write(self.directory / "samples" / f"{name}.png", png(picture))
+        self.log.picture(tag, self.state.images, picture)
+
+
+def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals: Signals, compiled: bool) -> None:
+    schedule, split = recipe.schedule, to_device(data.train, device(), recipe.data.resident)
+    if state.images == 0 and schedule.init_classifier:
+        pretrain(recipe, state, split)
+    steps = build_steps(recipe, state, split, compiled=compiled)
+    if compiled:
+        say("the networks are compiled when they are first used, which takes some minutes")
+    with distributed.all_or_fail():
+        keeper = _Keeper(directory, recipe, data, state) if distributed.is_main() else None
+
+    window: dict[int, dict[str, Tensor]] = {}
+    before = state.images
+    with signals.deferred() as received:
+        try:
+            for losses in steps:
+                window[state.images] = losses
+                done, stop = state.images >= schedule.images, distributed.any_rank(bool(received))
+                log_now, sample_now, score_now = (
+                    done or state.images // every > before // every
+                    for every in (schedule.log, schedule.sample, schedule.save)
+                )
+                before = state.images
+                if keeper:
+                    keeper.log.advance(state.images)
+                if keeper and sample_now:
+                    keeper.sheet()
+                if log_now or score_now or stop:
+                    values = _means(window) | _singular_values(state)
+                    window.clear()
+                    if score_now or stop:
+                        checkpoint.require_finite(state)
+                    if keeper:
+                        keeper.values(values, score=score_now, save=score_now or stop)
+                if stop:
+                    raise signals.interruption()
+        except NonFinite as error:
+            kept = checkpoint.checkpoints(directory / "checkpoints")
+            raise Diverged(
+                f"training diverged: {error} is not finite; last good checkpoint: {kept[-1] if kept else 'none'}; "
+                "start over with smaller learning rates, such as --fresh g_opt.lr=… d_opt.lr=…"
+            ) from None
+        finally:
+            if keeper:
+                keeper.log.close()
+
+
+def _means(window: dict[int, dict[str, Tensor]]) -> dict[str, float]:
+    """The mean of each loss over some iterations and all processes, read from the device at once. Raises NonFinite."""
+    names = list(dict.fromkeys(name for losses in window.values() for name in losses))
+    of_name = {name: [losses[name] for losses in window.values() if name in losses] for name in names}
+    means = distributed.mean(torch.stack([torch.stack(values).mean() for values in of_name.values()])).tolist()
+    if not all(map(math.isfinite, means)):
+        for images, losses in window.items():
+            for name, loss in losses.items():
+                if not loss.isfinite():
+                    raise NonFinite(f"{name} at {images:,} images")
+        raise NonFinite("a loss of another process")
+    return dict(zip(names, means, strict=True))
+
+
+def _singular_values(state: State) -> dict[str, float]:
+    """The largest singular values of each spectrally normalized weight of both players, read at once."""
+    values = {
+        f"{SINGULAR}{player}/{name}/{i + 1}": value
+        for player, network in (("D", state.discriminator), ("G", state.generator))
+        for name, of_layer in singular_values(network).items()
+        for i, value in enumerate(of_layer)
+    }
+    return dict(zip(values, torch.stack([*values.values()]).tolist(), strict=True)) if values else {}

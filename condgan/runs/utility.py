@@ -1,0 +1,76 @@
+"""Whether a run's fakes, or images, are of use to a classifier of real ones."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from condgan.data.dataset import Dataset
+from condgan.evaluation.usefulness import Pool, usefulness
+from condgan.recipes.load import load
+from condgan.runs.models import find_checkpoint, load_model
+from condgan.runs.subjects import Sampling, both, enough, fakes_of, real_of_run, size_said, told, with_sampling
+from condgan.utils.device import device
+from condgan.utils.errors import UserError
+from condgan.utils.files import write
+
+
+def utility(
+    subject: str | Path,
+    data: Dataset | str | Path | None = None,
+    seeds: int = 5,
+    n: int | None = None,
+    size: int | str | None = None,
+    sampling: Sampling = Sampling(),
+    skip_bad_images: bool = False,
+) -> dict[str, Any]:
+    """Whether a run's fakes, or images, help a classifier of real images: see `usefulness`.
+
+    `data` as in `evaluate`; classifiers learn on its training split and are tested on the held-out one. `n`: fakes of
+    each seed, by default as many as there are training images, with their labels. Of a run on its own data,
+    utility.json is written. Raises UserError for bad input.
+    """
+    if n is not None and n < 1:
+        raise UserError(f"--n {n} given: expected 1 or more")
+    path = Path(subject).expanduser()
+    if (path / "recipe.yaml").is_file():
+        checkpoint = find_checkpoint(path, sampling.which)
+        model = load_model(path, checkpoint.name, "float32")
+        real = real_of_run(path, load(path / "recipe.yaml"), data, "train")
+        about = {"checkpoint": checkpoint.name, **told(sampling), "seed": sampling.seed}
+
+        def draw(seed: int) -> Pool:
+            one = sampling._replace(seed=sampling.seed + seed)
+            fakes = fakes_of(with_sampling(model, one), real, n, one)
+            return Pool(torch.cat([*fakes.chunks()]), fakes.asked)
+    else:
+        if data is None:
+            raise UserError(f"images '{subject}' given without --data: expected real images to train a classifier on")
+        images, real, odd = both(str(subject), data, "train", size, True, skip_bad_images)
+        if images.labels is None:
+            raise UserError(
+                f"the classes of '{subject}' are not those of '{data}': expected class folders of the same names"
+            )
+        chosen = images if n is None else images.some(enough(n, len(images), f"images in '{subject}'"))
+        labels = chosen.labels
+        assert labels is not None
+        pool, about = Pool(torch.cat([*chosen.chunks()]), labels), {"warnings": odd}
+
+        def draw(seed: int) -> Pool:
+            return pool
+
+    if real.data is None:
+        raise UserError(f"statistics '{data}' given: expected real images to train a classifier on")
+    train, test = (Pool(split.images, split.labels) for split in (real.data.train, real.data.held_out))
+    result = usefulness(train, draw, test, seeds, device())
+    result["about"] = {
+        "source": Path(subject).name,
+        "reference": real.source,
+        "sha256": real.data.content_hash,
+        "size": size_said(train.images),
+        **about,
+    }
+    if (path / "recipe.yaml").is_file() and not isinstance(data, str | Path):
+        write(path / "utility.json", json.dumps(result, indent=1).encode())
+    return result

@@ -1,0 +1,338 @@
+"""From a generator to images: the same seed, class and position always give the same image.
+
+Axes: b images, z latent coordinates, k classes, c channels, h × w pixels, p positions, i × j attended positions.
+"""
+
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from condgan.labels import Labels, LabelSpec, LabelTable
+from condgan.networks.attention import Attention
+from condgan.sampling.fuse import MADE_AT_ONCE, Sampler
+from condgan.sampling.interpolate import VARY, WAYS, linear, row_ends
+from condgan.sampling.latents import (
+    Law,
+    draw_latents,
+    latent_chunks,
+    latent_dim,
+    latent_law,
+    normal,
+    require_positive,
+    require_seed,
+)
+from condgan.types import Generator
+from condgan.utils.choices import Precision, Vary, Way
+from condgan.utils.errors import UserError, unknown
+from condgan.utils.figures import channels_last, sheet, spread
+from condgan.utils.seeds import derive_seed
+
+STANDING_BATCH = 100
+
+ClassChoice = str | int | Sequence[str | int] | Mapping[str, float] | Mapping[int, float] | None
+"""A class, several, a mixture of some by their weights, or all (None)."""
+
+
+def generate(generator: Generator, latents: Float[Tensor, "b z"], labels: Labels) -> UInt8[Tensor, "b c h w"]:
+    """Images of 0 … 255, on the CPU, from a generator in evaluation mode."""
+    return Sampler(generator)(latents, labels)
+
+
+@torch.no_grad()
+def standing_statistics(generator: Generator, law: Law, spec: LabelSpec, batches: int, seed: int) -> None:
+    """Make each batch norm's mean and variance the average over so many batches of 100 (Brock et al. 2019, app. D).
+
+    The batches are of the latents' law and of classes drawn uniformly. Raises UserError where there is no batch, or no
+    batch norm that keeps statistics, or for a negative seed.
+    """
+    require_seed(seed)
+    if batches < 1:
+        raise UserError(f"standing statistics over {batches} batches asked for: expected 1 or more")
+    norms = _tracking_norms(generator, "standing statistics")
+    momenta = [norm.momentum for norm in norms]
+    device = next(generator.parameters()).device
+    for norm in norms:
+        norm.train().reset_running_stats()
+        norm.momentum = None  # which makes torch's running average the mean of all batches
+    for batch in range(batches):
+        own = derive_seed(seed, "standing", batch)
+        index = np.random.default_rng(own).integers(len(spec.classes), size=STANDING_BATCH)
+        latents = draw_latents(own, 0, STANDING_BATCH, latent_dim(generator), law)
+        generator(latents.to(device), Labels.from_index(spec, torch.from_numpy(index)).to(device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.eval().momentum = momentum
+
+
+def _tracking_norms(generator: Generator, asked: str) -> list[_BatchNorm]:
+    norms = [m for m in generator.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    if not norms:
+        raise UserError(f"{asked} asked for: this generator has no batch norm, leave them out")
+    return norms
+
+
+def progress_classes(spec: LabelSpec) -> list[int]:
+    """The classes that sheets of a run's progress show: all, or 40 spread evenly."""
+    return spread(len(spec.classes), at_most=40)
+
+
+def progress_sheet(generator: Generator, spec: LabelSpec, seed: int, rows: int = 10) -> Image.Image:
+    """A column per class, of at most 40; a row shares its latent, and all sheets of a seed share all latents."""
+    shown = progress_classes(spec)
+    latents = draw_latents(seed, 0, rows, latent_dim(generator))
+    labels = Labels.from_index(spec, torch.tensor(shown).repeat(rows))
+    images = generate(generator, latents.repeat_interleave(len(shown), 0), labels)
+    return sheet(images, [spec.classes[number] for number in shown])
+
+
+class Attended(NamedTuple):
+    """Images and, of each attention by its name, how much each position of an image attends to every other."""
+
+    images: UInt8[np.ndarray, "b h w *c"]
+    positions: list[tuple[int, int]]
+    """(y, x), in pixels."""
+    maps: dict[str, Float[np.ndarray, "b p i j"]]
+    """Sums to 1 over i × j, which cover the image, at the attention's own resolution."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained generator to sample from."""
+
+    generator: Generator
+    spec: LabelSpec
+    images: int
+    """Real images seen in training."""
+    law: Law = normal
+    """Of the latents."""
+    precision: Precision = "float32"
+    """Of the networks that images are made by."""
+    compiled: bool = False
+    """Whether these are compiled, which takes up to a minute at first."""
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """What images are made by."""
+        return Sampler(self.generator, self.precision, self.compiled)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.spec.classes
+
+    def with_latents(self, truncation: float | None = None, latent_scale: float | None = None) -> "Model":
+        """The same generator with latents of the normal law truncated at a value, or times a factor."""
+        return replace(self, law=latent_law(truncation, latent_scale))
+
+    def with_standing_statistics(self, batches: int, seed: int = 0) -> "Model":
+        """A copy whose batch norms know the statistics of this model's own latents; see `standing_statistics`."""
+        generator = deepcopy(self.generator)
+        standing_statistics(generator, self.law, self.spec, batches, seed)
+        return replace(self, generator=generator)
+
+    def with_batch_statistics(self) -> "Model":
+        """A copy whose batch norms know the statistics of each batch alone, as in training.
+
+        Raises UserError where there is no batch norm that keeps statistics.
+        """
+        generator = deepcopy(self.generator)
+        for norm in _tracking_norms(generator, "batch statistics"):
+            norm.running_mean = norm.running_var = None
+            norm.track_running_stats = False
+        return replace(self, generator=generator)
+
+    def sample(self, classes: ClassChoice = None, per_class: int = 16, seed: int = 0) -> UInt8[np.ndarray, "n h w *c"]:
+        """`per_class` images of each class, class by class; all classes where none is named.
+
+        A mapping of classes to weights is one mixture, `per_class` images of it. Pixels 0 … 255; no channel
+        axis where images are gray. Raises UserError for an unknown class or a weight that is not above 0.
+        """
+        return channels_last(self._draw(self._groups(classes), per_class, seed))
+
+    def pictures(self, classes: ClassChoice = None, per_class: int = 16, seed: int = 0) -> list[Image.Image]:
+        """The same as PIL images."""
+        return [Image.fromarray(image) for image in self.sample(classes, per_class, seed)]
+
+    def npz(self, classes: str | int | Sequence[str | int] | None = None, per_class: int = 16, seed: int = 0) -> bytes:
+        """The same images as an uncompressed npz file.
+
+        It holds x (uint8, n × c × h × w), y (int64, numbers of the model's classes) and classes (their names).
+        """
+        groups = self._groups(classes)
+        x = self._draw(groups, per_class, seed).numpy()
+        y = np.repeat(np.array([number for number, _ in groups], np.int64), per_class)
+        buffer = io.BytesIO()
+        np.savez(buffer, x=x, y=y, classes=np.array(self.classes))
+        return buffer.getvalue()
+
+    def ends(self, rows: int, classes: Sequence[str | int] | None = None) -> list[tuple[str, str]]:
+        """The classes between which each row of an interpolation lies: two, or the r-th and the one after it."""
+        if classes is None:
+            count = len(self.classes)
+            return [(self.classes[r % count], self.classes[(r + 1) % count]) for r in range(rows)]
+        if len(classes) != 2:
+            raise UserError(f"{len(classes)} classes to interpolate between given: expected 2, such as 3,8")
+        first, last = (self.classes[self._number(name)] for name in classes)
+        return [(first, last)] * rows
+
+    def interpolate(
+        self,
+        vary: Vary = "both",
+        path: Way = "linear",
+        rows: int = 8,
+        steps: int = 8,
+        classes: Sequence[str | int] | None = None,
+        seed: int = 0,
+    ) -> UInt8[np.ndarray, "rows steps h w *c"]:
+        """Rows that go from one latent, class or both to another, both ends included; see `ends` for the classes.
+
+        `path` is that of latents; between classes labels are mixed. What does not vary is that of the row's first end.
+        """
+        if rows < 1 or steps < 2:
+            raise UserError(f"{rows} rows of {steps} steps given: expected 1 row or more, of 2 steps or more")
+        numbers = torch.tensor([[self._number(name) for name in pair] for pair in self.ends(rows, classes)])
+        latents = draw_latents(seed, 0, 2 * rows, latent_dim(self.generator), self.law).unflatten(0, (rows, 2))
+        weights = F.one_hot(numbers, len(self.classes)).float()
+        t = torch.linspace(0, 1, steps)[:, None]
+        of_latent, of_class = VARY[vary]
+        z = WAYS[path](*row_ends(latents, steps), (of_latent * t).expand(rows, -1, -1))
+        y = linear(*row_ends(weights, steps), (of_class * t).expand(rows, -1, -1))
+        images = channels_last(self.sampler(z.flatten(0, 1), self._labels(y.flatten(0, 1))))
+        return images.reshape(rows, steps, *images.shape[1:])
+
+    def attention(
+        self,
+        classes: ClassChoice = None,
+        per_class: int = 4,
+        positions: Sequence[tuple[int, int]] | None = None,
+        seed: int = 0,
+    ) -> Attended:
+        """The images that `sample` gives, and what each attention of the generator attends to at some positions.
+
+        By default these are the center and the centers of the four quarters. Raises UserError for a generator without
+        attention and for a position outside the image.
+        """
+        if self.compiled:  # a compiled network has no layers to look into
+            return replace(self, compiled=False).attention(classes, per_class, positions, seed)
+        layers = {name: layer for name, layer in self.sampler.network.named_modules() if isinstance(layer, Attention)}
+        if not layers:
+            raise UserError("this run's generator has no attention: train a recipe such as digits-sagan")
+        groups = self._groups(classes)
+        height, width = self._draw(groups[:1], 1, seed).shape[2:]
+        quarters = [(height * y // 4, width * x // 4) for y, x in ((2, 2), (1, 1), (1, 3), (3, 1), (3, 3))]
+        chosen = quarters if positions is None else list(positions)
+        for y, x in chosen:
+            if not (0 <= y < height and 0 <= x < width):
+                raise UserError(f"position {y},{x} given: expected Y,X from 0,0 to {height - 1},{width - 1}")
+        maps: dict[str, list[Tensor]] = {name: [] for name in layers}
+
+        def keep(name: str, _layer: nn.Module, inputs: tuple[Tensor]) -> None:
+            rows, columns = inputs[0].shape[2:]
+            index = [y * rows // height * columns + x * columns // width for y, x in chosen]
+            # one image after another, because all maps of a batch would be large
+            maps[name] += [layers[name].maps(one)[:, index].float().cpu() for one in inputs[0].split(1)]
+
+        hooks = [layer.register_forward_pre_hook(partial(keep, name)) for name, layer in layers.items()]
+        try:
+            images = self._draw(groups, per_class, seed)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return Attended(channels_last(images), chosen, {name: torch.cat(parts).numpy() for name, parts in maps.items()})
+
+    def _draw(self, groups: list[tuple[int, Tensor]], per_class: int, seed: int) -> UInt8[Tensor, "n c h w"]:
+        if per_class < 1:
+            raise UserError(f"{per_class} images per class given: expected 1 or more")
+        dim = latent_dim(self.generator)
+        latents = [draw_latents(seed, position, per_class, dim, self.law) for position, _ in groups]
+        weights = torch.stack([of_group for _, of_group in groups]).repeat_interleave(per_class, 0)
+        return self.sampler(torch.cat(latents), self._labels(weights))
+
+    def _groups(self, classes: ClassChoice) -> list[tuple[int, Float[Tensor, " k"]]]:
+        """What images are of, each by its latents' position and its weights: a mixture comes after all classes."""
+        if isinstance(classes, Mapping):
+            return [(len(self.classes), self._mixture(classes))]
+        chosen = self.classes if classes is None else [classes] if isinstance(classes, str | int) else classes
+        one_hot = torch.eye(len(self.classes))
+        return [(number, one_hot[number]) for number in map(self._number, chosen)]
+
+    def _mixture(self, weights: Mapping[str, float] | Mapping[int, float]) -> Float[Tensor, " k"]:
+        mixed = torch.zeros(len(self.classes))
+        for name, weight in weights.items():
+            number = self._number(name)
+            require_positive(f"weight of class '{name}'", weight)
+            mixed[number] += weight
+        if not weights:
+            raise UserError("a mixture of no classes given: expected weights by class, such as 3=0.5,8=0.5")
+        return mixed / mixed.sum()
+
+    def _labels(self, weights: Float[Tensor, "b k"]) -> Labels:
+        return Labels(self.spec, weights, torch.ones(len(weights), 1, dtype=torch.bool))
+
+    def _number(self, name: str | int) -> int:
+        if str(name) not in self.classes:
+            raise unknown("class", name, self.classes)
+        return self.classes.index(str(name))
+
+
+@dataclass(frozen=True)
+class Fakes:
+    """A model's images for some labels, from a seed's latents: image i from the i-th latent of position 0."""
+
+    model: Model
+    asked: LabelTable
+    seed: int
+    batch: int | None = None
+    """Images that are normalized together, the last ones with some that are not used; None: each for itself."""
+    labels: LabelTable | None = None
+    """The same in the vocabulary of what they are held against, if it has all these classes."""
+
+    source = "the run's fakes"
+    names = ()
+
+    @property
+    def strata(self) -> Int[Tensor, " n"]:
+        return self.asked.index()
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    @property
+    def chunk_size(self) -> int:
+        return self.batch or MADE_AT_ONCE
+
+    def chunks(self, part: slice = slice(None)) -> Iterator[UInt8[Tensor, "b c h w"]]:
+        for place, latents in self._latents():
+            if place.start in range(len(self))[part]:
+                yield self._made(place, latents)
+
+    def at(self, numbers: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
+        found = {}
+        for place, latents in self._latents():
+            own = numbers[(numbers >= place.start) & (numbers < place.stop)]
+            if len(own):
+                images = self._made(place, latents)
+                found |= {number: images[number - place.start] for number in own.tolist()}
+        return torch.stack([found[number] for number in numbers.tolist()])
+
+    def _latents(self) -> Iterator[tuple[slice, Tensor]]:
+        """Of each batch: which images it makes, and its latents."""
+        size, dim, start = self.chunk_size, latent_dim(self.model.generator), 0
+        drawn = len(self) if self.batch is None else math.ceil(len(self) / size) * size
+        for latents in latent_chunks(self.seed, drawn, dim, self.model.law, size):
+            yield slice(start, min(start + len(latents), len(self))), latents
+            start += len(latents)
+
+    def _made(self, place: slice, latents: Float[Tensor, "b z"]) -> UInt8[Tensor, "n c h w"]:
+        numbers = torch.arange(place.start, place.start + len(latents)) % len(self)
+        return self.model.sampler(latents, self.asked[numbers], self.batch)[: place.stop - place.start]

@@ -1,0 +1,279 @@
+"""From images to images with other labels.
+
+Axes: b images, d domains, k label values over all fields, c channels, h × w pixels.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Int, UInt8
+from PIL import Image
+from torch import Tensor, nn
+
+from condgan.data.dataset import Split
+from condgan.data.preprocessing import Preprocessing, color, pixels
+from condgan.labels import Labels, LabelSpec, LabelTable
+from condgan.sampling.fuse import Sampler
+from condgan.types import Generator, ImageShape, to_float
+from condgan.utils.choices import Crop, Precision
+from condgan.utils.errors import UserError, unknown
+from condgan.utils.figures import channels_last
+
+TRANSLATED_AT_ONCE = 32
+
+Changes = Mapping[str, bool | str]
+"""An attribute or a class, and whether an image shall have it; or a field, and the class in it."""
+
+
+class Domain(NamedTuple):
+    """Where images can be translated to: a value of a field; an attribute of no group changes to what it was not."""
+
+    field: int
+    value: int
+    name: str
+    """The value's, after its field's where another field has the same."""
+    flips: bool
+
+
+def domains(spec: LabelSpec) -> list[Domain]:
+    """All of a vocabulary."""
+    every = [name for field in spec.fields for name in field.values]
+    return [
+        Domain(
+            position,
+            value,
+            name if every.count(name) == 1 else f"{field.name}.{name}",
+            flips=not field.exclusive and not any(name in group for group in field.groups),
+        )
+        for position, field in enumerate(spec.fields)
+        for value, name in enumerate(field.values)
+    ]
+
+
+def changed(labels: Labels, field: int, value: int, on: Bool[Tensor, " b"]) -> Labels:
+    """Labels of one known field, in which a value holds or not; where it does, others of its unit do not."""
+    where = labels.spec.where(field)
+    unit = next(unit for unit in labels.spec.fields[field].units() if value in unit)
+    own = labels.values[:, where].clone()
+    own[:, unit] = own[:, unit].masked_fill(on[:, None], 0)
+    own[:, value] = on.to(own.dtype)
+    values, known = torch.zeros_like(labels.values), torch.zeros_like(labels.known)
+    values[:, where], known[:, field] = own, True
+    return Labels(labels.spec, values, known)
+
+
+def toward(labels: Labels, domain: Domain) -> Labels:
+    """The labels of images translated to a domain."""
+    has = labels.values[:, labels.spec.where(domain.field)][:, domain.value] > 0.5
+    return changed(labels, domain.field, domain.value, ~has if domain.flips else torch.ones_like(has))
+
+
+class Translated(NamedTuple):
+    """Images, and what was changed to get them."""
+
+    images: UInt8[Tensor, "b c h w"]
+    changes: list[dict[str, bool]]
+    """Of each image, the values that it got and lost."""
+
+
+@dataclass(frozen=True)
+class Translator:
+    """A trained generator that translates images, and the discriminator, which can read their labels.
+
+    Both in evaluation mode, but for the discriminator of a run that still trains.
+    """
+
+    generator: Generator
+    discriminator: nn.Module
+    spec: LabelSpec
+    shape: ImageShape
+    background: str
+    images: int
+    """Real images seen in training."""
+    crop: Crop = "center"
+    precision: Precision = "float32"
+    """Of the network that images are made by."""
+    compiled: bool = False
+    """Whether it is compiled, which takes up to a minute at first."""
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """What images are made by."""
+        return Sampler(self.generator, self.precision, self.compiled)
+
+    @property
+    def domains(self) -> list[str]:
+        """Where images can be translated to."""
+        return [domain.name for domain in domains(self.spec)]
+
+    @property
+    def framing(self) -> Preprocessing:
+        """How pictures become images, as in training."""
+        return Preprocessing(
+            self.shape.height, self.shape.width, self.shape.channels, self.crop, color(self.background)
+        )
+
+    def pixels(self, pictures: Sequence[Image.Image]) -> UInt8[Tensor, "b c h w"]:
+        """Pictures of any size and mode as the networks see them; see `condgan.read`."""
+        images = torch.empty(len(pictures), *self.shape, dtype=torch.uint8)
+        for image, picture in zip(images, pictures, strict=True):
+            image.copy_(torch.from_numpy(pixels(picture, self.framing).copy()))
+        return images
+
+    def translate(self, pictures: Sequence[Image.Image], changes: Changes) -> list[Image.Image]:
+        """Pictures of any size and mode with changed labels, such as {"Red_Hair": True}, the rest as it was.
+
+        What holds in a picture, the discriminator says. Raises UserError for labels that are unknown or exclude each
+        other.
+        """
+        return _pictures(self.apply(self.pixels(pictures), changes).images) if pictures else []
+
+    def every_domain(self, pictures: Sequence[Image.Image]) -> list[dict[str, Image.Image]]:
+        """Of each picture, its translation to each domain."""
+        images = self.to_every_domain(self.pixels(pictures)) if pictures else ()
+        return [dict(zip(self.domains, _pictures(of_one), strict=True)) for of_one in images]
+
+    def apply(self, images: UInt8[Tensor, "b c h w"], changes: Changes, labels: Labels | None = None) -> Translated:
+        """Translated images of 0 … 255. `labels`: what is known of them; the discriminator says the rest.
+
+        Changes in several data sets' fields are made one after the other.
+        """
+        wanted = self.plan(changes)
+        got: list[dict[str, bool]] = [{} for _ in images]
+        for field, values in wanted.items():
+            before = self.complete(images, labels)
+            after = before
+            for value, on in sorted(values.items(), key=lambda item: item[1]):  # what is switched off, first
+                after = changed(after, field, value, torch.full((len(images),), on))
+            where = self.spec.where(field)
+            for image, value in (before.values[:, where] != after.values[:, where]).nonzero().tolist():
+                got[image][self.spec.fields[field].values[value]] = bool(after.values[:, where][image, value])
+            images = self.generate(images, after)
+        return Translated(images, got)
+
+    def to_every_domain(
+        self, images: UInt8[Tensor, "b c h w"], labels: Labels | None = None
+    ) -> UInt8[Tensor, "b d c h w"]:
+        """Images of 0 … 255 in each domain. `labels`: what is known of them; the discriminator says the rest."""
+        before = self.complete(images, labels)
+        return torch.stack([self.generate(images, toward(before, domain)) for domain in domains(self.spec)], 1)
+
+    def complete(self, images: UInt8[Tensor, "b c h w"], labels: Labels | None = None) -> Labels:
+        """Labels with every field known: as given, where they are, else as the discriminator reads them."""
+        if labels is not None and bool(labels.known.all()):
+            return labels
+        read = self.read(images)
+        if labels is None:
+            return read
+        values = read.values.clone()
+        for position, _, where in self.spec.slices():
+            values[:, where] = torch.where(labels.known[:, [position]], labels.values[:, where], values[:, where])
+        return Labels(self.spec, values, read.known)
+
+    @torch.inference_mode()
+    def read(self, images: UInt8[Tensor, "b c h w"]) -> Labels:
+        """The labels that the discriminator's classifier sees in images of 0 … 255."""
+        device = next(self.generator.parameters()).device
+        values = []
+        with _evaluating(self.discriminator):
+            for chunk in images.split(TRANSLATED_AT_ONCE):
+                nothing = Labels.nothing(self.spec, len(chunk)).to(device)
+                logits = self.discriminator(to_float(chunk.to(device)), nothing).logits
+                fields = [field.most_likely(logits[:, where]) for _, field, where in self.spec.slices()]
+                values.append(torch.cat(fields, 1).to(torch.get_default_dtype()).cpu())
+        return Labels(self.spec, torch.cat(values), torch.ones(len(images), len(self.spec.fields), dtype=torch.bool))
+
+    def generate(self, images: UInt8[Tensor, "b c h w"], labels: Labels) -> UInt8[Tensor, "b c h w"]:
+        """Images of 0 … 255 with just these labels."""
+        return self.sampler(images, labels, TRANSLATED_AT_ONCE)
+
+    def plan(self, changes: Changes) -> dict[int, dict[int, bool]]:
+        """What to change, by field and value.
+
+        Raises UserError for no change, for labels that are unknown or exclude each other, and for none in the place
+        of a class.
+        """
+        if not changes:
+            raise UserError(f"no label to change given: expected some such as {self.domains[0]}=1")
+        wanted: dict[int, dict[int, bool]] = {}
+        for name, on in changes.items():
+            field, value, on = self._find(name, on)
+            values = wanted.setdefault(field, {})
+            if not on and self.spec.fields[field].exclusive:
+                raise UserError(
+                    f"{name}=0 given: an image is always of one of {', '.join(self.spec.fields[field].values)}; say of "
+                    f"which, such as {self.spec.fields[field].values[value - 1]}=1"
+                )
+            if values.setdefault(value, on) != on:
+                raise UserError(f"{self.spec.fields[field].values[value]} given as 1 and as 0: expected one of them")
+        for field, values in wanted.items():
+            for unit in self.spec.fields[field].units():
+                both = [self.spec.fields[field].values[value] for value in unit if values.get(value)]
+                if len(both) > 1:
+                    raise UserError(f"{' and '.join(both)} given, which exclude each other: choose one of them")
+        return wanted
+
+    def _find(self, name: str, on: bool | str) -> tuple[int, int, bool]:
+        """The field and value that a name means, VALUE, FIELD.VALUE or FIELD with a value; and whether to hold."""
+        of_field = [field.name for field in self.spec.fields]
+        if isinstance(on, str) and name in of_field:
+            name, on = f"{name}.{on}", True
+        if isinstance(on, str) and on not in ("0", "1"):
+            raise UserError(f"{name}={on} given: expected 1 or 0, or one of the fields {', '.join(of_field)}")
+        shall = on == "1" if isinstance(on, str) else bool(on)
+        known: dict[str, list[tuple[int, int]]] = {}
+        for position, field in enumerate(self.spec.fields):
+            for value, one in enumerate(field.values):
+                known.setdefault(one, []).append((position, value))
+                known.setdefault(f"{field.name}.{one}", []).append((position, value))
+        if name not in known:
+            raise unknown("label", name, self.domains)
+        if len(known[name]) > 1:
+            fields = [self.spec.fields[position].name for position, _ in known[name]]
+            raise UserError(f"label '{name}' stands in {' and '.join(fields)}: write {fields[0]}.{name}")
+        return *known[name][0], shall
+
+
+@dataclass(frozen=True)
+class Translations:
+    """A translator's translations of images to labels, one of each."""
+
+    model: Translator
+    split: Split
+    labels: LabelTable
+
+    source = "the run's translations"
+    strata = None
+    chunk_size = TRANSLATED_AT_ONCE
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self.split.names
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def chunks(self, part: slice = slice(None)) -> Iterator[UInt8[Tensor, "b c h w"]]:
+        for numbers in torch.arange(len(self))[part].split(TRANSLATED_AT_ONCE):
+            yield self.at(numbers)
+
+    def at(self, numbers: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
+        return self.model.generate(self.split.images[numbers], self.labels[numbers])
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    before = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(before)
+
+
+def _pictures(images: UInt8[Tensor, "b c h w"]) -> list[Image.Image]:
+    return [Image.fromarray(image) for image in channels_last(images)]

@@ -1,0 +1,43 @@
+"""A player's loss of a step, and the labels of fakes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from condgan.labels import Labels, LabelTable
+from condgan.losses import Loss, Term, weighted_sum
+from condgan.types import Step
+from condgan.utils import distributed
+
+
+@dataclass(frozen=True, slots=True)
+class FakeLabels:
+    """What the labels of fakes are drawn from: a table, whose rows are alike or have weights."""
+
+    labels: LabelTable
+    weights: Float[Tensor, " n"] | None = None
+
+    def draw(self, count: int) -> Labels:
+        def numbers(count: int) -> Tensor:
+            if self.weights is None:
+                return torch.randint(len(self.labels), (count,), device=self.labels.device)
+            return torch.multinomial(self.weights, count, replacement=True)
+
+        return self.labels[distributed.draw_rows(numbers, count)]
+
+
+class PlayerLoss(nn.Module):
+    """A player's loss of a step, a module so that DistributedDataParallel sees one call before each backward pass."""
+
+    def __init__(self, player: nn.Module, terms: Mapping[str, Term], watched: Mapping[str, Loss] | None = None) -> None:
+        super().__init__()
+        self.player, self.terms, self.watched = player, terms, watched or {}
+
+    def forward(self, step: Step, iteration: int, part: int = 0, parts: int = 1) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum to minimize, and each mean to report, detached: one of the batch's equal parts' share of them."""
+        total, means = weighted_sum(self.terms, step, iteration, part, parts)
+        with torch.no_grad():
+            return total, means | {name: loss(step).mean() / parts for name, loss in self.watched.items()}

@@ -1,0 +1,69 @@
+"""A recipe's training loop, from where a state stands."""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from condgan.build import build_objective, build_stream
+from condgan.data.dataset import Split
+from condgan.data.order import class_probabilities
+from condgan.estimate import PLAYERS, Rehearsal, compiles
+from condgan.labels import LabelSpec, LabelTable
+from condgan.recipes.schema import Recipe
+from condgan.training.loop import pretrain_classifier, train
+from condgan.training.player_loss import FakeLabels
+from condgan.training.state import State
+from condgan.types import Batch
+from condgan.utils import distributed
+from condgan.utils.device import device, precision
+
+
+def build_steps(
+    recipe: Recipe,
+    state: State,
+    split: Split,
+    batches: Iterator[Batch] | None = None,
+    compiled: bool | None = None,
+) -> Iterator[dict[str, Tensor]]:
+    """The training loop of a recipe from where the state stands, on a split on the device (or on other `batches`).
+
+    `compiled`: as `compiles` says, if that is known already.
+    """
+    schedule = recipe.schedule
+    if compiled is None:
+        compiled = compiles(recipe, split.labels.spec)
+    if distributed.size() > 1:
+        _leave_out_unused(recipe, state, split.labels.spec)
+    return train(
+        state, build_objective(recipe),
+        batches or build_stream(recipe, split, state.images), _prior(recipe, split.labels),
+        until=schedule.images, d_steps=schedule.d_steps, g_steps=schedule.g_steps, accumulate=schedule.accumulate,
+        joint=schedule.joint, decay=schedule.decay,
+        precision=precision(recipe.compute.precision, device()), compiled=compiled,
+    )  # fmt: skip
+
+
+def pretrain(recipe: Recipe, state: State, split: Split) -> None:
+    """Let the classifier learn alone first, on as many images as the recipe says."""
+    batches, images = build_stream(recipe, split), recipe.schedule.init_classifier
+    pretrain_classifier(state, batches, images, precision=precision(recipe.compute.precision, device()))
+
+
+def _prior(recipe: Recipe, labels: LabelTable) -> LabelTable | FakeLabels:
+    """What the labels of fakes are drawn from: the law of the real ones, or every class alike."""
+    if recipe.schedule.fake_labels == "data" and recipe.data.class_balance == 0:
+        return labels
+    classes = LabelTable.each(labels.spec).to(labels.device)
+    if recipe.schedule.fake_labels == "uniform":
+        return classes
+    return FakeLabels(classes, class_probabilities(labels.counts(), recipe.data.class_balance).float())
+
+
+def _leave_out_unused(recipe: Recipe, state: State, labels: LabelSpec) -> None:
+    """Mark the parameters that no loss of images reads, whose gradients processes would wait for in vain."""
+    rehearsal = Rehearsal(recipe, labels)
+    for player in PLAYERS:
+        rehearsal.loss(player, 2, part=1).backward()
+        for name, parameter in getattr(rehearsal, player).named_parameters():
+            if parameter.grad is None:
+                getattr(state, player).get_parameter(name).requires_grad_(False)

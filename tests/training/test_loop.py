@@ -1,0 +1,291 @@
+"""The loop: accumulation, steps per iteration, resuming."""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import nn
+
+from condgan import build, estimate, training_steps
+from condgan.data.open import read
+from condgan.labels import Labels, LabelSpec, LabelTable
+from condgan.losses import OBJECTIVES, Objective, Term, weighted_sum
+from condgan.networks.spectral_norm import spectral_norms
+from condgan.recipes.load import load
+from condgan.training.ema import EMA
+from condgan.training.loop import mixes_batch, train
+from condgan.training.mixed_precision import MixedPrecision
+from condgan.training.state import State
+from condgan.types import Batch, DiscriminatorOutput, Generator, Step
+from condgan.utils.errors import UserError
+
+SPEC = LabelSpec.of_classes(["a", "b"])
+
+
+class PlainGenerator(Generator):
+    """No batch norm and no dropout, so that parts of a batch do not see each other."""
+
+    latent_dim = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 9), nn.Tanh())
+
+    def forward(self, latent: torch.Tensor, labels: Labels) -> torch.Tensor:
+        return self.layers(torch.cat([latent, labels.vector()], 1)).reshape(-1, 1, 3, 3)
+
+
+class PlainDiscriminator(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(9, 8), nn.Tanh(), nn.Linear(8, 3))
+
+    def forward(self, images: torch.Tensor, labels: Labels) -> DiscriminatorOutput:
+        out = self.layers(images)
+        return DiscriminatorOutput(out[:, 0], None, out[:, 1:])
+
+
+def plain_state() -> State:
+    torch.manual_seed(0)
+    generator, discriminator = PlainGenerator().double(), PlainDiscriminator().double()
+    optimizers = [torch.optim.Adam(network.parameters(), 1e-2) for network in (generator, discriminator)]
+    return State(generator, discriminator, EMA(generator, 0.9, 0), *optimizers, seed=5)
+
+
+def plain_batches(size: int) -> Iterator[Batch]:
+    generator = torch.Generator().manual_seed(1)
+    while True:
+        labels = Labels.from_index(SPEC, torch.randint(2, (size,), generator=generator))
+        yield Batch(torch.randn(size, 1, 3, 3, generator=generator).double(), labels)
+
+
+PRIOR = LabelTable.from_index(SPEC, torch.tensor([0, 1, 1]))
+
+
+def plain_run(iterations: int = 4, **settings: object) -> tuple[list[dict[str, float]], State]:
+    state = plain_state()
+    torch.set_default_dtype(torch.float64)
+    try:
+        steps = train(state, OBJECTIVES["acgan"](), plain_batches(8), PRIOR, until=10**9, **settings)
+        losses = [{name: float(loss) for name, loss in one.items()} for one in itertools.islice(steps, iterations)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return losses, state
+
+
+@pytest.mark.parametrize("joint", [False, True])
+@pytest.mark.parametrize("parts", [2, 4])
+def test_accumulated_parts_are_the_whole_batch(parts: int, joint: bool) -> None:
+    whole, state = plain_run(joint=joint)
+    split, other = plain_run(accumulate=parts, joint=joint)
+    for a, b in zip(whole, split, strict=True):
+        assert a == pytest.approx(b, rel=1e-9)
+    for a, b in zip(state.generator.parameters(), other.generator.parameters(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-7, atol=1e-9)
+
+
+def test_a_penalty_on_weights_is_taken_once_a_step_however_many_parts() -> None:
+    """And weighs as much: the runs are the same."""
+    calls = {1: 0, 4: 0}
+    runs = []
+    for parts in calls:
+
+        def penalty(step: Step, parts: int = parts) -> torch.Tensor:
+            calls[parts] += 1
+            return sum(p.square().sum() for p in step.discriminator.parameters())
+
+        base = OBJECTIVES["acgan"]()
+        discriminator = {**base.discriminator, "weights": Term(penalty, 0.1, of_weights=True)}
+        state = plain_state()
+        torch.set_default_dtype(torch.float64)
+        try:
+            objective = Objective(discriminator, base.generator)
+            steps = train(state, objective, plain_batches(8), PRIOR, until=10**9, d_steps=2, accumulate=parts)
+            runs.append([{k: float(v) for k, v in one.items()} for one in itertools.islice(steps, 3)])
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert calls == {1: 6, 4: 6}
+    for one, four in zip(*runs, strict=True):
+        assert one == pytest.approx(four, rel=1e-9)
+
+
+def test_one_pass_or_two_are_the_same_without_batch_norm() -> None:
+    for a, b in zip(plain_run(joint=False)[0], plain_run(joint=True)[0], strict=True):
+        assert a == pytest.approx(b, rel=1e-9)
+
+
+class Counting(PlainDiscriminator):
+    """Counts the images that it sees, with or without a batch norm that mixes them."""
+
+    def __init__(self, norm: bool) -> None:
+        super().__init__()
+        self.layers.append(nn.BatchNorm1d(3) if norm else nn.Identity())
+        self.seen: list[int] = []
+
+    def forward(self, images: torch.Tensor, labels: Labels) -> DiscriminatorOutput:
+        self.seen.append(len(images))
+        return super().forward(images, labels)
+
+
+@pytest.mark.parametrize(("norm", "seen"), [(True, [16, 16]), (False, [16, 8])])
+def test_the_generators_step_looks_at_real_images_only_where_they_matter(norm: bool, seen: list[int]) -> None:
+    state = plain_state()
+    state.discriminator = Counting(norm).double()
+    torch.set_default_dtype(torch.float64)
+    try:
+        next(train(state, OBJECTIVES["acgan"](), plain_batches(8), PRIOR, until=8, joint=True))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert state.discriminator.seen == seen
+
+
+KINDS = {
+    "digits-acgan": ["generator.width=4", "backbone.width=4"],
+    "digits-biggan": ["generator.width=4", "backbone.width=4"],
+    "digits-sagan": [],
+    "digits-stargan": ["generator.width=4", "backbone.width=4", "generator.blocks=1", "objective.identity=1"],
+    "biggan-deep-imagenet128": [
+        "data.size=16", "generator.width=4", "backbone.width=4", "generator.attention=[8]", "backbone.attention=[8]",
+        "generator.init=normal", "backbone.init=normal", "schedule.accumulate=1",
+    ],
+    "digits-projection": ["generator.width=4", "backbone.width=4", "objective.penalties={gradient_penalty: 10, r1: 1}"],
+}  # fmt: skip
+"""Tiny networks of every kind: by convolutions, with attention, with bottlenecks, differentiated twice."""
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", KINDS)
+def test_activations_are_estimated_as_they_are_kept(name: str, kind: str) -> None:
+    """The estimate against what a real step on the CPU keeps for its backward pass, in that precision."""
+    recipe = load(name, [*KINDS[name], "schedule.batch=6", f"compute.precision={kind}"])
+    labels = SPEC if name != "digits-stargan" else LabelSpec.of_classes(["a", "b", "c"])
+    state, objective = build.build_state(recipe, labels), build.build_objective(recipe)
+    generator, discriminator = (
+        MixedPrecision(one, getattr(torch, kind)) for one in (state.generator, state.discriminator)
+    )
+    images = torch.randn(6, recipe.data.channels, 16, 16)
+    claimed = Labels.from_index(labels, torch.arange(6) % labels.width)
+    source = images if recipe.translates else torch.randn(6, state.generator.latent_dim)
+    kept = []
+    for player in estimate.PLAYERS:
+        training = player == "generator"
+        state.discriminator.requires_grad_(not training)
+        joint = recipe.schedule.joint and (not training or mixes_batch(state.discriminator))
+        with estimate._saved_bytes(state.generator, state.discriminator) as saved:
+            with torch.set_grad_enabled(training):
+                fake = generator(source, claimed)
+            step = Step(generator, discriminator, images, claimed, fake, claimed, joint)
+            weighted_sum(getattr(objective, player), step, 0)
+        kept.append(sum(saved.values()))
+    assert estimate.estimate_memory(recipe, labels).activations == pytest.approx(max(kept), rel=0.05)
+
+
+def test_steps_per_iteration_are_counted() -> None:
+    _, state = plain_run(iterations=3, d_steps=5, g_steps=2)
+    assert (state.images, state.iteration) == (3 * 5 * 8, 3)
+    assert next(iter(state.d_optimizer.state.values()))["step"] == 15
+    assert next(iter(state.g_optimizer.state.values()))["step"] == 6
+
+
+def test_each_player_changes_only_itself() -> None:
+    state = plain_state()
+    before = [p.clone() for p in state.generator.parameters()]
+    torch.set_default_dtype(torch.float64)
+    try:
+        next(train(state, OBJECTIVES["acgan"](), plain_batches(8), PRIOR, until=8, g_steps=0))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(before, state.generator.parameters(), strict=True))
+    assert all(p.grad is None for p in state.generator.parameters())
+    assert all(p.grad is None for p in state.discriminator.parameters())
+
+
+def test_spectral_vectors_move_once_per_optimizer_step() -> None:
+    recipe = load("digits-projection", ["generator.width=2", "backbone.width=2", "schedule.batch=8"])
+    data = read("digits", 16, 1)
+    state = build.build_state(recipe, data.spec)
+    calls = {"generator": 0, "discriminator": 0}
+    for player in calls:
+        _, norm, _ = next(iter(spectral_norms(getattr(state, player))))
+        original = norm.iterate
+
+        def counted(weight: torch.Tensor, player: str = player, original: object = original) -> None:
+            calls[player] += 1
+            original(weight)
+
+        norm.iterate = counted
+    steps = train(
+        state, build.build_objective(recipe), build.stream(data.train, 8, 0), data.train.labels, until=10**6,
+        d_steps=3, g_steps=2, accumulate=2,
+    )  # fmt: skip
+    next(steps)
+    assert calls == {"generator": 2, "discriminator": 3}
+
+
+def test_the_average_has_singular_vectors_of_its_own() -> None:
+    """The mean of two unit vectors is none: without power iterations of its own, the average's σ would be too small."""
+    overrides = ["generator.width=2", "backbone.width=2", "schedule.batch=8", "ema.decay=0.5", "g_opt.lr=0.05"]
+    recipe = load("digits-projection", overrides)
+    data = read("digits", 16, 1)
+    state = build.build_state(recipe, data.spec)
+    list(itertools.islice(training_steps.build_steps(recipe, state, data.train), 10))
+    for _, norm, _ in spectral_norms(state.ema.module):
+        for vectors in (norm.u, norm.v):
+            assert torch.allclose(vectors.norm(dim=1), torch.ones(1), atol=1e-5)
+
+
+def test_penalties_on_single_images_refuse_a_discriminator_that_mixes_them() -> None:
+    recipe = load("digits-acgan", ["objective.penalties.r1=1"])
+    with pytest.raises(UserError, match="a gradient penalty given with backbone 'acgan', whose batch norm mixes"):
+        build.build_discriminator(recipe, SPEC)
+
+
+@pytest.mark.parametrize(("labels", "share"), [("data", 2 / 3), ("uniform", 1 / 2)])
+def test_fakes_labels_come_from_the_data_or_every_class_alike(labels: str, share: float) -> None:
+    prior = training_steps._prior(load("digits-acgan", [f"schedule.fake_labels={labels}"]), PRIOR)
+    assert (prior.index() == 1).float().mean().item() == pytest.approx(share)
+
+
+def test_fakes_are_labeled_like_the_data() -> None:
+    seen = []
+
+    class Watching(PlainGenerator):
+        def forward(self, latent: torch.Tensor, labels: Labels) -> torch.Tensor:
+            seen.append(labels.index())
+            return super().forward(latent, labels)
+
+    torch.manual_seed(0)
+    generator, discriminator = Watching(), PlainDiscriminator()
+    optimizers = [torch.optim.SGD(network.parameters(), 0.0) for network in (generator, discriminator)]
+    state = State(generator, discriminator, EMA(generator, 0.0, 0), *optimizers, seed=0)
+    batches = (Batch(batch.images.float(), batch.labels) for batch in plain_batches(500))
+    list(train(state, OBJECTIVES["acgan"](), batches, PRIOR, until=5000))
+    assert torch.cat(seen).float().mean().item() == pytest.approx(2 / 3, abs=0.03)
+
+
+def test_ema_is_the_formula() -> None:
+    network = nn.BatchNorm1d(2)
+    average = EMA(network, decay=0.75, start=10)
+    network.weight.data.fill_(3.0)
+    network.running_mean.fill_(8.0)
+    network.num_batches_tracked.fill_(5)
+    average.update(network, images=9, iteration=0)
+    assert average.module.weight.tolist() == [3, 3]
+    network.weight.data.fill_(7.0)
+    network.running_mean.fill_(0.0)
+    average.update(network, images=10, iteration=1)
+    assert average.module.weight.tolist() == [4, 4]
+    assert average.module.running_mean.tolist() == [6, 6]
+    assert average.module.num_batches_tracked == 5
+    assert not average.module.training
+
+
+@pytest.mark.parametrize(("iteration", "decay"), [(0, 0.1), (90, 0.91), (10_000, 0.95)])
+def test_a_young_average_follows_faster(iteration: int, decay: float) -> None:
+    network = nn.Linear(1, 1)
+    average = EMA(network, decay=0.95, start=0)
+    average.module.weight.fill_(0.0)
+    network.weight.data.fill_(1.0)
+    average.update(network, images=64, iteration=iteration)
+    assert average.module.weight.item() == pytest.approx(1 - decay)
