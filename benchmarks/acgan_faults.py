@@ -5,15 +5,12 @@ every seed, and writes record.json: command, commit, hardware, and each variant'
 """
 
 import argparse
-import json
 import os
-import statistics
-import tempfile
 from pathlib import Path
 
 from benchmarks import faults
-from condgan.recipes.load import load
-from condgan.runs.train import train_run
+from benchmarks.compare_recipes import compare
+from benchmarks.record import keep
 
 VARIANTS = {
     "digits-acgan": [],
@@ -26,7 +23,6 @@ VARIANTS = {
     "latent × embedding": ["generator.conditioning=multiply"],
     "softmax before cross-entropy": ["objective={name: tutorial, sigmoid: false}"],
 }
-METRICS = ("label_agreement", "fd_classifier", "coverage")
 
 
 def main() -> None:
@@ -35,30 +31,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/records/acgan-faults"))
     arguments = parser.parse_args()
-    rows: dict[str, dict[str, list[float]]] = {name: {metric: [] for metric in METRICS} for name in VARIANTS}
-    environment: dict[str, object] = {}
-    with tempfile.TemporaryDirectory() as folder, faults.added():
-        for seed in range(arguments.seeds):
-            for name, overrides in VARIANTS.items():
-                schedule = [f"schedule.images={arguments.images}", f"schedule.save={arguments.images}"]
-                directory = Path(folder) / f"{name}-{seed}".replace(" ", "_")
-                metrics = train_run(load("digits-acgan", [*overrides, *schedule, f"seed={seed}"]), directory)
-                environment = json.loads((directory / "environment.json").read_text())
-                for metric in METRICS:
-                    rows[name][metric].append(round(metrics[metric], 4))
-                    rows[name][f"{metric} (real)"] = [round(metrics["real"][metric], 4)]
-                print(name, seed, {metric: values[-1] for metric, values in rows[name].items()}, flush=True)
-    record = {
-        "command": f"python -m benchmarks.acgan_faults --images {arguments.images} --seeds {arguments.seeds}",
-        **{key: environment[key] for key in ("commit", "python", "packages", "cpu", "threads")},
-        "load": os.getloadavg()[0],
-        "images": arguments.images,
-        "seeds": arguments.seeds,
-        "medians": {name: {m: statistics.median(v) for m, v in row.items()} for name, row in rows.items()},
-        "all": rows,
-    }
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "record.json").write_text(json.dumps(record, indent=1) + "\n")
+    with faults.added():
+        variants = {name: ("digits-acgan", overrides) for name, overrides in VARIANTS.items()}
+        found = compare(variants, arguments.seeds, arguments.images)
+    keep(arguments.out / "record.json", "benchmarks.acgan_faults", load=os.getloadavg()[0], **found)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from condgan.losses import OBJECTIVES, Objective, Regularizers, Term, on_fake, o
 from condgan.losses.adversarial import AdversarialKind
 from condgan.networks import BACKBONES, GENERATORS
 from condgan.networks.dcgan import ACGANBackbone, ACGANGenerator
-from condgan.recipes.schema import LABEL_HEADS
 from condgan.types import DiscriminatorOutput, ImageShape, Step
 
 NONE = Regularizers()
@@ -62,7 +62,7 @@ def tutorial(
     if softmax:
         losses = {"class/real": on_real(softmax_cross_entropy), "class/fake": on_fake(softmax_cross_entropy)}
         terms = [of_player | {n: Term(losses[n]) for n in of_player if n in losses} for of_player in terms]
-    return Objective(terms[0], terms[1], objective.watched)
+    return replace(objective, discriminator=terms[0], generator=terms[1])
 
 
 def sigmoid_discriminator(step: Step) -> Tensor:
@@ -85,7 +85,6 @@ def softmax_cross_entropy(output: DiscriminatorOutput, labels: Labels) -> Tensor
 
     With 10 classes it is confined to [1.461, 2.461], and its gradient fades as the classifier grows sure.
     """
-    assert output.logits is not None
     return labels.cross_entropy(output.logits.softmax(1))
 
 
@@ -94,7 +93,6 @@ def added() -> Iterator[None]:
     """Let recipes name these parts meanwhile."""
     parts: list[tuple[dict[str, Any], Any]] = [
         (GENERATORS, TutorialGenerator), (BACKBONES, TutorialBackbone), (OBJECTIVES, tutorial),
-        (LABEL_HEADS, LABEL_HEADS["acgan"]),
     ]  # fmt: skip
     for table, part in parts:
         table["tutorial"] = part

@@ -75,7 +75,7 @@ def learn(method: str, dimensions: int, distance: float, seed: int, adversarial:
     generator = GENERATORS["mlp"](shape, CLASSES)
     discriminator = Discriminator(backbone, HEADS[head](backbone.features, CLASSES, **head_options))
     optimizers = [torch.optim.Adam(n.parameters(), 2e-3, (0.5, 0.999), fused=True) for n in (generator, discriminator)]
-    state = State(generator, discriminator, EMA(generator, 0.0, 0), *optimizers, seed=seed)
+    state = State(generator, discriminator, {"ema": EMA(generator, 0.0)}, *optimizers, seed=seed)
     game = replace(OBJECTIVES[objective](adversarial=adversarial, **options), watched={})
     for _ in train(
         state, game, batches(dimensions, distance, seed),

@@ -178,8 +178,8 @@ class Trainer:
         self.prior = labels if recipe.schedule.fake_labels == "data" else LabelTable.each(labels.spec)
         self.joint = recipe.schedule.joint, recipe.schedule.joint and mixes_batch(self.discriminator)
         g, d = recipe.g_opt, recipe.d_opt
-        self.g_opt = Adam(self.generator.parameters(), g.lr, g.betas, g.eps, foreach=False, fused=False)
-        self.d_opt = Adam(self.discriminator.parameters(), d.lr, d.betas, d.eps, foreach=False, fused=False)
+        self.g_opt = Adam(self.generator.parameters(), **g.options, foreach=False, fused=False)
+        self.d_opt = Adam(self.discriminator.parameters(), **d.options, foreach=False, fused=False)
         self.images = self.iteration = 0
 
     def step(self, batches: Iterator[Batch]) -> dict[str, float]:
@@ -212,8 +212,10 @@ class Trainer:
         for part, ((real, real_labels), source, labels) in enumerate(inputs):
             with torch.set_grad_enabled(training):
                 fake = self.generator(source, labels)
-            both = self.generator, self.discriminator
-            step = Step(*both, real, real_labels, fake, labels, self.joint[training])
+            step = Step(
+                generator=self.generator, discriminator=self.discriminator, real=real, real_labels=real_labels,
+                fake=fake, fake_labels=labels, joint=self.joint[training],
+            )  # fmt: skip
             total, means = weighted_sum(terms, step, self.iteration, part, parts)
             with torch.no_grad():
                 means |= {name: loss(step).mean() / parts for name, loss in watched.items()}
@@ -232,6 +234,7 @@ class Trainer:
 
     @torch.no_grad()
     def _follow(self) -> None:
+        assert self.recipe.ema.decay is not None
         decay = self.recipe.ema.decay if self.images >= self.recipe.ema.start else 0.0
         pairs = zip(self.average.state_dict().values(), self.generator.state_dict().values(), strict=True)
         for mine, theirs in pairs:

@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from condgan.augment import AUGMENTATIONS
 from condgan.data.dataset import Split
 from condgan.data.loader import stream
 from condgan.data.preprocessing import height_and_width
@@ -15,7 +16,8 @@ from condgan.losses import OBJECTIVES, Objective
 from condgan.networks import BACKBONES, GENERATORS, HEADS, Discriminator
 from condgan.networks.blocks import set_recompute
 from condgan.networks.norms import synchronize
-from condgan.recipes.schema import Adam, Recipe
+from condgan.optimizers import OPTIMIZERS
+from condgan.recipes.schema import Recipe
 from condgan.sampling.model import Model
 from condgan.sampling.translator import Translator
 from condgan.training.ema import EMA
@@ -58,17 +60,24 @@ def build_state(recipe: Recipe, labels: LabelSpec) -> State:
     if recipe.data.class_balance > 0 and [field.exclusive for field in labels.fields] != [True]:
         raise UserError(
             f"data.class_balance {recipe.data.class_balance:g} given with attributes or several data sets: "
-            "expected classes of one data set; leave it at 1"
+            "expected classes of one data set; leave it at 0"
         )
     generator, discriminator = build_generator(recipe, labels), build_discriminator(recipe, labels)
-    average = EMA(generator, recipe.ema.decay, recipe.ema.start)
+    averages = {
+        name: EMA(generator, one.decay, one.start, one.half_life)
+        for name, one in {"ema": recipe.ema, **recipe.averages}.items()
+    }
+    modules: dict[str, nn.Module] = {name: make() for name, make in build_objective(recipe).trackers.items()}
+    modules["augment"] = recipe.augment.build(AUGMENTATIONS)
     if distributed.size() > 1 and recipe.compute.sync_batch_norm:
         for network in (generator, discriminator):
             synchronize(network)
     set_recompute([generator, discriminator], recipe.compute.recompute)
     fused = recipe.compute.fused_optimizers
-    optimizers = _adam(generator, recipe.g_opt, fused), _adam(discriminator, recipe.d_opt, fused)
-    return State(generator, discriminator, average, *optimizers, recipe.seed)
+    g_optimizer = recipe.g_opt.build(OPTIMIZERS, generator.parameters(), fused)
+    d_optimizer = recipe.d_opt.build(OPTIMIZERS, discriminator.parameters(), fused)
+    modules = {name: module.to(device()) for name, module in modules.items()}
+    return State(generator, discriminator, averages, g_optimizer, d_optimizer, recipe.seed, modules)
 
 
 def build_stream(recipe: Recipe, split: Split, position: int = 0) -> Iterator[Batch]:
@@ -123,8 +132,3 @@ def placed(network: Placed, channels_last: bool = True) -> Placed:
     """A network on the device; by default with the channels last in memory."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return network.to(device(), memory_format=layout)  # pyright: ignore[reportCallIssue]
-
-
-def _adam(network: nn.Module, settings: Adam, fused: bool) -> torch.optim.Adam:
-    kernel = {"fused": True} if fused else {"foreach": False}
-    return torch.optim.Adam(network.parameters(), settings.lr, settings.betas, settings.eps, **kernel)

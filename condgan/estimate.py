@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from condgan.augment import AUGMENTATIONS
 from condgan.build import build_objective, empty_networks, image_shape
 from condgan.labels import Labels, LabelSpec
 from condgan.losses import weighted_sum
@@ -128,6 +129,8 @@ class Rehearsal:
         self.objective = build_objective(recipe)
         self.on, self.kind = torch.device("meta"), torch.float32
         self.generator, self.discriminator = empty_networks(recipe, labels)
+        self.augment = recipe.augment.build(AUGMENTATIONS).to(self.on)
+        self.modules = {name: make().to(self.on) for name, make in self.objective.trackers.items()}
         set_recompute([self.generator, self.discriminator], recipe.compute.recompute)
 
     def move(self, on: torch.device, kind: torch.dtype) -> None:
@@ -135,6 +138,8 @@ class Rehearsal:
         self.on, self.kind = on, kind
         for network in (self.generator, self.discriminator):
             network.to_empty(device=on)
+        for module in (self.augment, *self.modules.values()):
+            module.to_empty(device=on)
 
     def loss(self, player: Player, count: int, part: int = 0) -> Tensor:
         """What a player minimizes, for so many images; of a part after the first without what reads weights alone."""
@@ -153,7 +158,10 @@ class Rehearsal:
             )
             with torch.set_grad_enabled(training):
                 fake = generator(source, claimed)
-            step = Step(generator, discriminator, images, claimed, fake, claimed, joint)
+            step = Step(
+                generator=generator, discriminator=discriminator, real=images, real_labels=claimed, fake=fake,
+                fake_labels=claimed, joint=joint, augment=self.augment, modules=self.modules,
+            )  # fmt: skip
             return weighted_sum(getattr(self.objective, player), step, 0, part, part + 1)[0]
 
 

@@ -136,12 +136,12 @@ class Labels:
         return self.values if len(self.spec.fields) == 1 else torch.cat([self.values, self.known.float()], 1)
 
     def over_fields(
-        self, logits: Float[Tensor, "b k"], of_field: Callable[[Field, Tensor, Tensor], Tensor]
+        self, logits: Float[Tensor, "b *s k"], of_field: Callable[[Field, Tensor, Tensor], Tensor]
     ) -> Float[Tensor, " b"]:
         """The sum over fields of what `of_field` says of (field, its logits, its values), 0 where it is unknown."""
         total = logits.new_zeros(len(logits))
         for position, field, where in self.spec.slices():
-            one = of_field(field, logits[:, where], self.values[:, where])
+            one = of_field(field, logits[..., where], self.values[:, where])
             total = total + torch.where(self.known[:, position], one, 0)
         return total
 

@@ -1,6 +1,7 @@
 """A recipe's training loop, from where a state stands."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch import Tensor
 
@@ -9,7 +10,8 @@ from condgan.data.dataset import Split
 from condgan.data.order import class_probabilities
 from condgan.estimate import PLAYERS, Rehearsal, compiles
 from condgan.labels import LabelSpec, LabelTable
-from condgan.recipes.schema import Recipe
+from condgan.recipes.schema import Part, Recipe
+from condgan.schedules import Ramp
 from condgan.training.loop import pretrain_classifier, train
 from condgan.training.player_loss import FakeLabels
 from condgan.training.state import State
@@ -36,11 +38,21 @@ def build_steps(
         _leave_out_unused(recipe, state, split.labels.spec)
     return train(
         state, build_objective(recipe),
-        batches or build_stream(recipe, split, state.images), _prior(recipe, split.labels),
+        batches or build_stream(recipe, split, state.images), fake_labels_of(recipe, split.labels),
         until=schedule.images, d_steps=schedule.d_steps, g_steps=schedule.g_steps, accumulate=schedule.accumulate,
         joint=schedule.joint, decay=schedule.decay,
         precision=precision(recipe.compute.precision, device()), compiled=compiled,
+        g_options=_changing(recipe.g_opt), d_options=_changing(recipe.d_opt),
     )  # fmt: skip
+
+
+def _changing(optimizer: Part) -> dict[str, Any]:
+    """An optimizer's options that are ramps, or hold some."""
+    return {
+        name: option
+        for name, option in optimizer.options.items()
+        if any(isinstance(one, Ramp) for one in (option if isinstance(option, tuple) else (option,)))
+    }
 
 
 def pretrain(recipe: Recipe, state: State, split: Split) -> None:
@@ -49,8 +61,8 @@ def pretrain(recipe: Recipe, state: State, split: Split) -> None:
     pretrain_classifier(state, batches, images, precision=precision(recipe.compute.precision, device()))
 
 
-def _prior(recipe: Recipe, labels: LabelTable) -> LabelTable | FakeLabels:
-    """What the labels of fakes are drawn from: the law of the real ones, or every class alike."""
+def fake_labels_of(recipe: Recipe, labels: LabelTable) -> LabelTable | FakeLabels:
+    """The labels that those of fakes are drawn from: the law of the real ones, or every class alike."""
     if recipe.schedule.fake_labels == "data" and recipe.data.class_balance == 0:
         return labels
     classes = LabelTable.each(labels.spec).to(labels.device)

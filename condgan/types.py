@@ -3,12 +3,14 @@
 Axes: b images, c channels, h × w pixels or patches, d features, k label values.
 """
 
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from condgan.labels import Labels
 from condgan.utils import distributed
@@ -39,10 +41,13 @@ class DiscriminatorOutput(NamedTuple):
     score: Float[Tensor, "b *patches"]
     """Higher is more real."""
     features: Float[Tensor, "b d"] | None = None
-    logits: Float[Tensor, "b k"] | None = None
-    """Of the labels, before softmax or sigmoid."""
-    twin: Float[Tensor, "b k"] | None = None
-    """The same from TAC-GAN's second classifier, that of fakes."""
+    named: Mapping[str, Float[Tensor, "b ..."]] = {}
+    """What the head gives beside the score, by the names in its `outputs`, such as TAC-GAN's twin."""
+
+    @property
+    def logits(self) -> Float[Tensor, "b k"]:
+        """The classifier's, of the labels, before softmax or sigmoid."""
+        return self.named["logits"]
 
 
 class Generator(nn.Module):
@@ -61,6 +66,23 @@ class Backbone(nn.Module):
 class Head(nn.Module):
     """(Features, the labels that the images claim to have) → `DiscriminatorOutput`."""
 
+    outputs: ClassVar[tuple[str, ...]] = ()
+    """The names of what it gives beside the score."""
+    conditional: ClassVar[bool] = True
+    """Whether what it says depends on labels, or is of them."""
+
+
+class Tracker(nn.Module):
+    """State that training keeps beside the networks, in buffers: saved, resumed and the same in all processes."""
+
+    def observe(self, step: "Step") -> Float[Tensor, "..."]:
+        """What is followed, as means over one micro-batch of a discriminator's step, without gradients."""
+        raise NotImplementedError
+
+    def update(self, observed: Float[Tensor, "..."]) -> None:
+        """Change the buffers after a discriminator's step, given the means over its whole batch."""
+        raise NotImplementedError
+
 
 class LabelWeights(nn.Module):
     """A layer whose weights belong to label values, a row each; penalties on weights leave them alone."""
@@ -78,11 +100,13 @@ class Step:
     """One micro-batch as the losses see it; the discriminator runs when a loss first asks what it says.
 
     `joint`: real and fake images go through it as one batch, so that a batch norm in it sees both; else in two passes,
-    of which a loss that reads only one causes only one.
+    of which a loss that reads only one causes only one. `augment`: what both kinds of images go through on their way to
+    the discriminator. `modules`: the states that losses read, by name.
     """
 
     def __init__(
         self,
+        *,
         generator: nn.Module,
         discriminator: nn.Module,
         real: Float[Tensor, "b c h w"],
@@ -90,27 +114,65 @@ class Step:
         fake: Float[Tensor, "b c h w"],
         fake_labels: Labels,
         joint: bool = False,
+        augment: Callable[[Tensor], Tensor] | None = None,
+        modules: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self.generator, self.discriminator = generator, discriminator
         self.real, self.real_labels = real, real_labels
         self.fake, self.fake_labels = fake, fake_labels
-        self.joint = joint
+        self.joint, self.augment, self.modules = joint, augment, modules or {}
+
+    @cached_property
+    def shown_real(self) -> Float[Tensor, "b c h w"]:
+        """The real images as the discriminator, and penalties on it, see them."""
+        return self.real if self.augment is None else self.augment(self.real)
+
+    @cached_property
+    def shown_fake(self) -> Float[Tensor, "b c h w"]:
+        """The same of the fakes."""
+        return self.fake if self.augment is None else self.augment(self.fake)
 
     @cached_property
     def on_real(self) -> DiscriminatorOutput:
-        return self._both[0] if self.joint else self.discriminator(self.real, self.real_labels)
+        return self._both[0] if self.joint else self.discriminator(self.shown_real, self.real_labels)
 
     @cached_property
     def on_fake(self) -> DiscriminatorOutput:
-        return self._both[1] if self.joint else self.discriminator(self.fake, self.fake_labels)
+        return self._both[1] if self.joint else self.discriminator(self.shown_fake, self.fake_labels)
 
     @cached_property
     def _both(self) -> list[DiscriminatorOutput]:
         labels = Labels.cat([self.real_labels, self.fake_labels])
         with distributed.stacked_batches(2):
-            both = self.discriminator(torch.cat([self.real, self.fake]), labels)
-        halves = [[None, None] if part is None else part.chunk(2) for part in both]
-        return [DiscriminatorOutput(*half) for half in zip(*halves, strict=True)]
+            both = self.discriminator(torch.cat([self.shown_real, self.shown_fake]), labels)
+        return [tree_map_only(Tensor, lambda output, half=half: output.chunk(2)[half], both) for half in (0, 1)]
+
+    @cached_property
+    def whole(self) -> "Step":
+        """The step of the whole batch: with what the discriminator says in all processes, gradients included."""
+        return self if distributed.size() == 1 else _WholeStep(self)
+
+
+class _WholeStep(Step):
+    """What the discriminator says in all processes, by their ranks; images are this process's own."""
+
+    def __init__(self, own: Step) -> None:
+        self.__dict__.update(own.__dict__)
+        self._own = own
+        for name in ("on_real", "on_fake", "whole"):
+            self.__dict__.pop(name, None)
+        self.real_labels, self.fake_labels = (
+            Labels(labels.spec, distributed.all_gather(labels.values), distributed.all_gather(labels.known))
+            for labels in (own.real_labels, own.fake_labels)
+        )
+
+    @cached_property
+    def on_real(self) -> DiscriminatorOutput:
+        return tree_map_only(Tensor, distributed.all_gather_with_gradient, self._own.on_real)
+
+    @cached_property
+    def on_fake(self) -> DiscriminatorOutput:
+        return tree_map_only(Tensor, distributed.all_gather_with_gradient, self._own.on_fake)
 
 
 def to_float(images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -74,9 +74,14 @@ def moves_all_parameters(recipe: Recipe, spec: LabelSpec, unread: frozenset[str]
 
 
 def takes_a_batch_in_parts(recipe: Recipe, split: Split) -> None:
-    """But where a batch norm sees the parts, or a penalty is taken at points that are drawn for each."""
+    """But where a batch norm or a loss sees the parts, or something is drawn for each of them."""
     state = build.build_state(recipe, split.labels.spec)
-    if mixes_batch(state.generator) or mixes_batch(state.discriminator) or recipe.penalties.gradient_penalty:
+    drawn = recipe.penalties.gradient_penalty or recipe.augment.name != "none"
+    if mixes_batch(state.generator) or mixes_batch(state.discriminator) or drawn:
+        return
+    if build.build_objective(recipe).of_batch:
+        with pytest.raises(UserError, match="which compares the images of a batch with each other: expected 1"):
+            changed(recipe, accumulate=2)
         return
     with doubled():
         whole, parts = (run(changed(recipe, accumulate=count), split, 2, double=True)[0] for count in (1, 2))
@@ -92,8 +97,8 @@ def resumes_to_the_bit(recipe: Recipe, split: Split, folder: Path) -> None:
     restore(path, resumed, recipe)
     again = {name: float(loss) for name, loss in next(training_steps.build_steps(recipe, resumed, split)).items()}
     assert again == losses[2], "a resumed run has other losses"
-    for name in ("generator", "discriminator"):
-        pairs = zip(*(getattr(one, name).state_dict().values() for one in (whole, resumed)), strict=True)
+    for name in whole.networks:
+        pairs = zip(*(one.networks[name].state_dict().values() for one in (whole, resumed)), strict=True)
         assert all(torch.equal(*pair) for pair in pairs), f"a resumed run has another {name}"
 
 
@@ -124,7 +129,10 @@ def gradients(recipe: Recipe, spec: LabelSpec) -> dict[str, dict[str, Tensor | N
         state.discriminator.requires_grad_(player == "discriminator")
         with torch.set_grad_enabled(player == "generator"):
             fake = state.generator(source, labels)
-        step = Step(state.generator, state.discriminator, *batch, fake, labels)
+        step = Step(
+            generator=state.generator, discriminator=state.discriminator, real=batch.images, real_labels=batch.labels,
+            fake=fake, fake_labels=labels, modules=state.modules,
+        )  # fmt: skip
         total, means = weighted_sum(getattr(objective, player), step, 0)
         for name, mean in means.items():
             assert mean.isfinite(), f"{player[0].upper()}/{name} is not finite"

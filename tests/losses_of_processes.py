@@ -21,6 +21,7 @@ from condgan.training.loop import pretrain_classifier
 from condgan.training_steps import build_steps
 from condgan.types import Batch
 from condgan.utils import distributed
+from tests import openings
 
 ITERATIONS = 3
 
@@ -35,9 +36,9 @@ def main(*arguments: str) -> None:
     kind = torch.float32 if arguments[0] == "--single" else torch.float64
     name, *overrides = arguments[kind == torch.float32 :]
     torch.set_default_dtype(kind)
-    recipe = load(name, ["compute.compile=false", "compute.precision=float32", *overrides])
-    data = read(recipe.data.source, recipe.data.size, recipe.data.channels)
-    with distributed.joined():
+    with openings.added(), distributed.joined():
+        recipe = load(name, ["compute.compile=false", "compute.precision=float32", *overrides])
+        data = read(recipe.data.source, recipe.data.size, recipe.data.channels)
         state = build_state(recipe, data.spec)
         if recipe.schedule.init_classifier:
             pretrain_classifier(state, batches(recipe, data, kind), recipe.schedule.init_classifier)

@@ -1,5 +1,6 @@
 """Every packaged method keeps the contract, a new one of a few lines does, and one that breaks it is told what."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from condgan.losses.adversarial import AdversarialKind
 from condgan.losses.penalties import Regularizers
 from condgan.networks import HEADS
 from condgan.recipes.load import load
-from condgan.recipes.schema import LABEL_HEADS, Recipe
+from condgan.recipes.schema import Recipe
 from condgan.types import DiscriminatorOutput, Head, Step
 from tests.contract import contract
 
@@ -23,6 +24,7 @@ SMALL = [
 ]  # fmt: skip
 PACKAGED = {
     "acgan": ["objective.name=acgan", "head.name=twin"],
+    "adcgan": ["objective.name=adcgan", "head.name=adc"],
     "gan": ["objective.name=gan"],
     "tacgan": ["objective.name=tacgan", "head.name=twin"],
 }
@@ -57,6 +59,8 @@ def test_every_packaged_method_is_held_to_it() -> None:
 class PrototypeHead(Head):
     """Real or fake, and how near an image is to what each class looks like."""
 
+    outputs = ("logits",)
+
     def __init__(self, features: tuple[int, ...], labels: LabelSpec, *, sharpness: float = 1.0) -> None:
         super().__init__()
         (width,) = features
@@ -66,12 +70,11 @@ class PrototypeHead(Head):
 
     def forward(self, features: Tensor, labels: Labels) -> DiscriminatorOutput:
         logits = -self.sharpness * torch.cdist(features, self.prototypes).square()
-        return DiscriminatorOutput(self.score(features).flatten(), features, logits)
+        return DiscriminatorOutput(self.score(features).flatten(), features, {"logits": logits})
 
 
 def nearest(output: DiscriminatorOutput, labels: Labels) -> Tensor:
     """How far the claimed class is, among all."""
-    assert output.logits is not None
     return F.cross_entropy(output.logits, labels.values, reduction="none")
 
 
@@ -85,15 +88,15 @@ def prototypes(
             "adv": Term(adv.generator),
             "near/fake": Term(lambda step: nearest(step.on_fake, step.fake_labels), weight),
         },
+        reads=("logits",),
     )
 
 
 @pytest.fixture
 def new_method(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a contributor adds: a head, an objective, the heads that it reads."""
+    """A head and an objective, which a contributor adds."""
     monkeypatch.setitem(HEADS, "prototype", PrototypeHead)
     monkeypatch.setitem(OBJECTIVES, "prototypes", prototypes)
-    monkeypatch.setitem(LABEL_HEADS, "prototypes", ("prototype",))
 
 
 def recipe_of_new_method() -> Recipe:
@@ -138,7 +141,7 @@ def test_a_broken_method_does_not(broken: str, tmp_path: Path, monkeypatch: pyte
         right = prototypes(adversarial=adversarial, penalties=penalties)
         terms = {name: dict(getattr(right, name)) for name in ("discriminator", "generator")}
         terms[player] = {"adv": Term(loss)} if player == "generator" else terms[player] | {"adv": Term(loss)}
-        return Objective(**terms)
+        return replace(right, **terms)
 
     monkeypatch.setitem(OBJECTIVES, "prototypes", wrong)
     with pytest.raises(AssertionError, match=broken):

@@ -46,7 +46,7 @@ def test_the_norm_barely_normalizes_and_the_mended_one_does() -> None:
 @pytest.mark.parametrize("scale", [1.0, 100.0])
 def test_softmax_before_cross_entropy_is_confined(scale: float) -> None:
     logits, index = scale * torch.randn(6, 10), torch.arange(6)
-    output = DiscriminatorOutput(torch.zeros(6), logits=logits)
+    output = DiscriminatorOutput(torch.zeros(6), named={"logits": logits})
     got = faults.softmax_cross_entropy(output, Labels.from_index(DIGITS, index)).numpy()
     first = np.exp((logits.double() - logits.double().max(1, keepdim=True).values).numpy())
     again = np.exp(first / first.sum(1, keepdims=True))

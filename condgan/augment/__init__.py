@@ -1,0 +1,12 @@
+"""What real and fake images alike go through on their way to the discriminator, by name.
+
+An augmentation is a module from images in [−1, 1] to images in [−1, 1], differentiable, with its random numbers from
+`distributed.draw_rows`; keyword-only arguments of its constructor are a recipe's options. Its buffers are saved and
+resumed with the run.
+"""
+
+from collections.abc import Callable
+
+from torch import nn
+
+AUGMENTATIONS: dict[str, Callable[..., nn.Module]] = {"none": nn.Identity}

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from condgan.labels import Field, Labels
 from condgan.losses.terms import OutputLoss
-from condgan.types import DiscriminatorOutput
 
 
 def multi_hinge(logits: Float[Tensor, "b k"], labels: Labels, *, clamp: bool) -> Float[Tensor, " b"]:
@@ -30,15 +29,26 @@ def multi_hinge(logits: Float[Tensor, "b k"], labels: Labels, *, clamp: bool) ->
     return labels.over_fields(logits, of_field)
 
 
-def _of(part: Literal["logits", "twin"], judgement: Callable[[Tensor, Labels], Tensor]) -> OutputLoss:
-    """A judgement of the classifier's logits, or of its twin's."""
+def adc(logits: Float[Tensor, "b s k"], labels: Labels, *, fake: bool) -> Float[Tensor, " b"]:
+    """−log P(real, y | x), or of (fake, y), by ADC-GAN's classifier; 0 where a field is unknown.
 
-    def of_output(output: DiscriminatorOutput, labels: Labels) -> Float[Tensor, " b"]:
-        logits = getattr(output, part)
-        assert logits is not None, f"the head gives no {part}"
-        return judgement(logits, labels)
+    Rows s: real and fake; of independent values then both again for images without the value, so that each value has a
+    softmax over four. A class has one over all real and fake classes (Hou et al. 2022, eq. 8).
+    """
 
-    return of_output
+    def of_field(field: Field, scores: Tensor, target: Tensor) -> Tensor:
+        if field.exclusive:
+            chances = scores[:, :2].flatten(1).log_softmax(1).unflatten(1, (2, -1))
+            return -(chances[:, int(fake)] * target).sum(1)
+        chances = scores.log_softmax(1)
+        return -(chances[:, int(fake)] * target + chances[:, 2 + int(fake)] * (1 - target)).sum(1)
+
+    return labels.over_fields(logits, of_field)
+
+
+def of_output(name: str, loss: Callable[[Tensor, Labels], Tensor]) -> OutputLoss:
+    """A loss of what the head gives by this name."""
+    return lambda output, labels: loss(output.named[name], labels)
 
 
 def _cross_entropy(logits: Tensor, labels: Labels) -> Tensor:
@@ -58,7 +68,7 @@ class LabelLoss(NamedTuple):
 
 
 def _both(judgement: Callable[[Tensor, Labels], Tensor]) -> LabelLoss:
-    return LabelLoss(_of("logits", judgement), _of("twin", judgement))
+    return LabelLoss(of_output("logits", judgement), of_output("twin", judgement))
 
 
 CROSS_ENTROPY = _both(_cross_entropy)

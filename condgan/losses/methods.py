@@ -1,12 +1,13 @@
 """The methods by their names in recipes, each a short function that builds its table of terms."""
 
-from pydantic import NonNegativeFloat
+from functools import partial
 
 from condgan.losses.adversarial import ADVERSARIAL, AdversarialKind
-from condgan.losses.labels import ACCURACY, CLASSIFICATION, CROSS_ENTROPY, ClassificationKind
+from condgan.losses.labels import ACCURACY, CLASSIFICATION, CROSS_ENTROPY, ClassificationKind, adc, of_output
 from condgan.losses.penalties import Regularizers
 from condgan.losses.terms import Objective, Term, on_fake, on_real
 from condgan.losses.translation import cycle_consistency, to_own_labels
+from condgan.schedules import Weight
 
 
 def gan(*, adversarial: AdversarialKind = "hinge", penalties: Regularizers = Regularizers()) -> Objective:
@@ -24,7 +25,7 @@ def gan(*, adversarial: AdversarialKind = "hinge", penalties: Regularizers = Reg
 def acgan(
     *,
     adversarial: AdversarialKind = "non-saturating",
-    weight: NonNegativeFloat = 1.0,
+    weight: Weight = 1.0,
     class_on_fake: bool = True,
     penalties: Regularizers = Regularizers(),
 ) -> Objective:
@@ -41,6 +42,7 @@ def acgan(
         discriminator=discriminator | penalties.discriminator(),
         generator={"adv": Term(adv.generator), "class/fake": Term(on_fake(label), weight)} | penalties.generator(),
         watched={"accuracy/real": on_real(ACCURACY.classifier), "accuracy/fake": on_fake(ACCURACY.classifier)},
+        reads=("logits",),
     )
 
 
@@ -48,7 +50,7 @@ def tacgan(
     *,
     adversarial: AdversarialKind = "hinge",
     classification: ClassificationKind = "cross-entropy",
-    weight: NonNegativeFloat = 1.0,
+    weight: Weight = 1.0,
     penalties: Regularizers = Regularizers(),
 ) -> Objective:
     """TAC-GAN: a classifier learns on real images, its twin on fakes; the generator fools the twin (Gong et al. 2019).
@@ -75,15 +77,46 @@ def tacgan(
             "accuracy/fake": on_fake(ACCURACY.classifier),
             "accuracy/twin": on_fake(ACCURACY.twin),
         },
+        reads=("logits", "twin"),
+    )
+
+
+def adcgan(
+    *,
+    adversarial: AdversarialKind = "hinge",
+    weight: Weight = 1.0,
+    penalties: Regularizers = Regularizers(),
+) -> Objective:
+    """ADC-GAN: one classifier tells each label's real images from its fakes (Hou et al. 2022, §4).
+
+    The generator's two label terms together are −log of the odds that a fake is a real image of its label: they lead to
+    the data's distribution as TAC-GAN's do, with one classifier instead of twins.
+    """
+    adv = ADVERSARIAL[adversarial]
+    as_real, as_fake = (of_output("adc", partial(adc, fake=fake)) for fake in (False, True))
+    return Objective(
+        discriminator={
+            "adv": Term(adv.discriminator),
+            "class/real": Term(on_real(as_real), weight),
+            "class/fake": Term(on_fake(as_fake), weight),
+        }
+        | penalties.discriminator(),
+        generator={
+            "adv": Term(adv.generator),
+            "class/as-real": Term(on_fake(as_real), weight),
+            "class/as-fake": Term(on_fake(as_fake), -weight),
+        }
+        | penalties.generator(),
+        reads=("adc",),
     )
 
 
 def stargan(
     *,
     adversarial: AdversarialKind = "wasserstein",
-    weight: NonNegativeFloat = 1.0,
-    cycle: NonNegativeFloat = 10.0,
-    identity: NonNegativeFloat = 0.0,
+    weight: Weight = 1.0,
+    cycle: Weight = 10.0,
+    identity: Weight = 0.0,
     penalties: Regularizers = Regularizers(),
 ) -> Objective:
     """StarGAN: images translated to other labels show these, and come back unharmed (Choi et al. 2018, eq. 5–6).
@@ -105,7 +138,9 @@ def stargan(
         | ({"identity": Term(to_own_labels, identity)} if identity else {})
         | penalties.generator(),
         watched={"accuracy/real": on_real(ACCURACY.classifier), "accuracy/fake": on_fake(ACCURACY.classifier)},
+        reads=("logits",),
+        translates=True,
     )
 
 
-OBJECTIVES = {"acgan": acgan, "gan": gan, "stargan": stargan, "tacgan": tacgan}
+OBJECTIVES = {"acgan": acgan, "adcgan": adcgan, "gan": gan, "stargan": stargan, "tacgan": tacgan}

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
-from pydantic import NonNegativeFloat
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -12,6 +11,7 @@ from torch.nn.utils import parametrize
 
 from condgan.labels import Labels
 from condgan.losses.terms import Term
+from condgan.schedules import Weight
 from condgan.types import LabelWeights, Step, full_precision
 from condgan.utils import distributed
 from condgan.utils.options import STRICT
@@ -24,10 +24,10 @@ class Regularizers:
     `orthogonal_…` is β of β |W Wᵀ ⊙ (1 − I)|²; BigGAN-PyTorch adds half of its gradient, so its 1e-4 is 5e-5 here.
     """
 
-    gradient_penalty: NonNegativeFloat = 0.0
-    r1: NonNegativeFloat = 0.0
-    orthogonal_discriminator: NonNegativeFloat = 0.0
-    orthogonal_generator: NonNegativeFloat = 0.0
+    gradient_penalty: Weight = 0.0
+    r1: Weight = 0.0
+    orthogonal_discriminator: Weight = 0.0
+    orthogonal_generator: Weight = 0.0
 
     def discriminator(self) -> dict[str, Term]:
         """The discriminator's terms."""
@@ -61,15 +61,16 @@ def gradient_penalty(step: Step) -> Float[Tensor, " b"]:
 
     The point goes with the real image's label. Over patches, the gradient is that of their sum.
     """
-    weight = distributed.draw_rows(torch.rand, len(step.real), 1, 1, 1, dtype=step.real.dtype, device=step.real.device)
-    between = torch.lerp(step.fake.detach(), step.real, weight)
+    real, fake = step.shown_real, step.shown_fake
+    weight = distributed.draw_rows(torch.rand, len(real), 1, 1, 1, dtype=real.dtype, device=real.device)
+    between = torch.lerp(fake.detach(), real, weight)
     gradient = _input_gradient(step.discriminator, between, step.real_labels)
     return (gradient.flatten(1).norm(dim=1) - 1).square()
 
 
 def r1(step: Step) -> Float[Tensor, " b"]:
     """½ |∇ D(x)|² at the real images (Mescheder et al. 2018, eq. 9)."""
-    gradient = _input_gradient(step.discriminator, step.real.clone(), step.real_labels)
+    gradient = _input_gradient(step.discriminator, step.shown_real.detach().clone(), step.real_labels)
     return gradient.flatten(1).square().sum(1) / 2
 
 

@@ -3,7 +3,7 @@
 from condgan.networks.biggan_deep import BigGANDeepBackbone, BigGANDeepGenerator
 from condgan.networks.dcgan import ACGANBackbone, ACGANGenerator
 from condgan.networks.discriminator import Discriminator
-from condgan.networks.heads import ClassifierHead, DomainHead, PlainHead, ProjectionHead, TwinHead
+from condgan.networks.heads import ADCHead, ClassifierHead, DomainHead, PlainHead, ProjectionHead, TwinHead
 from condgan.networks.mlp import MLPBackbone, MLPGenerator
 from condgan.networks.resnet import ResNetBackbone, ResNetGenerator
 from condgan.networks.sagan import SAGANDCGANBackbone, SAGANDCGANGenerator
@@ -26,6 +26,7 @@ BACKBONES = {
     "stargan": StarGANBackbone,
 }
 HEADS = {
+    "adc": ADCHead,
     "classifier": ClassifierHead,
     "domain": DomainHead,
     "plain": PlainHead,

@@ -1,7 +1,9 @@
 """What a discriminator concludes from its backbone's features; a map of them is flattened where a head wants none."""
 
 import math
+from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -13,17 +15,24 @@ from condgan.types import DiscriminatorOutput, Head
 from condgan.utils.errors import UserError
 
 
-class DomainHead(Head):
+class NormalizedHead(Head):
+    """A head whose layers are initialized and spectrally normalized, the labels' embedding too.
+
+    Its subclasses make their layers and then call `finish`, whose options are theirs, too.
+    """
+
+    def finish(self, *, init: InitKind | None = "ortho", spectral_norm: Spectral | None = Spectral()) -> None:
+        """Initialize and normalize all layers."""
+        initialize(self, init)
+        spectral_normalize(self, spectral_norm, embeddings=True)
+
+
+class DomainHead(NormalizedHead):
     """Real or fake for each patch of a map, and a classifier of the labels that sees it whole (Choi et al. 2018)."""
 
-    def __init__(
-        self,
-        features: tuple[int, ...],
-        labels: LabelSpec,
-        *,
-        init: InitKind | None = None,
-        spectral_norm: Spectral | None = None,
-    ) -> None:
+    outputs = ("logits",)
+
+    def __init__(self, features: tuple[int, ...], labels: LabelSpec, **shared: Any) -> None:
         super().__init__()
         if len(features) != 3:
             raise UserError(
@@ -32,52 +41,45 @@ class DomainHead(Head):
         channels, height, width = features
         self.score = nn.Conv2d(channels, 1, 3, padding=1, bias=False)
         self.classifier = nn.Conv2d(channels, labels.width, (height, width), bias=False)
-        _finish(self, init, spectral_norm)
+        self.finish(**shared)
+
+    def finish(self, *, init: InitKind | None = None, spectral_norm: Spectral | None = None) -> None:
+        super().finish(init=init, spectral_norm=spectral_norm)
 
     def forward(self, features: Float[Tensor, "b d i j"], labels: Labels) -> DiscriminatorOutput:
-        return DiscriminatorOutput(self.score(features).squeeze(1), logits=self.classifier(features).flatten(1))
+        logits = self.classifier(features).flatten(1)
+        return DiscriminatorOutput(self.score(features).squeeze(1), named={"logits": logits})
 
 
-class PlainHead(Head):
+class PlainHead(NormalizedHead):
     """Real or fake, whatever the labels: for unconditional networks."""
 
-    def __init__(
-        self,
-        features: tuple[int, ...],
-        labels: LabelSpec,
-        *,
-        init: InitKind | None = "ortho",
-        spectral_norm: Spectral | None = Spectral(),
-    ) -> None:
+    conditional = False
+
+    def __init__(self, features: tuple[int, ...], labels: LabelSpec, **shared: Any) -> None:
         super().__init__()
         self.score = nn.Linear(math.prod(features), 1)
-        _finish(self, init, spectral_norm)
+        self.finish(**shared)
 
     def forward(self, features: Float[Tensor, "b *d"], labels: Labels) -> DiscriminatorOutput:
         features = features.flatten(1)
         return DiscriminatorOutput(self.score(features).flatten(), features)
 
 
-class ProjectionHead(Head):
+class ProjectionHead(NormalizedHead):
     """Real or fake plus ⟨embedding of the label, features⟩ (Miyato & Koyama 2018, eq. 3).
 
     `class_bias` adds a bias per label value, as TAC-GAN's code does for its projection baseline.
     """
 
     def __init__(
-        self,
-        features: tuple[int, ...],
-        labels: LabelSpec,
-        *,
-        class_bias: bool = False,
-        init: InitKind | None = "ortho",
-        spectral_norm: Spectral | None = Spectral(),
+        self, features: tuple[int, ...], labels: LabelSpec, *, class_bias: bool = False, **shared: Any
     ) -> None:
         super().__init__()
         self.score = nn.Linear(math.prod(features), 1)
         self.embedding = LabelEmbedding(labels, math.prod(features))
         self.bias = nn.Parameter(self.embedding.weight.new_zeros(labels.vector_width)) if class_bias else None
-        _finish(self, init, spectral_norm)
+        self.finish(**shared)
 
     def forward(self, features: Float[Tensor, "b *d"], labels: Labels) -> DiscriminatorOutput:
         features = features.flatten(1)
@@ -86,52 +88,63 @@ class ProjectionHead(Head):
         return DiscriminatorOutput(score if self.bias is None else score + vector @ self.bias, features)
 
 
-class ClassifierHead(Head):
+class ClassifierHead(NormalizedHead):
     """Real or fake, and an auxiliary classifier of the labels (Odena et al. 2017, §3)."""
 
-    def __init__(
-        self,
-        features: tuple[int, ...],
-        labels: LabelSpec,
-        *,
-        init: InitKind | None = "ortho",
-        spectral_norm: Spectral | None = Spectral(),
-    ) -> None:
+    outputs = ("logits",)
+
+    def __init__(self, features: tuple[int, ...], labels: LabelSpec, **shared: Any) -> None:
         super().__init__()
         self.score = nn.Linear(math.prod(features), 1)
         self.classifier = nn.Linear(math.prod(features), labels.width)
-        _finish(self, init, spectral_norm)
+        self.finish(**shared)
 
     def forward(self, features: Float[Tensor, "b *d"], labels: Labels) -> DiscriminatorOutput:
         features = features.flatten(1)
-        return DiscriminatorOutput(self.score(features).flatten(), features, self.classifier(features))
+        return DiscriminatorOutput(self.score(features).flatten(), features, {"logits": self.classifier(features)})
 
 
-class TwinHead(Head):
+class TwinHead(NormalizedHead):
     """Real or fake, a classifier of real images' labels and its twin, of fakes' (Gong et al. 2019, §3)."""
 
-    def __init__(
-        self,
-        features: tuple[int, ...],
-        labels: LabelSpec,
-        *,
-        init: InitKind | None = "ortho",
-        spectral_norm: Spectral | None = Spectral(),
-    ) -> None:
+    outputs = ("logits", "twin")
+
+    def __init__(self, features: tuple[int, ...], labels: LabelSpec, **shared: Any) -> None:
         super().__init__()
         self.score = nn.Linear(math.prod(features), 1)
         self.classifier = nn.Linear(math.prod(features), labels.width)
         self.twin = nn.Linear(math.prod(features), labels.width)
-        _finish(self, init, spectral_norm)
+        self.finish(**shared)
 
     def forward(self, features: Float[Tensor, "b *d"], labels: Labels) -> DiscriminatorOutput:
         features = features.flatten(1)
-        return DiscriminatorOutput(
-            self.score(features).flatten(), features, self.classifier(features), self.twin(features)
-        )
+        named = {"logits": self.classifier(features), "twin": self.twin(features)}
+        return DiscriminatorOutput(self.score(features).flatten(), features, named)
 
 
-def _finish(head: Head, init: InitKind | None, spectral_norm: Spectral | None) -> None:
-    """Initialize and normalize, the label's embedding too."""
-    initialize(head, init)
-    spectral_normalize(head, spectral_norm, embeddings=True)
+class ADCHead(NormalizedHead):
+    """Real or fake, and one classifier of labels and real or fake together (Hou et al. 2022, §4).
+
+    Its `adc` is b × s × k: s are a value's real and fake images and, where a field is of independent values, those
+    without the value. `logits` sum real and fake up: they are of the labels alone.
+    """
+
+    outputs = ("logits", "adc")
+    exclusive: Tensor
+
+    def __init__(self, features: tuple[int, ...], labels: LabelSpec, **shared: Any) -> None:
+        super().__init__()
+        exclusive = [field.exclusive for field in labels.fields for _ in field.values]
+        self.rows = 2 if all(exclusive) else 4
+        self.register_buffer("exclusive", torch.tensor(exclusive), persistent=False)
+        self.score = nn.Linear(math.prod(features), 1)
+        self.classifier = nn.Linear(math.prod(features), self.rows * labels.width)
+        self.finish(**shared)
+
+    def forward(self, features: Float[Tensor, "b *d"], labels: Labels) -> DiscriminatorOutput:
+        features = features.flatten(1)
+        adc = self.classifier(features).unflatten(1, (self.rows, -1))
+        logits = adc[:, :2].logsumexp(1)
+        if self.rows == 4:
+            logits = logits - adc[:, 2:].logsumexp(1).masked_fill(self.exclusive, 0)
+        return DiscriminatorOutput(self.score(features).flatten(), features, {"logits": logits, "adc": adc})

@@ -5,7 +5,7 @@ Axes: b images, c channels, h × w pixels, v the labels' vector, d features, n =
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -35,7 +35,9 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         precise = x if x.dtype == torch.float64 else x.float()
         own = precise.mean((0, 2, 3))
         centered = precise - own[:, None, None]
-        means, variances = _Gathered.apply(torch.stack([own, centered.square().mean((0, 2, 3))])).unbind(1)
+        means, variances = distributed.all_gather_with_gradient(
+            torch.stack([own, centered.square().mean((0, 2, 3))])[None]
+        ).unbind(1)
         mean = means.mean(0)
         variance = variances.mean(0) + (means - mean).square().mean(0)
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
@@ -48,32 +50,6 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         scale = (variance + self.eps).rsqrt() * (self.weight if self.affine else 1)
         shift = (self.bias if self.affine else 0) + (own - mean) * scale
         return torch.addcmul(shift[:, None, None], centered, scale[:, None, None]).to(x.dtype)
-
-
-class _Gathered(torch.autograd.Function):
-    """What each process has, in the order of their ranks; each process's loss counts alike."""
-
-    @staticmethod
-    def forward(ctx: Any, own: Tensor) -> Tensor:
-        return distributed.all_gather(own[None])
-
-    @staticmethod
-    def backward(ctx: Any, gradients: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _Scattered.apply(gradients)
-
-
-class _Scattered(torch.autograd.Function):
-    """The sum over all processes of what each has for this one: the gradient of what is gathered, and the reverse."""
-
-    @staticmethod
-    def forward(ctx: Any, for_each: Tensor) -> Tensor:
-        total = for_each.clone()
-        distributed.all_reduce(total)
-        return total[distributed.rank()]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _Gathered.apply(gradient)
 
 
 def synchronize(network: nn.Module) -> None:

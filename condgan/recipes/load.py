@@ -60,7 +60,9 @@ def as_tree(recipe: Recipe) -> dict[str, Any]:
             return {"name": value.name} | {name: plain(option) for name, option in value.options.items()}
         if dataclasses.is_dataclass(value):
             return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return list(value) if isinstance(value, tuple) else value
+        if isinstance(value, Mapping):
+            return {name: plain(one) for name, one in value.items()}
+        return [plain(one) for one in value] if isinstance(value, tuple) else value
 
     return plain(recipe)
 

@@ -13,12 +13,15 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from condgan.augment import AUGMENTATIONS
 from condgan.data.preprocessing import height_and_width
 from condgan.evaluation.metrics import conditional, translation
 from condgan.labels import Field as Labeled
 from condgan.labels import LabelSpec
-from condgan.losses import OBJECTIVES, Regularizers
+from condgan.losses import OBJECTIVES, Objective, Regularizers
 from condgan.networks import BACKBONES, GENERATORS, HEADS
+from condgan.optimizers import OPTIMIZERS
+from condgan.schedules import Positive
 from condgan.utils.choices import Crop, Precision
 from condgan.utils.errors import UserError, unknown
 from condgan.utils.options import STRICT
@@ -38,39 +41,60 @@ class Part:
         return table[self.name](*wiring, **self.options)
 
 
-def _part(kind: str, table: Mapping[str, Callable]) -> Callable[[Any], Part]:
-    """How to read a part from {name: …, option: …}: checked against the table, every default filled in."""
+def _part(kind: str, table: Mapping[str, Callable], default: str | None = None) -> Callable[[Any], Part]:
+    """How to read a part from {name: …, option: …}: checked against the table, every default filled in.
+
+    `default`: the name where none is given.
+    """
 
     def read(given: Any) -> Part:
+        if isinstance(given, Mapping) and default is not None:
+            given = {"name": default, **given}
         if not isinstance(given, Mapping) or "name" not in given:
             raise UserError(f"{kind}: {given!r} given, expected a mapping with the key 'name'")
         if not isinstance(given["name"], str) or given["name"] not in table:
             raise unknown(kind, given["name"], table)
-        made = table[given["name"]]
-        known = {
-            name: parameter.default
-            for name, parameter in inspect.signature(made).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        }
-        hints = get_type_hints(made.__init__ if inspect.isclass(made) else made, include_extras=True)
+        known, hints = _options(table[given["name"]])
         options = dict(known)
         for name, value in given.items():
             if name == "name":
                 continue
+            if name not in known and default is not None:
+                raise unknown("option", f"{kind}.{name}", [f"{kind}.{one}" for one in known])
             if name not in known:
                 raise unknown(f"option of the {kind} '{given['name']}'", name, known)
-            kinds = [one for one in (hints[name], *get_args(hints[name])) if isinstance(one, type)]
-            section = next((one for one in kinds if hasattr(one, "__dataclass_fields__")), None)
-            if section is not None and isinstance(value, Mapping):
-                check_names(section, value, f"{kind}.{name}.")
-            config = None if section is hints[name] else STRICT  # a section brings its own
-            try:
-                options[name] = TypeAdapter(hints[name], config=config).validate_json(json.dumps(value, default=str))
-            except ValidationError as error:
-                raise type_error(f"{kind}.{name}", error) from None
+            options[name] = _option(f"{kind}.{name}", hints[name], value)
+        if missing := next((name for name, value in options.items() if value is inspect.Parameter.empty), None):
+            raise UserError(f"option {kind}.{missing} is missing: the recipe must set it")
         return Part(given["name"], options)
 
     return read
+
+
+def _options(made: Callable) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The defaults and types of a part's options: of its keyword-only arguments, and those of its `finish`."""
+    known, hints = {}, {}
+    for one in (made, getattr(made, "finish", None)):
+        if one is None:
+            continue
+        for name, parameter in inspect.signature(one).parameters.items():
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                known[name] = parameter.default
+        hints |= get_type_hints(one.__init__ if inspect.isclass(one) else one, include_extras=True)
+    return known, hints
+
+
+def _option(where: str, hint: Any, value: Any) -> Any:
+    """An option's value, of its type. Raises UserError for another one."""
+    kinds = [one for one in (hint, *get_args(hint)) if isinstance(one, type)]
+    section = next((one for one in kinds if hasattr(one, "__dataclass_fields__")), None)
+    if section is not None and isinstance(value, Mapping):
+        check_names(section, value, f"{where}.")
+    config = None if section is hint else STRICT  # a section brings its own
+    try:
+        return TypeAdapter(hint, config=config).validate_json(json.dumps(value, default=str))
+    except ValidationError as error:
+        raise type_error(where, error) from None
 
 
 def _size(given: int | str) -> int | str:
@@ -131,20 +155,18 @@ class Data:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Adam:
-    """Adam's settings (Kingma & Ba 2015)."""
-
-    lr: PositiveFloat
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    eps: PositiveFloat = 1e-8
-
-
-@dataclass(frozen=True, config=STRICT)
 class Average:
-    """The generator's moving average: decay per iteration, and the images before which it is a plain copy."""
+    """A moving average of the generator: its decay per iteration, or the images after which half of it is new."""
 
-    decay: Annotated[float, Field(ge=0, lt=1)]
+    decay: Annotated[float, Field(ge=0, lt=1)] | None = None
+    half_life: Positive | None = None
     start: CountOrZero = 0
+    """Images before which it is a plain copy."""
+
+    def __post_init__(self) -> None:
+        if (self.decay is None) == (self.half_life is None):
+            given = "neither" if self.decay is None else "both"
+            raise UserError(f"{given} of decay and half_life of an average given: expected one of them")
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -204,10 +226,13 @@ class Recipe:
     backbone: Annotated[Part, BeforeValidator(_part("backbone", BACKBONES))]
     head: Annotated[Part, BeforeValidator(_part("head", HEADS))]
     objective: Annotated[Part, BeforeValidator(_part("objective", OBJECTIVES))]
-    g_opt: Adam
-    d_opt: Adam
+    g_opt: Annotated[Part, BeforeValidator(_part("g_opt", OPTIMIZERS, default="adam"))]
+    d_opt: Annotated[Part, BeforeValidator(_part("d_opt", OPTIMIZERS, default="adam"))]
     ema: Average
     schedule: Schedule
+    augment: Annotated[Part, BeforeValidator(_part("augment", AUGMENTATIONS))] = Part("none", {})
+    averages: Mapping[str, Average] = dataclasses.field(default_factory=dict)
+    """More averages of the generator, by name; each is saved with the run."""
     compute: Compute = Compute()
     seed: CountOrZero = 0
 
@@ -225,11 +250,17 @@ class Recipe:
                 f"schedule.decay {self.schedule.decay} given with schedule.images {self.schedule.images}: rates cannot "
                 "fall for longer than that; lower it"
             )
-        _require_head(f"objective '{self.objective.name}'", self.head.name, LABEL_HEADS[self.objective.name])
-        if self.translates != (self.objective.name in TRANSLATING):
+        objective: Objective = self.objective.build(OBJECTIVES)
+        _require_outputs(f"objective '{self.objective.name}'", self.head.name, objective.reads)
+        if self.translates != objective.translates:
             wanted = "objective stargan" if self.translates else "another objective, or generator stargan"
             raise UserError(
                 f"generator '{self.generator.name}' given with objective '{self.objective.name}': expected {wanted}"
+            )
+        if objective.of_batch and parts > 1:
+            raise UserError(
+                f"schedule.accumulate {parts} given with objective '{self.objective.name}', which compares the images "
+                "of a batch with each other: expected 1"
             )
         scores = translation.TRANSLATOR_SCORES if self.translates else conditional.GENERATOR_SCORES
         if self.schedule.best_by not in scores:
@@ -249,12 +280,18 @@ class Recipe:
                 "add objective.penalties.gradient_penalty=10, and spectral_norm=null to backbone and head"
             )
         if self.schedule.init_classifier:
-            _require_head("schedule.init_classifier", self.head.name, CLASSIFIERS)
+            _require_outputs("schedule.init_classifier", self.head.name, ("logits",))
+        taken = {"ema", "generator", "discriminator"} & self.averages.keys()
+        if taken or not all(map(str.isidentifier, self.averages)):
+            raise UserError(
+                f"averages {', '.join(self.averages)} given: expected names of letters, digits and _, other than ema, "
+                "generator and discriminator"
+            )
 
     @property
     def conditional(self) -> bool:
         """Whether the discriminator looks at labels."""
-        return self.head.name != "plain"
+        return HEADS[self.head.name].conditional
 
     @property
     def translates(self) -> bool:
@@ -266,24 +303,12 @@ class Recipe:
         return self.objective.options["penalties"]
 
 
-LABEL_HEADS = {
-    "acgan": ("classifier", "twin"),
-    "gan": ("projection", "plain"),
-    "stargan": ("domain", "classifier"),
-    "tacgan": ("twin",),
-}
-"""The heads whose outputs an objective reads."""
-
-TRANSLATING = ("stargan",)
-"""The objectives of translators."""
-
-CLASSIFIERS = ("classifier", "domain", "twin")
-"""The heads that read labels."""
-
-
-def _require_head(what: str, head: str, wanted: tuple[str, ...]) -> None:
-    if head not in wanted:
-        raise UserError(f"head '{head}' given with {what}: expected {' or '.join(wanted)}; set head.name={wanted[0]}")
+def _require_outputs(what: str, head: str, wanted: tuple[str, ...]) -> None:
+    """Refuse a head that lacks what is read of it, or one whose outputs nobody would read."""
+    fitting = [name for name, one in HEADS.items() if {*wanted} <= {*one.outputs} and bool(wanted) == bool(one.outputs)]
+    fitting.sort(key=lambda name: (len(HEADS[name].outputs), not HEADS[name].conditional))
+    if head not in fitting:
+        raise UserError(f"head '{head}' given with {what}: expected {' or '.join(fitting)}; set head.name={fitting[0]}")
 
 
 def check_names(cls: type, tree: Mapping[str, Any], prefix: str) -> None:
@@ -300,7 +325,7 @@ def check_names(cls: type, tree: Mapping[str, Any], prefix: str) -> None:
                     + ", ".join(inner.name for inner in dataclasses.fields(field.type))
                 )
             check_names(field.type, tree[name], f"{prefix}{name}.")
-        elif name not in tree and field.default is dataclasses.MISSING:
+        elif name not in tree and field.default is field.default_factory is dataclasses.MISSING:
             raise UserError(f"option {prefix}{name} is missing: the recipe must set it")
 
 

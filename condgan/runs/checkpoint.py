@@ -1,7 +1,7 @@
 """Checkpoints: directories of safetensors and JSON, whole or absent, each file with its SHA-256.
 
-checkpoints/<images>/ holds generator, discriminator and ema (.safetensors), optimizers.pt (tensors and numbers only,
-read with weights_only) and state.json.
+checkpoints/<images>/ holds generator, discriminator, ema, other averages and what else has buffers (.safetensors),
+optimizers.pt (tensors and numbers only, read with weights_only) and state.json.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load, save
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from condgan.build import build_model, empty_networks, placed
@@ -27,7 +27,7 @@ from condgan.sampling.model import Model
 from condgan.sampling.translator import Translator
 from condgan.training.state import State
 from condgan.utils.device import device
-from condgan.utils.errors import UserError
+from condgan.utils.errors import UserError, unknown
 from condgan.utils.files import new_directory
 
 CHECKPOINT_FORMAT = 1
@@ -43,7 +43,7 @@ def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSp
     torch.save({"g": state.g_optimizer.state_dict(), "d": state.d_optimizer.state_dict()}, optimizers)
     contents = {
         f"{name}.safetensors": save({key: value.cpu().contiguous() for key, value in network.state_dict().items()})
-        for name, network in _networks(state).items()
+        for name, network in state.networks.items()
     }
     contents["optimizers.pt"] = optimizers.getvalue()
     description = {
@@ -65,7 +65,7 @@ def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSp
 
 def require_finite(state: State) -> None:
     """Raises NonFinite if a network holds a value that is none, which is not worth keeping."""
-    for name, network in _networks(state).items():
+    for name, network in state.networks.items():
         for key, value in network.state_dict().items():
             if not value.isfinite().all():
                 raise NonFinite(f"the {name}'s {key} at {state.images:,} images")
@@ -75,7 +75,7 @@ def restore(path: Path, state: State, recipe: Recipe) -> None:
     """Bring a freshly built state to where the checkpoint was written."""
     description = _described(path)
     _require_same_architecture(path, description, recipe)
-    for name, network in _networks(state).items():
+    for name, network in state.networks.items():
         _load_weights(network, path / f"{name}.safetensors")
     optimizers = torch.load(path / "optimizers.pt", map_location=device(), weights_only=True)
     for optimizer, name in ((state.g_optimizer, "g"), (state.d_optimizer, "d")):
@@ -86,22 +86,30 @@ def restore(path: Path, state: State, recipe: Recipe) -> None:
 
 def _as_built(optimizer: Optimizer) -> None:
     """Restored moments in their weights' layout, updated by the kernel that was asked for now."""
+    kernel = {name: optimizer.defaults[name] for name in ("fused", "foreach") if name in optimizer.defaults}
     for group in optimizer.param_groups:
-        group |= {name: optimizer.defaults[name] for name in ("fused", "foreach")}
+        group |= kernel
     for parameter, kept in optimizer.state.items():
-        for name in ("exp_avg", "exp_avg_sq"):
-            kept[name] = torch.empty_like(parameter).copy_(kept[name])
-        kept["step"] = kept["step"].to(parameter.device if optimizer.defaults["fused"] else "cpu")
+        for name, value in kept.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and name != "step":
+                kept[name] = torch.empty_like(parameter).copy_(value)
+        if "step" in kept:
+            kept["step"] = kept["step"].to(parameter.device if kernel.get("fused") else "cpu")
 
 
-def load_checkpoint(path: Path) -> Model | Translator:
-    """The averaged generator of a whole checkpoint, ready to sample or to translate."""
+def load_checkpoint(path: Path, average: str = "ema") -> Model | Translator:
+    """The averaged generator of a whole checkpoint, ready to sample or to translate.
+
+    Raises UserError for an average that the checkpoint has not.
+    """
     description = _described(path)
     spec = LabelSpec(tuple(_field(**field) for field in description["labels"]))
     recipe = from_tree(description["recipe"])
     networks = empty_networks(recipe, spec)
-    for network, name in zip(networks, ("ema", "discriminator"), strict=True):
-        if name == "ema" or recipe.translates:
+    if average not in (known := ("ema", *recipe.averages)):
+        raise unknown("average", average, known)
+    for network, name in zip(networks, (average, "discriminator"), strict=True):
+        if name == average or recipe.translates:
             _load_weights(network, path / f"{name}.safetensors", assign=True)
             placed(network).eval().requires_grad_(False)
     return build_model(recipe, spec, *networks, description["images"])
@@ -151,10 +159,6 @@ def prune(directory: Path, schedule: Schedule) -> None:
     for path in paths:
         if path not in kept:
             shutil.rmtree(path)
-
-
-def _networks(state: State) -> dict[str, nn.Module]:
-    return {"generator": state.generator, "discriminator": state.discriminator, "ema": state.ema.module}
 
 
 def _score(path: Path, by: str) -> float | None:

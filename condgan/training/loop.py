@@ -1,7 +1,8 @@
 """One flat loop for every method."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,19 +12,34 @@ from torch.optim import Optimizer
 from condgan.labels import Labels, LabelTable
 from condgan.losses import CROSS_ENTROPY, Objective, Term, on_real
 from condgan.networks.spectral_norm import power_iterate
+from condgan.schedules import value_at
 from condgan.training.mixed_precision import MixedPrecision
 from condgan.training.player_loss import FakeLabels, PlayerLoss
 from condgan.training.state import State
-from condgan.types import Batch, Generator, Step
+from condgan.types import Batch, Generator, Step, Tracker
 from condgan.utils import distributed
 from condgan.utils.seeds import derive_seed
+
+
+class _Player(NamedTuple):
+    """What the loop needs of a player, so that both take their steps in the same lines."""
+
+    name: str
+    network: nn.Module
+    optimizer: Optimizer
+    loss: nn.Module
+    steps: int
+    """In each iteration."""
+    joint: bool
+    options: Mapping[str, Any]
+    """Of the optimizer, those that are ramps or hold some."""
 
 
 def train(
     state: State,
     objective: Objective,
     batches: Iterator[Batch],
-    prior: LabelTable | FakeLabels,
+    fake_labels: LabelTable | FakeLabels,
     *,
     until: int,
     d_steps: int = 1,
@@ -33,65 +49,84 @@ def train(
     decay: int = 0,
     precision: torch.dtype = torch.float32,
     compiled: bool = False,
+    g_options: Mapping[str, Any] | None = None,
+    d_options: Mapping[str, Any] | None = None,
 ) -> Iterator[dict[str, Tensor]]:
     """Train until `until` real images were seen, yielding each iteration's losses as tensors on the device.
 
     An iteration is `d_steps` discriminator steps, each on a batch of its own, and `g_steps` generator steps. A step
-    sums the gradients of `accumulate` equal parts of its batch. The labels of fakes are drawn from `prior`, such as the
-    labels of the training images, all alike; a translator's fakes are its batch's images with its batch's labels,
-    permuted. Both learning rates fall linearly to zero over the last `decay` images. Names: D/… and G/… for the two
-    players' terms, plain for what is watched.
+    sums the gradients of `accumulate` equal parts of its batch. The labels of fakes are drawn from `fake_labels`, such
+    as the labels of the training images, all alike; a translator's fakes are its batch's images with its batch's
+    labels, permuted. Both learning rates fall linearly to zero over the last `decay` images; `g_options` and
+    `d_options` are what else changes in the optimizers, by the names of their options: ramps, or tuples with some.
+    Names: D/… and G/… for the two players' terms, plain for what is watched.
     `joint`: real and fake images go through the discriminator as one batch; in the generator's step, which needs no
     real ones, only where batch norms would see the difference. `precision` and `compiled`: see `MixedPrecision`.
     Of several processes each has its part of every batch, and yields the losses of that part.
     """
     assert objective.discriminator.keys().isdisjoint(objective.watched), "a loss is minimized or watched"
-    prior = FakeLabels(prior) if isinstance(prior, LabelTable) else prior
+    assert accumulate == 1 or not objective.of_batch, "a loss that compares the images of a batch takes it whole"
+    fake_labels = FakeLabels(fake_labels) if isinstance(fake_labels, LabelTable) else fake_labels
     generator = MixedPrecision(state.generator, precision, compiled)
     discriminator = MixedPrecision(state.discriminator, precision, compiled)
-    d_turn = distributed.parallel(PlayerLoss(state.discriminator, objective.discriminator, objective.watched))
-    g_turn = distributed.parallel(PlayerLoss(state.generator, objective.generator))
-    both_for_generator = joint and mixes_batch(state.discriminator)
+    d_loss = PlayerLoss(state.discriminator, objective.discriminator, objective.watched)
+    g_loss = PlayerLoss(state.generator, objective.generator)
+    d_player = _Player(
+        "D", state.discriminator, state.d_optimizer, distributed.parallel(d_loss), d_steps, joint, d_options or {}
+    )
+    g_player = _Player(
+        "G", state.generator, state.g_optimizer, distributed.parallel(g_loss), g_steps,
+        joint and mixes_batch(state.discriminator), g_options or {},
+    )  # fmt: skip
+    trackers = {name: module for name, module in state.modules.items() if isinstance(module, Tracker)}
+
+    def take_step(player: _Player, batch: Batch, images: int, iteration_images: int) -> None:
+        """One optimizer step of a player; `images`: seen before the iteration."""
+        observed: dict[str, Tensor] = {}
+        inputs = _draw(state.generator, fake_labels, batch, accumulate)
+        for part, (real, (source, labels)) in enumerate(zip(batch.chunk(accumulate), inputs, strict=True)):
+            with torch.set_grad_enabled(player is g_player):
+                fake = generator(source, labels)
+            step = Step(
+                generator=generator, discriminator=discriminator, real=real.images, real_labels=real.labels, fake=fake,
+                fake_labels=labels, joint=player.joint, augment=state.modules.get("augment"), modules=state.modules,
+            )  # fmt: skip
+            with distributed.in_step(player.loss, last=part == accumulate - 1):
+                total, means = player.loss(step, images, part, accumulate, iteration_images)
+                total.backward()
+            for name, mean in means.items():
+                losses[name if name in objective.watched else f"{player.name}/{name}"] += mean / player.steps
+            if player is d_player:
+                with torch.no_grad():
+                    for name, tracker in trackers.items():
+                        observed[name] = observed.get(name, 0) + tracker.observe(step) / accumulate
+        _step(player.optimizer, player.network)
+        for name, seen in observed.items():
+            trackers[name].update(distributed.mean(seen))
+
     while state.images < until:
         torch.manual_seed(derive_seed(state.seed, "iteration", 0, state.iteration))
-        _set_rates(state, until, decay)
-        losses: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=prior.labels.device))
+        _set_options((d_player, g_player), state.images, until, decay)
+        losses: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=fake_labels.labels.device))
+        before = state.images
 
         state.discriminator.requires_grad_(True)
         real_batches = [next(batches) for _ in range(d_steps)]
+        iteration_images = distributed.size() * sum(len(batch.images) for batch in real_batches)
         for batch in real_batches:
-            inputs = _draw(state.generator, prior, batch, accumulate)
-            for part, (real, (source, labels)) in enumerate(zip(batch.chunk(accumulate), inputs, strict=True)):
-                with torch.no_grad():
-                    fake = generator(source, labels)
-                step = Step(generator, discriminator, *real, fake, labels, joint)
-                with distributed.in_step(d_turn, last=part == accumulate - 1):
-                    total, means = d_turn(step, state.iteration, part, accumulate)
-                    total.backward()
-                for name, mean in means.items():
-                    losses[name if name in objective.watched else f"D/{name}"] += mean / d_steps
-            _step(state.d_optimizer, state.discriminator)
+            take_step(d_player, batch, before, iteration_images)
             state.images += distributed.size() * len(batch.images)
 
         state.discriminator.requires_grad_(False)
-        batch = real_batches[-1]
         for _ in range(g_steps):
-            inputs = _draw(state.generator, prior, batch, accumulate)
-            for part, (real, (source, labels)) in enumerate(zip(batch.chunk(accumulate), inputs, strict=True)):
-                fake = generator(source, labels)
-                step = Step(generator, discriminator, *real, fake, labels, both_for_generator)
-                with distributed.in_step(g_turn, last=part == accumulate - 1):
-                    total, means = g_turn(step, state.iteration, part, accumulate)
-                    total.backward()
-                for name, mean in means.items():
-                    losses[f"G/{name}"] += mean / g_steps
-            _step(state.g_optimizer, state.generator)
+            take_step(g_player, real_batches[-1], before, iteration_images)
 
-        state.ema.update(state.generator, state.images, state.iteration)
-        power_iterate(state.ema.module)
+        for average in state.averages.values():
+            average.update(state.generator, state.images, state.iteration, iteration_images)
+            power_iterate(average.module)
         state.iteration += 1
         yield dict(losses)
-    _set_rates(state, until, decay)
+    _set_options((d_player, g_player), state.images, until, decay)
 
 
 def mixes_batch(network: nn.Module) -> bool:
@@ -104,14 +139,18 @@ def pretrain_classifier(
 ) -> None:
     """Let the discriminator's backbone and label classifier learn on `images` real images, before the game starts."""
     discriminator = MixedPrecision(state.discriminator, precision)
-    turn = PlayerLoss(state.discriminator, {"class/real": Term(on_real(CROSS_ENTROPY.classifier))})
-    turn = distributed.parallel(turn, uses_all=False)
+    loss = PlayerLoss(state.discriminator, {"class/real": Term(on_real(CROSS_ENTROPY.classifier))})
+    loss = distributed.parallel(loss, uses_all=False)
     seen = 0
     for number, batch in enumerate(batches):
         if seen >= images:
             break
         torch.manual_seed(derive_seed(state.seed, "pretraining", number))
-        turn(Step(state.generator, discriminator, *batch, *batch), number)[0].backward()
+        step = Step(
+            generator=state.generator, discriminator=discriminator, real=batch.images, real_labels=batch.labels,
+            fake=batch.images, fake_labels=batch.labels, augment=state.modules.get("augment"),
+        )  # fmt: skip
+        loss(step, seen)[0].backward()
         _step(state.d_optimizer, state.discriminator)
         seen += distributed.size() * len(batch.images)
     state.d_optimizer.state.clear()
@@ -123,23 +162,27 @@ def _step(optimizer: Optimizer, network: nn.Module) -> None:
     optimizer.zero_grad()
 
 
-def _set_rates(state: State, until: int, decay: int) -> None:
-    """Learning rates as a function of the images seen, so that a resumed run has the same."""
-    left = min(1.0, max(0, until - state.images) / decay) if decay else 1.0
-    for optimizer in (state.g_optimizer, state.d_optimizer):
-        for group in optimizer.param_groups:
-            group["lr"] = left * optimizer.defaults["lr"]
+def _set_options(players: Iterable[_Player], images: int, until: int, decay: int) -> None:
+    """Optimizers' options as a function of the images seen, so that a resumed run has the same."""
+    left = min(1.0, max(0, until - images) / decay) if decay else 1.0
+    for player in players:
+        now = {name: _now(option, images) for name, option in player.options.items()}
+        for group in player.optimizer.param_groups:
+            group |= now | {"lr": left * now.get("lr", player.optimizer.defaults["lr"])}
 
 
-def _draw(generator: Generator, prior: FakeLabels, batch: Batch, parts: int) -> list[tuple[Tensor, Labels]]:
-    """What the generator makes fakes of, and their labels."""
-    count, device = len(batch.images), prior.labels.device
+def _now(option: Any, images: int) -> Any:
+    return tuple(value_at(one, images) for one in option) if isinstance(option, tuple) else value_at(option, images)
+
+
+def _draw(generator: Generator, fake_labels: FakeLabels, batch: Batch, parts: int) -> list[tuple[Tensor, Labels]]:
+    """Draw what the generator makes fakes of, and their labels, in equal parts."""
+    count, device = len(batch.images), fake_labels.labels.device
     if generator.latent_dim is None:
-        everyones = Labels(
-            prior.labels.spec, distributed.all_gather(batch.labels.values), distributed.all_gather(batch.labels.known)
-        )
+        values, known = (distributed.all_gather(own) for own in (batch.labels.values, batch.labels.known))
+        everyones = Labels(fake_labels.labels.spec, values, known)
         source, labels = batch.images, everyones[distributed.draw_rows(torch.randperm, count, device=device)]
     else:
         source = distributed.draw_rows(torch.randn, count, generator.latent_dim, device=device)
-        labels = prior.draw(count)
+        labels = fake_labels.draw(count)
     return list(zip(source.chunk(parts), labels.chunk(parts), strict=True))

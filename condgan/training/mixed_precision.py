@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from condgan.labels import Labels
 
@@ -25,8 +26,4 @@ class MixedPrecision(nn.Module):
             return self.call(x, labels)
         with torch.autocast(x.device.type, self.precision):
             result = self.call(x, labels)
-        return result.float() if isinstance(result, Tensor) else type(result)(*map(_float, result))
-
-
-def _float(value: Tensor | None) -> Tensor | None:
-    return None if value is None else value.float()
+        return tree_map_only(Tensor, Tensor.float, result)

@@ -36,8 +36,10 @@ class PlayerLoss(nn.Module):
         super().__init__()
         self.player, self.terms, self.watched = player, terms, watched or {}
 
-    def forward(self, step: Step, iteration: int, part: int = 0, parts: int = 1) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, step: Step, images: int, part: int = 0, parts: int = 1, iteration_images: int = 1
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum to minimize, and each mean to report, detached: one of the batch's equal parts' share of them."""
-        total, means = weighted_sum(self.terms, step, iteration, part, parts)
+        total, means = weighted_sum(self.terms, step, images, part, parts, iteration_images)
         with torch.no_grad():
             return total, means | {name: loss(step).mean() / parts for name, loss in self.watched.items()}

@@ -1,6 +1,6 @@
 """All that training changes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import nn
 from torch.optim import Optimizer
@@ -15,10 +15,25 @@ class State:
 
     generator: Generator
     discriminator: nn.Module
-    ema: EMA[Generator]
+    averages: dict[str, EMA[Generator]]
+    """Of the generator, by name; `ema` is the one that is sampled from."""
     g_optimizer: Optimizer
     d_optimizer: Optimizer
     seed: int
+    modules: dict[str, nn.Module] = field(default_factory=dict)
+    """What else changes, in buffers: trackers of the losses by their names, and the augmentation as `augment`."""
     images: int = 0
     """Real images seen by the discriminator."""
     iteration: int = 0
+
+    @property
+    def ema(self) -> EMA[Generator]:
+        """The average that is sampled from."""
+        return self.averages["ema"]
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """All that has weights or buffers, by the names of a checkpoint's files."""
+        averages = {name: average.module for name, average in self.averages.items()}
+        modules = {name: module for name, module in self.modules.items() if module.state_dict()}
+        return {"generator": self.generator, "discriminator": self.discriminator, **averages, **modules}

@@ -110,6 +110,37 @@ def all_gather(values: Tensor) -> Tensor:
     return everyone
 
 
+def all_gather_with_gradient(values: Tensor) -> Tensor:
+    """The same, differentiable: each process's loss counts alike."""
+    return values if size() == 1 else _Gathered.apply(values)
+
+
+class _Gathered(torch.autograd.Function):
+    """The rows of all processes."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        return all_gather(own)
+
+    @staticmethod
+    def backward(ctx: Any, gradients: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _Scattered.apply(gradients)
+
+
+class _Scattered(torch.autograd.Function):
+    """This process's rows of the sum over all processes: the gradient of what is gathered, and the reverse."""
+
+    @staticmethod
+    def forward(ctx: Any, for_all: Tensor) -> Tensor:
+        total = for_all.clone()
+        all_reduce(total)
+        return total.chunk(size())[rank()]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _Gathered.apply(gradient)
+
+
 def all_reduce(values: Tensor) -> None:
     """Make them the sum over all processes, in place."""
     if size() > 1:

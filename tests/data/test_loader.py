@@ -196,7 +196,8 @@ def test_a_recipe_says_how_images_are_seen() -> None:
 @pytest.mark.parametrize("class_balance", [1.0, 0.5])
 def test_fakes_are_labeled_by_the_balanced_law(class_balance: float) -> None:
     sizes = [1, 9, 90]
-    prior = training_steps._prior(load("digits-acgan", [f"data.class_balance={class_balance}"]), noise(sizes).labels)
+    recipe = load("digits-acgan", [f"data.class_balance={class_balance}"])
+    prior = training_steps.fake_labels_of(recipe, noise(sizes).labels)
     drawn = prior.draw(20_000).index().bincount(minlength=3).double()
     expected = 20_000 * class_probabilities(torch.tensor(sizes), class_balance)
     assert ((drawn - expected) ** 2 / expected).sum() < 9.2, "1 percent of chi-square with two degrees of freedom"

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,7 @@ class ReadOff(nn.Module):
     def forward(self, images: torch.Tensor, labels: Labels) -> DiscriminatorOutput:
         self.calls.append(len(images))
         flat = images.flatten(1)
-        return DiscriminatorOutput(flat[:, 0], None, flat[:, 1:11], flat[:, 11:])
+        return DiscriminatorOutput(flat[:, 0], None, {"logits": flat[:, 1:11], "twin": flat[:, 11:]})
 
 
 def a_step(joint: bool = False, scale: float = 1.0) -> tuple[Step, dict[str, np.ndarray]]:
@@ -35,7 +37,15 @@ def a_step(joint: bool = False, scale: float = 1.0) -> tuple[Step, dict[str, np.
 
     images = {kind: torch.tensor(values).reshape(6, 1, 1, 21) for kind, values in pixels.items()}
     labels = {kind: Labels.from_index(SPEC, torch.tensor(values)) for kind, values in index.items()}
-    step = Step(nn.Identity(), ReadOff(), images["real"], labels["real"], images["fake"], labels["fake"], joint)
+    step = Step(
+        generator=nn.Identity(),
+        discriminator=ReadOff(),
+        real=images["real"],
+        real_labels=labels["real"],
+        fake=images["fake"],
+        fake_labels=labels["fake"],
+        joint=joint,
+    )
     numbers = {f"{kind}_score": values[:, 0] for kind, values in pixels.items()}
     numbers |= {f"{kind}_logits": values[:, 1:11] for kind, values in pixels.items()}
     numbers |= {f"{kind}_twin": values[:, 11:] for kind, values in pixels.items()} | {
@@ -147,13 +157,19 @@ class Twin(nn.Module):
 
     def forward(self, images: torch.Tensor, labels: Labels) -> DiscriminatorOutput:
         flat = images.flatten(1)
-        return DiscriminatorOutput(self.score(flat).flatten(), flat, self.classifier(flat), self.twin(flat))
+        return DiscriminatorOutput(
+            self.score(flat).flatten(), flat, {"logits": self.classifier(flat), "twin": self.twin(flat)}
+        )
 
 
 def gradients(objective: Objective, player: str, real: torch.Tensor, fake: torch.Tensor) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     twin, labels = Twin(), Labels.from_index(SPEC, torch.tensor([1, 2]))
-    total, _ = weighted_sum(getattr(objective, player), Step(nn.Identity(), twin, real, labels, fake, labels), 0)
+    total, _ = weighted_sum(
+        getattr(objective, player),
+        Step(generator=nn.Identity(), discriminator=twin, real=real, real_labels=labels, fake=fake, fake_labels=labels),
+        0,
+    )
     total.backward()
     return {name: p.grad for name, p in twin.named_parameters() if p.grad is not None}
 
@@ -180,7 +196,14 @@ def test_the_generators_twin_term_has_the_opposite_sign_of_its_class_term() -> N
     gradient = {}
     for method in ("tacgan", "gan"):
         fake = torch.randn(2, 1, 1, 7, generator=torch.Generator().manual_seed(1)).requires_grad_()
-        step = Step(nn.Identity(), twin, fake.detach(), labels, fake, labels)
+        step = Step(
+            generator=nn.Identity(),
+            discriminator=twin,
+            real=fake.detach(),
+            real_labels=labels,
+            fake=fake,
+            fake_labels=labels,
+        )
         weighted_sum(OBJECTIVES[method](adversarial="hinge").generator, step, 0)[0].backward()
         gradient[method] = fake.grad
     assert torch.allclose(gradient["tacgan"], gradient["gan"], atol=1e-6)
@@ -200,7 +223,9 @@ class Bowl(nn.Module):
 def test_gradient_penalties_are_their_formulas_and_reach_the_weights() -> None:
     bowl, labels = Bowl(), Labels.from_index(SPEC, torch.arange(4))
     real, fake = torch.randn(2, 4, 1, 2, 3, dtype=torch.float64)
-    step = Step(nn.Identity(), bowl, real, labels, fake, labels)
+    step = Step(
+        generator=nn.Identity(), discriminator=bowl, real=real, real_labels=labels, fake=fake, fake_labels=labels
+    )
     value = r1(step)
     assert torch.allclose(value, 9 * real.flatten(1).square().sum(1) / 2)
     value.sum().backward()
@@ -219,7 +244,7 @@ def test_the_gradient_penalty_is_a_term_of_the_one_step_and_passes_attention() -
     discriminator = Discriminator(backbone, HEADS["projection"](backbone.features, SPEC))
     objective = OBJECTIVES["gan"](adversarial="wasserstein", penalties=Regularizers(gradient_penalty=10.0, r1=1.0))
     labels = Labels.from_index(SPEC, torch.arange(3))
-    step = Step(nn.Identity(), discriminator, *_twice(torch.randn(3, 1, 16, 16), labels))
+    step = Step(generator=nn.Identity(), discriminator=discriminator, **_twice(torch.randn(3, 1, 16, 16), labels))
     total, values = weighted_sum(objective.discriminator, step, 0)
     assert float(total.detach()) == pytest.approx(
         float((values["adv"] + 10 * values["gradient-penalty"] + values["r1"]).detach()), rel=1e-5
@@ -228,8 +253,8 @@ def test_the_gradient_penalty_is_a_term_of_the_one_step_and_passes_attention() -
     assert all(p.grad is None or p.grad.isfinite().all() for p in discriminator.parameters())
 
 
-def _twice(images: torch.Tensor, labels: Labels) -> tuple[torch.Tensor, Labels, torch.Tensor, Labels]:
-    return images, labels, -images, labels
+def _twice(images: torch.Tensor, labels: Labels) -> dict[str, Any]:
+    return {"real": images, "real_labels": labels, "fake": -images, "fake_labels": labels}
 
 
 def test_orthogonal_penalty_has_its_true_gradient_and_spares_the_labels() -> None:
@@ -285,8 +310,27 @@ def test_a_loss_pays_only_for_what_it_reads() -> None:
     generator, discriminator = nn.Identity(), ReadOff()
     images, labels = torch.randn(4, 1, 1, 21), Labels.from_index(SPEC, torch.arange(4))
     objective = OBJECTIVES["acgan"]()
-    weighted_sum(objective.generator, Step(generator, discriminator, images, labels, images, labels), 0)
+    weighted_sum(
+        objective.generator,
+        Step(
+            generator=generator,
+            discriminator=discriminator,
+            real=images,
+            real_labels=labels,
+            fake=images,
+            fake_labels=labels,
+        ),
+        0,
+    )
     assert discriminator.calls == [4]
-    joint = Step(generator, discriminator, images, labels, images, labels, joint=True)
+    joint = Step(
+        generator=generator,
+        discriminator=discriminator,
+        real=images,
+        real_labels=labels,
+        fake=images,
+        fake_labels=labels,
+        joint=True,
+    )
     weighted_sum(objective.discriminator, joint, 0)
     assert discriminator.calls == [4, 8]

@@ -6,6 +6,7 @@ import pytest
 import condgan
 from condgan.recipes import DEFAULT, catalog, names, text
 from condgan.recipes.load import as_tree, differences, dump, load
+from condgan.recipes.schema import Part
 from condgan.utils.errors import UserError
 from tests.golden import ELSEWHERE, written
 
@@ -43,7 +44,8 @@ def test_a_resolved_recipe_loads_again(name: str, tmp_path: Path) -> None:
     ],
 )
 def test_overrides_are_read_by_type(override: str, section: str, key: str, value: object) -> None:
-    assert getattr(getattr(load("digits-acgan", [override]), section), key) == value
+    found = getattr(load("digits-acgan", [override]), section)
+    assert (found.options[key] if isinstance(found, Part) else getattr(found, key)) == value
 
 
 def test_parts_take_their_constructors_options() -> None:
@@ -102,7 +104,10 @@ def test_differences_name_what_changed() -> None:
         ("=3", "expected an override such as g_opt.lr=1e-4"),
         ("seed=[", "cannot be read as a value"),
         ("generator=acgan", "expected a mapping with the key 'name'"),
-        ("head.name=projection", "head 'projection' given with objective 'acgan': expected classifier or twin"),
+        (
+            "head.name=projection",
+            "with objective 'acgan': expected classifier or domain or adc or twin; set head.name=",
+        ),
         ("objective.name=tacgan", "head 'classifier' given with objective 'tacgan': expected twin; set head.name=twin"),
         ("objective.name=gan", "head 'classifier' given with objective 'gan': expected projection or plain"),
         ("objective.adversarial=wasserstein", "add objective.penalties.gradient_penalty=10"),

@@ -170,7 +170,7 @@ class Reads(nn.Module):
 
     def forward(self, images: Tensor, labels: Labels) -> DiscriminatorOutput:
         out = images.flatten(1) @ self.weight
-        return DiscriminatorOutput(out[:, :2], logits=out[:, 2:])
+        return DiscriminatorOutput(out[:, :2], named={"logits": out[:, 2:]})
 
 
 class Shifts(Generator):
@@ -200,7 +200,9 @@ def a_step(mask: list[list[bool]]) -> tuple[Step, dict[str, np.ndarray]]:
     labels = [Labels(MIXED, torch.tensor(one), torch.tensor(mask)) for one in (own, target)]
     generator, images = Shifts(), torch.tensor(real)
     fake = generator(images, labels[1])
-    step = Step(generator, Reads(), images, labels[0], fake, labels[1])
+    step = Step(
+        generator=generator, discriminator=Reads(), real=images, real_labels=labels[0], fake=fake, fake_labels=labels[1]
+    )
     return step, {"real": real, "own": own, "target": target, "fake": fake.detach().numpy()}
 
 
@@ -251,7 +253,14 @@ def test_the_gradient_penalty_takes_a_mix_of_its_own_for_each_image() -> None:
     discriminator = Discriminator(backbone, HEADS["domain"](backbone.features, FIVE)).double()
     real, fake = torch.randn(3, 3, 8, 8).double(), torch.randn(3, 3, 8, 8).double()
     labels = known(FIVE, torch.eye(5)[:3].double())
-    step = Step(nn.Identity(), discriminator, real, labels, fake, labels)
+    step = Step(
+        generator=nn.Identity(),
+        discriminator=discriminator,
+        real=real,
+        real_labels=labels,
+        fake=fake,
+        fake_labels=labels,
+    )
     terms = OBJECTIVES["stargan"](penalties=Regularizers(gradient_penalty=10.0)).discriminator
     torch.manual_seed(4)
     penalty = terms["gradient-penalty"].loss(step)
@@ -276,7 +285,9 @@ def test_unknown_fields_give_no_gradient_to_either_player() -> None:
     images = torch.rand(4, 3, 16, 16)
     objective = OBJECTIVES["stargan"](adversarial="hinge")
     fake = generator(images, labels)
-    step = Step(generator, discriminator, images, labels, fake, labels)
+    step = Step(
+        generator=generator, discriminator=discriminator, real=images, real_labels=labels, fake=fake, fake_labels=labels
+    )
     for terms in (objective.discriminator, objective.generator):
         discriminator.zero_grad()
         weighted_sum(terms, step, 0)[0].backward(retain_graph=True)
@@ -346,7 +357,7 @@ def test_learning_rates_fall_to_zero_over_the_last_images() -> None:
     ]
     left = [1, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25]
     assert [g for g, _ in rates] == pytest.approx([2e-3 * one for one in left])
-    assert [d for _, d in rates] == pytest.approx([recipe.d_opt.lr * one for one in left])
+    assert [d for _, d in rates] == pytest.approx([recipe.d_opt.options["lr"] * one for one in left])
     assert [group["lr"] for o in (state.g_optimizer, state.d_optimizer) for group in o.param_groups] == [0, 0]
 
 
@@ -428,7 +439,7 @@ class ReadsTints(nn.Module):
         logits = 4 * every[far.argmin(1)] - 2
         others = torch.zeros(len(images), self.spec.width - 4)
         others[:, :1] = 1
-        return DiscriminatorOutput(logits[:, 0], logits=torch.cat([logits, others], 1))
+        return DiscriminatorOutput(logits[:, 0], named={"logits": torch.cat([logits, others], 1)})
 
 
 WITH_SIDE = LabelSpec((*TINTS.fields, Field("side", ("left", "right", "Red_Ink"))))

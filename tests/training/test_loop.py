@@ -43,14 +43,14 @@ class PlainDiscriminator(nn.Module):
 
     def forward(self, images: torch.Tensor, labels: Labels) -> DiscriminatorOutput:
         out = self.layers(images)
-        return DiscriminatorOutput(out[:, 0], None, out[:, 1:])
+        return DiscriminatorOutput(out[:, 0], None, {"logits": out[:, 1:]})
 
 
 def plain_state() -> State:
     torch.manual_seed(0)
     generator, discriminator = PlainGenerator().double(), PlainDiscriminator().double()
     optimizers = [torch.optim.Adam(network.parameters(), 1e-2) for network in (generator, discriminator)]
-    return State(generator, discriminator, EMA(generator, 0.9, 0), *optimizers, seed=5)
+    return State(generator, discriminator, {"ema": EMA(generator, 0.9)}, *optimizers, seed=5)
 
 
 def plain_batches(size: int) -> Iterator[Batch]:
@@ -175,7 +175,15 @@ def test_activations_are_estimated_as_they_are_kept(name: str, kind: str) -> Non
         with estimate._saved_bytes(state.generator, state.discriminator) as saved:
             with torch.set_grad_enabled(training):
                 fake = generator(source, claimed)
-            step = Step(generator, discriminator, images, claimed, fake, claimed, joint)
+            step = Step(
+                generator=generator,
+                discriminator=discriminator,
+                real=images,
+                real_labels=claimed,
+                fake=fake,
+                fake_labels=claimed,
+                joint=joint,
+            )
             weighted_sum(getattr(objective, player), step, 0)
         kept.append(sum(saved.values()))
     assert estimate.estimate_memory(recipe, labels).activations == pytest.approx(max(kept), rel=0.05)
@@ -243,7 +251,7 @@ def test_penalties_on_single_images_refuse_a_discriminator_that_mixes_them() -> 
 
 @pytest.mark.parametrize(("labels", "share"), [("data", 2 / 3), ("uniform", 1 / 2)])
 def test_fakes_labels_come_from_the_data_or_every_class_alike(labels: str, share: float) -> None:
-    prior = training_steps._prior(load("digits-acgan", [f"schedule.fake_labels={labels}"]), PRIOR)
+    prior = training_steps.fake_labels_of(load("digits-acgan", [f"schedule.fake_labels={labels}"]), PRIOR)
     assert (prior.index() == 1).float().mean().item() == pytest.approx(share)
 
 
@@ -258,7 +266,7 @@ def test_fakes_are_labeled_like_the_data() -> None:
     torch.manual_seed(0)
     generator, discriminator = Watching(), PlainDiscriminator()
     optimizers = [torch.optim.SGD(network.parameters(), 0.0) for network in (generator, discriminator)]
-    state = State(generator, discriminator, EMA(generator, 0.0, 0), *optimizers, seed=0)
+    state = State(generator, discriminator, {"ema": EMA(generator, 0.0)}, *optimizers, seed=0)
     batches = (Batch(batch.images.float(), batch.labels) for batch in plain_batches(500))
     list(train(state, OBJECTIVES["acgan"](), batches, PRIOR, until=5000))
     assert torch.cat(seen).float().mean().item() == pytest.approx(2 / 3, abs=0.03)

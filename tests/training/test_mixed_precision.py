@@ -78,7 +78,14 @@ def test_penalties_are_taken_in_float32() -> None:
     found = []
     for one in (network, MixedPrecision(network, torch.bfloat16)):
         torch.manual_seed(1)
-        step = Step(nn.Identity(), one, images[0], labels, images[1], labels)
+        step = Step(
+            generator=nn.Identity(),
+            discriminator=one,
+            real=images[0],
+            real_labels=labels,
+            fake=images[1],
+            fake_labels=labels,
+        )
         found.append([gradient_penalty(step), orthogonal(full_precision(step.discriminator))])
         assert step.on_real.score.dtype == torch.float32
     for plain, fast in zip(*found, strict=True):

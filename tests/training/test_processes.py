@@ -91,6 +91,14 @@ def losses(*arguments: str, processes: int) -> list[dict[str, float]]:
 
 
 CASES = {
+    "a state, pairs of a batch and an augmentation": [
+        "digits-projection",
+        "objective.name=opened",
+        "augment.name=brightness",
+        "generator.width=4",
+        "backbone.width=4",
+        "averages.slow.half_life=1000",
+    ],
     "classifier": ["digits-acgan"],
     "pretrained": ["digits-acgan", "schedule.init_classifier=128", "head.name=twin"],
     "parts": [
