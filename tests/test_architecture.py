@@ -10,9 +10,9 @@ import condgan
 
 FLOORS = [
     {"utils"},
-    {"labels"},
+    {"labels", "schedules"},
     {"types"},
-    {"data", "networks", "losses", "augment"},
+    {"data", "networks", "losses", "augment", "optimizers"},
     {"recipes"},
     {"training", "sampling"},
     {"build"},
