@@ -142,9 +142,10 @@ class Step:
 
     @cached_property
     def _both(self) -> list[DiscriminatorOutput]:
+        images = torch.cat([self.shown_real, self.shown_fake])
         labels = Labels.cat([self.real_labels, self.fake_labels])
         with distributed.stacked_batches(2):
-            both = self.discriminator(torch.cat([self.shown_real, self.shown_fake]), labels)
+            both = self.discriminator(images, labels)
         return [tree_map_only(Tensor, lambda output, half=half: output.chunk(2)[half], both) for half in (0, 1)]
 
     @cached_property

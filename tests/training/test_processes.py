@@ -128,11 +128,11 @@ CASES = {
 }
 
 
-FAST = "parts"
-"""Of the cases, the one that is not slow: parts of batches, their labels and latents, two steps of a player."""
+FAST = ("parts", "a state, pairs of a batch and an augmentation")
+"""Of the cases, those that are not slow: parts of batches, their labels and latents, two steps of a player; openings."""
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case != FAST)) for case in CASES])
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case not in FAST)) for case in CASES])
 def test_two_processes_are_one(case: str) -> None:
     for one, two in zip(*(losses(*CASES[case], processes=count) for count in (1, 2)), strict=True):
         assert two == pytest.approx(one, rel=1e-8, abs=1e-10)
