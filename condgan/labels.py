@@ -96,6 +96,12 @@ class LabelSpec:
         """Whether every image is of one class."""
         return len(self.fields) == 1 and self.fields[0].exclusive
 
+    @property
+    def summary(self) -> str:
+        """How many classes and attributes there are, in words."""
+        kinds = {True: "class" + "es" * (self.width > 1), False: "attribute" + "s" * (self.width > 1)}
+        return " and ".join(f"{len(field.values):,} {kinds[field.exclusive]}" for field in self.fields)
+
     def where(self, field: int) -> slice:
         """Where a field's values lie among all `width` of them."""
         return next(where for position, _, where in self.slices() if position == field)

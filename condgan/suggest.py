@@ -2,13 +2,15 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
+from condgan.data.open import list_source
 from condgan.data.preprocessing import height_and_width
-from condgan.data.survey import Survey
+from condgan.data.survey import Survey, quick_look
 from condgan.estimate import estimate_memory
 from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
@@ -27,6 +29,17 @@ class Suggestion(NamedTuple):
 
     recipe: Recipe
     reasons: list[str]
+
+
+def look_at_data(sources: Sequence[str], overrides: Sequence[str]) -> Survey:
+    """Take a quick look at a data set, listed as a recipe with these overrides would.
+
+    Raises UserError for several data sets, which no recipe is chosen for.
+    """
+    if len(sources) > 1:
+        raise UserError("--data given twice without a recipe: choose one that learns from several, such as any-stargan")
+    stated = load("any-projection", [one for one in overrides if one.startswith("data.")]).data
+    return quick_look(list_source(sources[0], stated.root, stated.held_out, stated.paired))
 
 
 def choose_recipe(look: Survey, source: str, overrides: list[str]) -> Suggestion:
@@ -62,7 +75,7 @@ def choose_recipe(look: Survey, source: str, overrides: list[str]) -> Suggestion
     slow = "" if size >= short or on_gpu else " and a CPU is slow beyond"
     median = f"{look.median[0]}×{look.median[1]}"
     reasons.append(("data.size", f"{size} pixels, since the median picture is {median}{slow}"))
-    settings.append(f"data.channels={1 if look.gray else 3}")
+    settings.append(f"data.channels={look.channels}")
     clear = sum(one.clear for one in look.readable)
     ground = ", what is transparent on white" if clear else ""
     colors = "gray, since no picture has colors" if look.gray else "RGB, since pictures have colors"

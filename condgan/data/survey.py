@@ -62,6 +62,11 @@ class Survey:
         return all(one.mode in GRAY for one in self.readable)
 
     @property
+    def channels(self) -> int:
+        """1 where no picture has colors, else 3."""
+        return 1 if self.gray else 3
+
+    @property
     def median(self) -> tuple[int, int]:
         """The median width and height."""
         sizes = np.array([(one.width, one.height) for one in self.readable] or [(0, 0)])
