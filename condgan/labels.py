@@ -1,4 +1,4 @@
-"""What an image is labeled with: classes, attributes, several label sets, and which of them are known.
+"""Labels of images: classes, attributes, several label sets, and which of them are known.
 
 Axes: b images, k label values over all fields, f fields.
 """
@@ -138,7 +138,7 @@ class Labels:
         return self.values[:, self.spec.where(field)].argmax(1)
 
     def vector(self) -> Float[Tensor, "b v"]:
-        """What a network reads: the values and, where there are several fields, the mask of known ones."""
+        """The input of a network: the values and, where there are several fields, the mask of known ones."""
         return self.values if len(self.spec.fields) == 1 else torch.cat([self.values, self.known.float()], 1)
 
     def over_fields(

@@ -46,7 +46,7 @@ class TranslationInputs:
     names: Sequence[str]
     images: UInt8[Tensor, "n c h w"]
     labels: Labels | None = None
-    """What is known of them."""
+    """Known labels; None where the discriminator reads them."""
     files: frozenset[Path] = frozenset()
     """Where they were read from, which nothing is written to."""
     sizes: Sequence[tuple[int, int]] = ()

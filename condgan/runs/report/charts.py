@@ -50,7 +50,7 @@ class Chart(NamedTuple):
     note: str
     names: list[str]
     svg: Markup
-    """What stands between the SVG's tags."""
+    """The elements between the SVG's tags."""
 
 
 def draw_charts(log: Sequence[Mapping[str, Number]], best_by: str, marked: int | None) -> dict[str, list[Chart]]:
