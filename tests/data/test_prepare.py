@@ -263,7 +263,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
     script = (
         "import sys, resource, numpy as np, torch\n"
-        "from condgan.data import prepare, listing, pixels\n"
+        "from condgan.data import prepare, listing, preprocessing\n"
         "from condgan.labels import LabelSpec, LabelTable\n"
         "prepare.cores = lambda: 0\n"
         "from pathlib import Path\n"
@@ -272,7 +272,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
         "    labels = LabelTable.from_index(LabelSpec.of_classes(['a']), torch.zeros(count, dtype=torch.int64))\n"
         "    whole = listing.Listing('x', listing.Arrays(images), np.arange(count), range(count), labels, count - 10)\n"
         "    prepare._kept = lambda listing, orders: listing\n"
-        "    prepare.prepare(whole, pixels.Framing(128, 128, 3), Path(sys.argv[1]) / out, False)\n"
+        "    prepare.prepare(whole, preprocessing.Preprocessing(128, 128, 3), Path(sys.argv[1]) / out, False)\n"
         "    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
         "run(500, 'few')\n"
         "print(-run(1000, 'some') + run(4000, 'many'))\n"
