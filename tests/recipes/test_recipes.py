@@ -14,11 +14,12 @@ NAMES = names()
 
 
 def test_the_recipes_are_there() -> None:
-    """Each is a file, and is in the golden file and in the list; none that they, the code or the README name is not."""
+    """Each is a file, and is in the golden file and in the list; none that they, the code or the pages name is not."""
     files = {path.stem for path in (Path(condgan.__file__).parent / "recipes").glob("*.yaml")}
     assert files == set(NAMES) == set(written()) - set(ELSEWHERE) == set(catalog())
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    named = re.findall(r"condgan (?:train|recipes) ([a-z0-9]+(?:-[a-z0-9]+)+)", readme)
+    root = Path(__file__).parents[2]
+    pages = "".join(page.read_text() for page in (root / "README.md", *(root / "docs").glob("*.md")))
+    named = re.findall(r"condgan (?:train|recipes) ([a-z0-9]+(?:-[a-z0-9]+)+)", pages)
     assert {DEFAULT, "any-biggan", "any-projection", "any-stargan", *named} <= files
     assert len(set(named)) > 1
 
