@@ -92,7 +92,7 @@ def build_stream(recipe: Recipe, split: Split, position: int = 0) -> Iterator[Ba
 def build_model(
     recipe: Recipe, labels: LabelSpec, generator: Generator, discriminator: nn.Module, images: int
 ) -> Model | Translator:
-    """What is sampled from or translates after `images` images."""
+    """The model that is sampled from or translates, after `images` images of training."""
     if recipe.translates:
         data = recipe.data
         return Translator(generator, discriminator, labels, image_shape(recipe), data.background, images, data.crop)

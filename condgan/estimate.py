@@ -58,11 +58,11 @@ class Memory(NamedTuple):
     kept: int
     """Weights, gradients, optimizers and the average."""
     activations: int
-    """What the larger of the two players' backward passes keeps of one part of a batch."""
+    """Kept by the larger of the two players' backward passes of one part of a batch."""
 
 
 def estimate_memory(recipe: Recipe, labels: LabelSpec) -> Memory:
-    """What training would need, from both players' steps on fake tensors, which allocate nothing.
+    """The memory of training, from both players' steps on fake tensors, which allocate nothing.
 
     They are of the device and computed in the precision of training: which activations are kept depends on both.
     """
@@ -104,7 +104,7 @@ def iteration_flops(recipe: Recipe, labels: LabelSpec) -> int:
 
 
 def _extrapolated(cost: Callable[[int], int], batch: int) -> int:
-    """What grows in proportion to a batch, beside what does not, from two small ones."""
+    """A batch's cost, of which a part grows in proportion to it, from the costs of two small ones."""
     two, four = cost(2), cost(4)
     return two + (four - two) * (batch - 2) // 2
 
@@ -142,7 +142,7 @@ class Rehearsal:
             module.to_empty(device=on)
 
     def loss(self, player: Player, count: int, part: int = 0) -> Tensor:
-        """What a player minimizes, for so many images; of a part after the first without what reads weights alone."""
+        """A player's loss of so many images; of a part after the first without terms that read weights alone."""
         training = player == "generator"
         generator, discriminator = (
             MixedPrecision(self.generator, self.kind),

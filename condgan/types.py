@@ -42,7 +42,7 @@ class DiscriminatorOutput(NamedTuple):
     """Higher is more real."""
     features: Float[Tensor, "b d"] | None = None
     named: Mapping[str, Float[Tensor, "b ..."]] = {}
-    """What the head gives beside the score, by the names in its `outputs`, such as TAC-GAN's twin."""
+    """The head's other outputs, by the names in its `outputs`, such as TAC-GAN's twin."""
 
     @property
     def logits(self) -> Float[Tensor, "b k"]:
@@ -76,7 +76,7 @@ class Tracker(nn.Module):
     """State that training keeps beside the networks, in buffers: saved, resumed and the same in all processes."""
 
     def observe(self, step: "Step") -> Float[Tensor, "..."]:
-        """What is followed, as means over one micro-batch of a discriminator's step, without gradients."""
+        """The followed quantities as means over one micro-batch of a discriminator's step; without gradients."""
         raise NotImplementedError
 
     def update(self, observed: Float[Tensor, "..."]) -> None:
@@ -155,7 +155,7 @@ class Step:
 
 
 class _WholeStep(Step):
-    """What the discriminator says in all processes, by their ranks; images are this process's own."""
+    """A step with the discriminator's outputs in all processes, by their ranks; images are this process's own."""
 
     def __init__(self, own: Step) -> None:
         self.__dict__.update(own.__dict__)

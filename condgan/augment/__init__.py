@@ -1,4 +1,4 @@
-"""What real and fake images alike go through on their way to the discriminator, by name.
+"""Augmentations by name: real and fake images alike go through one on their way to the discriminator.
 
 An augmentation is a module from images in [−1, 1] to images in [−1, 1], differentiable, with its random numbers from
 `distributed.draw_rows`; keyword-only arguments of its constructor are a recipe's options. Its buffers are saved and

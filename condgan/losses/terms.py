@@ -15,7 +15,7 @@ Loss = Callable[[Step], Float[Tensor, "..."]]
 """One value per image or patch, or one of all weights."""
 
 OutputLoss = Callable[[DiscriminatorOutput, Labels], Float[Tensor, "b *patches"]]
-"""What a loss says of one kind of images, real or fake."""
+"""A loss of one kind of images, real or fake."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a translation must not change."""
+"""Losses of what a translation must not change."""
 
 from jaxtyping import Float
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What a discriminator concludes from its backbone's features; a map of them is flattened where a head wants none."""
+"""Heads: conclusions from a backbone's features; a map of them is flattened where a head wants none."""
 
 import math
 from typing import Any

@@ -162,7 +162,7 @@ class DownBlock(Block):
 
 
 def image_layers(channels: int, image_channels: int, norm: nn.Module) -> nn.Sequential:
-    """What turns a generator's last features into an image: norm, ReLU, 3×3, tanh."""
+    """A generator's last layers, from features to an image: norm, ReLU, 3×3, tanh."""
     return nn.Sequential(norm, nn.ReLU(inplace=True), nn.Conv2d(channels, image_channels, 3, padding=1), nn.Tanh())
 
 

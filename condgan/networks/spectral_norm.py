@@ -80,7 +80,7 @@ class SpectralNorm(nn.Module):
 
 
 def _apart(vector: Tensor, basis: Tensor) -> Tensor:
-    """What of a vector is orthogonal to the rows of `basis`."""
+    """The part of a vector that is orthogonal to the rows of `basis`."""
     return vector - (basis @ vector) @ basis if len(basis) else vector
 
 

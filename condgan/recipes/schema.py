@@ -37,7 +37,7 @@ class Part:
     options: Mapping[str, Any]
 
     def build(self, table: Mapping[str, Callable], *wiring: Any) -> Any:
-        """What the table holds under this name, called with what `build` wires to it and the options."""
+        """Call what the table holds under this name, with what `build` wires to it and the options."""
         return table[self.name](*wiring, **self.options)
 
 
@@ -104,7 +104,7 @@ def _size(given: int | str) -> int | str:
 
 @dataclass(frozen=True, config=STRICT)
 class Data:
-    """What to train on: names (`digits`) or paths, and the size and channels that their images are brought to."""
+    """The data to train on: names (`digits`) or paths, and the size and channels that their images are brought to."""
 
     size: Annotated[int | str, AfterValidator(_size)]
     """64, or 96x64: width × height."""
@@ -120,7 +120,7 @@ class Data:
     paired: bool = False
     """Whether images that differ in labels alone are there to compare translations with; see `condgan.read`."""
     background: str = "white"
-    """What shows through where images are transparent, and around padded ones."""
+    """The color that shows through where images are transparent, and around padded ones."""
     crop: Crop = "center"
     """How pictures of another shape are brought to the size; see `condgan.data.preprocessing.Preprocessing`."""
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = None

@@ -22,7 +22,7 @@ from condgan.utils.seeds import derive_seed
 
 
 class _Player(NamedTuple):
-    """What the loop needs of a player, so that both take their steps in the same lines."""
+    """A player of the loop, described so that both take their steps in the same lines."""
 
     name: str
     network: nn.Module

@@ -15,7 +15,7 @@ from condgan.utils import distributed
 
 @dataclass(frozen=True, slots=True)
 class FakeLabels:
-    """What the labels of fakes are drawn from: a table, whose rows are alike or have weights."""
+    """The labels that those of fakes are drawn from: a table, whose rows are alike or have weights."""
 
     labels: LabelTable
     weights: Float[Tensor, " n"] | None = None

@@ -21,7 +21,7 @@ class State:
     d_optimizer: Optimizer
     seed: int
     modules: dict[str, nn.Module] = field(default_factory=dict)
-    """What else changes, in buffers: trackers of the losses by their names, and the augmentation as `augment`."""
+    """Other things that change, in buffers: trackers of losses by their names, and the augmentation as `augment`."""
     images: int = 0
     """Real images seen by the discriminator."""
     iteration: int = 0

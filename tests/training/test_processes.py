@@ -129,7 +129,7 @@ CASES = {
 
 
 FAST = ("parts", "a state, pairs of a batch and an augmentation")
-"""Of the cases, those that are not slow: parts of batches, their labels and latents, two steps of a player; openings."""
+"""The cases that are not slow: parts of batches, their labels and latents, two steps of a player; openings."""
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case not in FAST)) for case in CASES])
