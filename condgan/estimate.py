@@ -56,7 +56,7 @@ class Memory(NamedTuple):
     """Bytes that training needs beside the data."""
 
     kept: int
-    """Weights, gradients, optimizers and the average."""
+    """Weights, gradients, optimizers and averages."""
     activations: int
     """Kept by the larger of the two players' backward passes of one part of a batch."""
 
@@ -82,7 +82,8 @@ def estimate_memory(recipe: Recipe, labels: LabelSpec) -> Memory:
         networks = rehearsal.generator, rehearsal.discriminator
         sizes = [sum(p.nbytes for p in network.parameters()) for network in networks]
         part = recipe.schedule.batch // (recipe.schedule.accumulate * distributed.size())
-        return Memory(4 * sum(sizes) + sizes[0], _extrapolated(activations, part))
+        averages = 1 + len(recipe.averages)
+        return Memory(4 * sum(sizes) + averages * sizes[0], _extrapolated(activations, part))
 
 
 def iteration_flops(recipe: Recipe, labels: LabelSpec) -> int:
