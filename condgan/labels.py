@@ -1,4 +1,4 @@
-"""What an image is labeled with: classes, attributes, several label sets, and which of them are known.
+"""Labels of images: classes, attributes, several label sets, and which of them are known.
 
 Axes: b images, k label values over all fields, f fields.
 """
@@ -96,6 +96,12 @@ class LabelSpec:
         """Whether every image is of one class."""
         return len(self.fields) == 1 and self.fields[0].exclusive
 
+    @property
+    def summary(self) -> str:
+        """How many classes and attributes there are, in words."""
+        kinds = {True: "class" + "es" * (self.width > 1), False: "attribute" + "s" * (self.width > 1)}
+        return " and ".join(f"{len(field.values):,} {kinds[field.exclusive]}" for field in self.fields)
+
     def where(self, field: int) -> slice:
         """Where a field's values lie among all `width` of them."""
         return next(where for position, _, where in self.slices() if position == field)
@@ -132,7 +138,7 @@ class Labels:
         return self.values[:, self.spec.where(field)].argmax(1)
 
     def vector(self) -> Float[Tensor, "b v"]:
-        """What a network reads: the values and, where there are several fields, the mask of known ones."""
+        """The input of a network: the values and, where there are several fields, the mask of known ones."""
         return self.values if len(self.spec.fields) == 1 else torch.cat([self.values, self.known.float()], 1)
 
     def over_fields(

@@ -27,7 +27,7 @@ class Split:
     names: Sequence[str] = ()
     """Of their files, where they have any."""
     content: LabelTable | None = None
-    """What else is known of them and a translation leaves as it is: the digit, the attributes not chosen."""
+    """Other labels, which a translation leaves as they are: the digit, the attributes not chosen."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -58,9 +58,9 @@ class Dataset:
     exact: Mapping[str, Exact] = field(default_factory=dict)
     """By the field whose labels are translated."""
     digest: str | None = None
-    """What changes when images do, where it is known without looking at all of them."""
+    """Changes when images do; None where all of them would have to be read for it."""
     notes: tuple[str, ...] = ()
-    """What a user should know of how they were read."""
+    """Remarks for the user on how they were read."""
 
     @property
     def spec(self) -> LabelSpec:

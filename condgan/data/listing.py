@@ -36,7 +36,7 @@ class Pictures(Protocol):
         ...
 
     def digest(self, number: int) -> bytes:
-        """What changes when its content does."""
+        """Bytes that change when its content does."""
         ...
 
 
@@ -72,7 +72,7 @@ class Listing:
     """
 
     source: str
-    """What messages call it."""
+    """Its name in messages."""
     pictures: Pictures
     numbers: Int[np.ndarray, " n"]
     names: Sequence[str]
@@ -84,7 +84,7 @@ class Listing:
     pairs: Int[np.ndarray, " n"] | None = None
     """Images of the same number differ in nothing but their labels."""
     notes: tuple[str, ...] = ()
-    """What a user should know of how it was read."""
+    """Remarks for the user on how it was read."""
     origins: Sequence[str] = ()
     """Where messages say that a picture is told of, such as a line of a file; by default its class."""
 
@@ -106,7 +106,7 @@ class Listing:
         )
 
     def call(self, place: int) -> str:
-        """What messages call a picture."""
+        """A picture's name in messages."""
         field = self.labels.spec.fields[0]
         if self.origins:
             return f"'{self.names[place]}' of {self.origins[place]}"

@@ -144,7 +144,7 @@ class _Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class _Epochs:
-    """What is drawn for each epoch of `count` images."""
+    """The order, flips and crops drawn for each epoch of `count` images."""
 
     count: int
     seed: int
@@ -167,7 +167,7 @@ class _Epochs:
         return _Seen(order, flips, offsets)
 
     def batches(self, batch_size: int, position: int, device: torch.device) -> Iterator[_Seen]:
-        """What each batch sees from the `position`-th image on."""
+        """Yield the images, flips and crops of each batch from the `position`-th image on."""
         epoch, drawn = -1, None
         while True:
             pieces: list[_Seen] = []

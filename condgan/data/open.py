@@ -192,7 +192,7 @@ def _read(
 
 
 def _keys(listing: Listing) -> list[Hashable]:
-    """What each image shows, whatever its labels."""
+    """A key for what each image shows, whatever its labels."""
     if listing.pairs is not None:
         return listing.pairs.tolist()
     if listing.content is None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -108,53 +108,18 @@ def _fill(
     sizes = (listing.train, len(listing) - listing.train)
     shape = (framing.channels, framing.height, framing.width)
     files = [ImageFile(work / f"{part}.npy", (size, *shape)) for part, size in zip(PARTS, sizes, strict=True)]
-    job = json.dumps([PACKED_FORMAT, RULE, asdict(framing), sizes])
-    if not (work / "job.json").is_file() or (work / "job.json").read_text() != job:
-        _clear(work)
-        needed, free = sum(file.size for file in files), shutil.disk_usage(work).free
-        if needed > free:
-            shutil.rmtree(work)
-            raise UserError(
-                f"no space left in '{work.parent}': {needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} free; free some, "
-                "or give another folder or a smaller size"
-            )
-        for file in files:
-            file.grow()
-        (work / "job.json").write_text(job)
+    _begin(work, files, json.dumps([PACKED_FORMAT, RULE, asdict(framing), sizes]))
     chunks = [chunk for start, stop in ((0, sizes[0]), (sizes[0], len(listing))) for chunk in chunked(start, stop)]
     marks = [hashlib.sha256(digests[chunk.start : chunk.stop].tobytes()).hexdigest()[:32] for chunk in chunks]
-    lost = [  # cut off when holes were closed
-        number
-        for number, chunk in enumerate(chunks)
-        for file, start in ((files[chunk.start >= sizes[0]], sizes[0] * (chunk.start >= sizes[0])),)
-        if chunk.stop - start > file.rows()
-    ]
     with _Journal(work / "journal", []) as journal:
-        for number in lost:
+        for number in _cut_off(files, chunks, listing.train):
             journal.add(json.dumps([number, "", []]))
     done = _read_journal(work / "journal", marks)
-    todo = [number for number in range(len(chunks)) if number not in done]
     bad = [Bad(place, reason) for of_chunk in done.values() for place, reason in of_chunk]
+    todo = [number for number in range(len(chunks)) if number not in done]
     if todo:
-        for file in files:
-            file.grow()
         worker = _Decoder(listing, framing, [chunks[number] for number in todo], files)
-        results = iter(in_workers(worker, len(todo)))
-        finished = sum(len(chunks[number]) for number in done)
-        with (
-            tqdm(total=len(listing), initial=finished, desc="decoding", unit="image", leave=False, disable=None) as bar,
-            _Journal(work / "journal", files) as journal,
-        ):
-            for number in todo:
-                try:
-                    found, error = next(results)
-                except RuntimeError as stopped:  # a worker was killed
-                    raise UserError(f"decoding stopped ({str(stopped).splitlines()[0]}): repeat it to go on") from None
-                if error is not None:
-                    raise error
-                bad += found
-                journal.add(json.dumps([number, marks[number], found]))
-                bar.update(len(chunks[number]))
+        bad += _decode_chunks(worker, work / "journal", {number: marks[number] for number in todo})
     bad.sort()
     _judge(listing, bad, skip_bad_images)
     orders = _orders(listing, bad)
@@ -162,6 +127,59 @@ def _fill(
     for file, order in zip(files, orders, strict=True):
         file.close_holes(order)
     describe_packed(work, kept, framing, files, _skipped(listing, bad))
+
+
+def _begin(work: Path, files: Sequence[ImageFile], job: str) -> None:
+    """Empty a directory and make room in it, unless it holds a part of the same job.
+
+    Raises UserError where there is no room.
+    """
+    if (work / "job.json").is_file() and (work / "job.json").read_text() == job:
+        return
+    _clear(work)
+    needed, free = sum(file.size for file in files), shutil.disk_usage(work).free
+    if needed > free:
+        shutil.rmtree(work)
+        raise UserError(
+            f"no space left in '{work.parent}': {needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} free; free some, "
+            "or give another folder or a smaller size"
+        )
+    for file in files:
+        file.grow()
+    (work / "job.json").write_text(job)
+
+
+def _cut_off(files: Sequence[ImageFile], chunks: Sequence[range], train: int) -> list[int]:
+    """The numbers of chunks whose rows were cut off when holes were closed."""
+    return [
+        number
+        for number, chunk in enumerate(chunks)
+        if chunk.stop - (train if chunk.start >= train else 0) > files[chunk.start >= train].rows()
+    ]
+
+
+def _decode_chunks(decoder: "_Decoder", journal_path: Path, marks: Mapping[int, str]) -> list[Bad]:
+    """Decode chunks in workers, note each in the journal under its number and mark, and return the bad pictures."""
+    for file in decoder.files:
+        file.grow()
+    results, bad = iter(in_workers(decoder, len(decoder))), []
+    total = len(decoder.listing)
+    finished = total - sum(map(len, decoder.chunks))
+    with (
+        tqdm(total=total, initial=finished, desc="decoding", unit="image", leave=False, disable=None) as bar,
+        _Journal(journal_path, decoder.files) as journal,
+    ):
+        for chunk, (number, mark) in zip(decoder.chunks, marks.items(), strict=True):
+            try:
+                found, error = next(results)
+            except RuntimeError as stopped:  # a worker was killed
+                raise UserError(f"decoding stopped ({str(stopped).splitlines()[0]}): repeat it to go on") from None
+            if error is not None:
+                raise error
+            bad += found
+            journal.add(json.dumps([number, mark, found]))
+            bar.update(len(chunk))
+    return bad
 
 
 @dataclass(frozen=True)
@@ -292,7 +310,7 @@ def _decode(
 
 
 def _digests(listing: Listing) -> UInt8[np.ndarray, "n d"]:
-    """What changes when a picture does, of each."""
+    """A digest of each picture, which changes when it does."""
     every = np.empty((len(listing), 16), np.uint8)
 
     def look(part: range) -> int:
@@ -370,7 +388,7 @@ def _complaint(bad: Sequence[str], source: str) -> str:
 
 
 def chunked(start: int, stop: int) -> list[range]:
-    """What a worker does at a time."""
+    """Ranges of pictures that a worker takes at a time."""
     return [range(first, min(first + DECODED_AT_ONCE, stop)) for first in range(start, stop, DECODED_AT_ONCE)]
 
 

@@ -35,7 +35,7 @@ def color(name: str) -> tuple[int, int, int]:
 
 
 def height_and_width(size: int | str) -> tuple[int, int]:
-    """What 64, or 96x64 (width × height), says. Raises UserError for anything else."""
+    """Parse a size such as 64, or 96x64 (width × height). Raises UserError for anything else."""
     found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", str(size))
     both = (int(found[2] or found[1]), int(found[1])) if found else (0, 0)
     if not all(1 <= one <= 4096 for one in both):

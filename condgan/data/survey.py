@@ -1,4 +1,4 @@
-"""What the pictures of a source are: sizes, formats, modes, copies, and which cannot be decoded."""
+"""Survey the pictures of a source: sizes, formats, modes, copies, and which cannot be decoded."""
 
 import re
 from collections import Counter
@@ -25,7 +25,7 @@ RARE = 20
 
 
 class Seen(NamedTuple):
-    """What one picture is."""
+    """The size, mode and format of a picture."""
 
     width: int
     height: int
@@ -40,7 +40,7 @@ class Seen(NamedTuple):
 
 @dataclass(frozen=True)
 class Survey:
-    """What some pictures of a listing are, by their places in it."""
+    """Sizes, modes and formats of some pictures of a listing, by their places in it."""
 
     listing: Listing
     places: Int[np.ndarray, " n"]
@@ -62,6 +62,11 @@ class Survey:
         return all(one.mode in GRAY for one in self.readable)
 
     @property
+    def channels(self) -> int:
+        """1 where no picture has colors, else 3."""
+        return 1 if self.gray else 3
+
+    @property
     def median(self) -> tuple[int, int]:
         """The median width and height."""
         sizes = np.array([(one.width, one.height) for one in self.readable] or [(0, 0)])
@@ -81,13 +86,13 @@ GRAY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
 
 
 def quick_look(listing: Listing, at_most: int = QUICK) -> Survey:
-    """What some pictures, evenly spread, are by their heads alone."""
+    """Look at the heads of some pictures, evenly spread."""
     places = np.unique(np.linspace(0, len(listing) - 1, min(at_most, len(listing))).round().astype(int))
     return Survey(listing, places, [_look(listing, place, None) for place in places.tolist()])
 
 
 def survey(listing: Listing) -> Survey:
-    """What all pictures are, decoded to see whether they can be."""
+    """Look at all pictures, and decode them to see whether they can be."""
     chunks = chunked(0, len(listing))
     parts = in_workers(_Looker(listing, chunks), len(chunks))
     seen: list[Seen] = []
@@ -132,7 +137,7 @@ def _look(listing: Listing, place: int, framing: Preprocessing | None) -> Seen:
 
 
 def warnings(look: Survey) -> list[str]:
-    """What may go wrong with these data."""
+    """Warn of what may go wrong with these data."""
     listing, said = look.listing, []
     field, counts = listing.labels.spec.fields[0], listing.labels.counts().tolist()
     if field.exclusive and len(counts) > 1:
@@ -178,7 +183,7 @@ def warnings(look: Survey) -> list[str]:
 
 
 def describe_survey(look: Survey) -> list[str]:
-    """What the pictures are, in lines: a word, and what is to be said of it."""
+    """Describe the pictures in lines: a word, and what is to be said of it."""
     listing, readable = look.listing, look.readable
     counts = listing.labels.counts().tolist()
     field = listing.labels.spec.fields[0]

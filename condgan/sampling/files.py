@@ -1,21 +1,31 @@
-"""Pictures from files, to be translated, and the files that translations are written to."""
+"""Pictures from files, to be translated, and the files that samples and translations are written to.
+
+Axes: n images, c channels, h × w pixels.
+"""
 
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import numpy as np
+import torch
 from jaxtyping import UInt8
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from condgan.data.dataset import Split
 from condgan.data.preprocessing import opened, reason
 from condgan.data.readers.tree import is_image, open_tree
-from condgan.sampling.translator import Translator
+from condgan.labels import Labels
+from condgan.sampling.translator import TRANSLATED_AT_ONCE, Changes, Translator
 from condgan.types import ImageShape
 from condgan.utils.errors import UserError
+from condgan.utils.figures import channels_last, class_sheets, png, sheet, write_pictures
+from condgan.utils.files import file_names, write
 
 
 class Opened(NamedTuple):
@@ -27,6 +37,77 @@ class Opened(NamedTuple):
     size: tuple[int, int]
     """Width and height of the picture."""
     image: UInt8[Tensor, "1 c h w"]
+
+
+@dataclass(frozen=True)
+class TranslationInputs:
+    """Images to translate."""
+
+    names: Sequence[str]
+    images: UInt8[Tensor, "n c h w"]
+    labels: Labels | None = None
+    """Known labels; None where the discriminator reads them."""
+    files: frozenset[Path] = frozenset()
+    """Where they were read from, which nothing is written to."""
+    sizes: Sequence[tuple[int, int]] = ()
+    """Widths and heights before they were resized."""
+
+
+def pictures_of(split: Split) -> TranslationInputs:
+    """The images of a data set with their labels."""
+    return TranslationInputs(split.names, split.images, split.labels[:])
+
+
+def read_pictures(model: Translator, paths: Sequence[Path]) -> TranslationInputs:
+    """Read what `open_pictures` opens."""
+    found = list(open_pictures(model, paths))
+    return TranslationInputs(
+        [one.name for one in found],
+        torch.cat([one.image for one in found]),
+        files=frozenset(one.file.resolve() for one in found if one.file is not None),
+        sizes=[one.size for one in found],
+    )
+
+
+def write_translations(
+    model: Translator, pictures: TranslationInputs, changes: Changes | None, out: Path
+) -> Iterator[tuple[str, dict[str, bool]]]:
+    """Write a translation of each picture under its name in a folder, and tell its name and what was changed.
+
+    Without changes, write a strip of it: itself, then in every domain. Raises UserError where two would be written to
+    the same file, or one over a picture that was read.
+    """
+    files = output_names(pictures.names)
+    if over := next((out / file for file in files if (out / file).resolve() in pictures.files), None):
+        raise UserError(f"--out {out} given: '{over}' is one of the images; give another folder")
+    for start in range(0, len(files), TRANSLATED_AT_ONCE):
+        part = slice(start, start + TRANSLATED_AT_ONCE)
+        images, labels = pictures.images[part], None if pictures.labels is None else pictures.labels[part]
+        if changes is None:
+            cells = torch.cat([images[:, None], model.to_every_domain(images, labels)], 1)
+            written = [sheet(of_one, ["input", *model.domains]) for of_one in cells]
+            changed: list[dict[str, bool]] = [{} for _ in written]
+        else:
+            translated = model.apply(images, changes, labels)
+            written = [Image.fromarray(image) for image in channels_last(translated.images)]
+            changed = translated.changes
+        write_pictures(out, dict(zip(files[part], written, strict=True)))
+        yield from zip(pictures.names[part], changed, strict=True)
+
+
+def write_samples(out: Path, images: UInt8[np.ndarray, "n h w *c"], groups: Sequence[str]) -> list[str]:
+    """Write what `Model.sample` returned, as many images of each group, to GROUP/INDEX.png and sheets in a folder.
+
+    Return the sheets' names.
+    """
+    per_group = len(images) // len(groups)
+    folders = file_names(groups)
+    for position, image in enumerate(images):
+        file = out / folders[position // per_group] / f"{position % per_group}.png"
+        write(file, png(Image.fromarray(image)))
+    sheets = class_sheets(images, groups)
+    write_pictures(out, sheets)
+    return [*sheets]
 
 
 def open_pictures(model: Translator, paths: Sequence[Path]) -> Iterator[Opened]:
@@ -74,7 +155,7 @@ def output_names(names: Sequence[str]) -> list[str]:
 
 
 def fitting(sizes: Sequence[tuple[int, int]], shape: ImageShape) -> list[str]:
-    """What becomes of pictures of these widths and heights before they are translated, in words."""
+    """Tell how pictures of these widths and heights are resized before they are translated."""
     own = (shape.width, shape.height)
     others = Counter(size for size in sizes if size != own).most_common()
     said = []

@@ -159,7 +159,7 @@ FOLDS: dict[type, Callable] = {
     Conditional: _conditional,
     nn.Sequential: _sequence,
 }
-"""What becomes of a layer whose own layers are folded already."""
+"""By kind of layer, folds one whose own layers are folded already."""
 
 
 class Sampler:
@@ -179,7 +179,7 @@ class Sampler:
 
     @property
     def precision(self) -> torch.dtype:
-        """What the folded copy computes in."""
+        """The number format that the folded copy computes in."""
         return precision(self.wanted, self.device)
 
     @property

@@ -17,7 +17,7 @@ from condgan.utils.errors import UserError
 from condgan.utils.seeds import derive_seed
 
 Law = Callable[[np.ndarray], np.ndarray]
-"""What becomes of standard normal numbers, each for itself and in their order, so that laws share their draws."""
+"""Maps standard normal numbers, each for itself and in their order, so that laws share their draws."""
 
 
 def normal(z: np.ndarray) -> np.ndarray:

@@ -123,7 +123,7 @@ class Model:
 
     @cached_property
     def sampler(self) -> Sampler:
-        """What images are made by."""
+        """The generator as it makes images: fused, in its precision, compiled or not."""
         return Sampler(self.generator, self.precision, self.compiled)
 
     @property
@@ -259,7 +259,7 @@ class Model:
         return self.sampler(torch.cat(latents), self._labels(weights))
 
     def _groups(self, classes: ClassChoice) -> list[tuple[int, Float[Tensor, " k"]]]:
-        """What images are of, each by its latents' position and its weights: a mixture comes after all classes."""
+        """Classes or a mixture to sample, by position of the latents and weights: a mixture comes after all classes."""
         if isinstance(classes, Mapping):
             return [(len(self.classes), self._mixture(classes))]
         chosen = self.classes if classes is None else [classes] if isinstance(classes, str | int) else classes

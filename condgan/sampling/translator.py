@@ -102,7 +102,7 @@ class Translator:
 
     @cached_property
     def sampler(self) -> Sampler:
-        """What images are made by."""
+        """The generator as it makes images: fused, in its precision, compiled or not."""
         return Sampler(self.generator, self.precision, self.compiled)
 
     @property
@@ -192,7 +192,7 @@ class Translator:
         return self.sampler(images, labels, TRANSLATED_AT_ONCE)
 
     def plan(self, changes: Changes) -> dict[int, dict[int, bool]]:
-        """What to change, by field and value.
+        """Sort out what to change, by field and value.
 
         Raises UserError for no change, for labels that are unknown or exclude each other, and for none in the place
         of a class.

@@ -1,16 +1,16 @@
-"""What is chosen by name: for signatures, help and messages, which need nothing of what the names stand for."""
+"""Names to choose from, for signatures, help and messages, which need nothing of what they stand for."""
 
 from pathlib import Path
 from typing import Literal
 
 Precision = Literal["auto", "float32", "bfloat16"]
-"""What networks compute in."""
+"""Number format that networks compute in."""
 Crop = Literal["center", "random", "pad"]
-"""What is kept of pictures of another shape."""
+"""The part that is kept of pictures of another shape."""
 Way = Literal["linear", "spherical"]
 """From one latent to another."""
 Vary = Literal["latent", "class", "both"]
-"""What changes on the way."""
+"""The inputs of the generator that change on the way."""
 LSUN = (
     "bedroom", "bridge", "church_outdoor", "classroom", "conference_room", "dining_room", "kitchen", "living_room",
     "restaurant", "tower",

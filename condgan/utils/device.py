@@ -1,4 +1,4 @@
-"""What this machine computes on, and how."""
+"""The device of this machine, its number formats and its memory."""
 
 import ctypes
 import os
@@ -70,7 +70,7 @@ def runs_on(built: Iterable[str], major: int, minor: int) -> bool:
 
 
 def precision(wanted: Precision, on: torch.device) -> torch.dtype:
-    """What networks compute in; "auto" is bfloat16 where the hardware multiplies it, else float32.
+    """Choose networks' number format; "auto" is bfloat16 where the hardware multiplies it, else float32.
 
     Raises UserError for another name.
     """
@@ -89,7 +89,7 @@ def has_bfloat16(on: torch.device) -> bool:
 
 
 def cpu_flags() -> set[str]:
-    """What this CPU has, by torch's names, such as avx512_bf16."""
+    """Features of this CPU by torch's names, such as avx512_bf16."""
     return {name for name, there in torch.cpu.get_capabilities().items() if there is True}
 
 

@@ -141,7 +141,7 @@ def broadcast(values: list[Tensor]) -> None:
 
 @contextmanager
 def all_or_fail() -> Iterator[None]:
-    """What all processes have done before any goes on; if it fails in one, it fails in all."""
+    """Let no process go on before all have done the block; if it fails in one, it fails in all."""
     try:
         yield
     except BaseException:
@@ -179,7 +179,7 @@ def in_step(module: nn.Module, last: bool) -> AbstractContextManager:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """What one process of each machine does before the others, which may then find in the cache what it left there."""
+    """Let one process of each machine do the block first; the others may find in the cache what it left there."""
     first = os.environ.get("LOCAL_RANK", "0") == "0"
     if size() > 1 and not first:
         dist.barrier()

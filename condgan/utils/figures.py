@@ -7,6 +7,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from condgan.utils.files import write
 
 WIDEST = 2_000
 """Pixels after which a sheet's columns go on in another band."""
@@ -123,6 +126,12 @@ def png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def write_pictures(folder: Path, pictures: Mapping[str, Image.Image]) -> None:
+    """Write pictures under their names in a folder."""
+    for name, picture in pictures.items():
+        write(folder / name, png(picture))
 
 
 def enlarged(images: UInt8[Tensor, "n c h w"], size: int) -> UInt8[Tensor, "n c hh ww"]:

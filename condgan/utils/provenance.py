@@ -1,4 +1,4 @@
-"""What a run or a measurement ran on."""
+"""Describe the machine and software of a run or a measurement."""
 
 import platform
 import shlex

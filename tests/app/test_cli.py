@@ -269,8 +269,8 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> Callable[[Model], None]:
     """Let every directory be a run, and its model this one."""
 
     def patch(model: Model) -> None:
-        monkeypatch.setattr("condgan.app.cli.main.require_run", lambda _: None)
-        monkeypatch.setattr("condgan.app.cli.console.load_model", lambda *_: model)
+        monkeypatch.setattr("condgan.app.cli.sample.require_run", lambda _: None)
+        monkeypatch.setattr("condgan.runs.models.load_model", lambda *_: model)
 
     return patch
 

@@ -110,7 +110,7 @@ def test_bad_rows_are_closed(bad: tuple[int, ...], data: st.DataObject) -> None:
 def test_bad_images_are_listed_and_left_out(
     many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: bool
 ) -> None:
-    monkeypatch.setattr(preparing, "FEW", 1000 if few else 64)
+    monkeypatch.setattr(preparing, "FEW_PICTURES", 1000 if few else 64)
     for number in (0, 40, 299):
         next(many.rglob(f"{number:03}.png")).write_text("no image")
     with pytest.raises(UserError, match=r"3 unreadable images .*'even/000.png' of class 'even' \(of no known image"):
@@ -128,12 +128,15 @@ def test_bad_images_are_listed_and_left_out(
 
 
 SCRIPT = """
-import os, sys, time
-from condgan.data import pixels, prepare, sources
-slow = pixels.pixels
+import sys, time
+from pathlib import Path
+from condgan.data import prepare
+from condgan.data.open import list_source
+from condgan.data.preprocessing import Preprocessing
+slow = prepare.pixels
 prepare.pixels = lambda *given: (time.sleep(0.003), slow(*given))[1]
 prepare._Journal.add, add = lambda self, line: (add(self, line), self.flush()), prepare._Journal.add
-prepare.prepare(sources.list_source(sys.argv[1]), pixels.Framing(8, 8, 1), sources.Path(sys.argv[2]), False)
+prepare.prepare(list_source(sys.argv[1]), Preprocessing(8, 8, 1), Path(sys.argv[2]), False)
 """
 
 

@@ -15,8 +15,8 @@ from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d
 from torchvision import models
 
 from benchmarks.evaluation import seeded
-from condgan.evaluation import extractors
-from condgan.evaluation.extractors import EXTRACTED_AT_ONCE, Extractor, find_extractor, state_hash
+from condgan.evaluation.extractors import EXTRACTED_AT_ONCE, Extractor, find_extractor, state_hash, timm_models
+from condgan.evaluation.extractors.inception import _interpolation
 from condgan.utils.errors import UserError
 from tests.conftest import write_image
 
@@ -93,7 +93,7 @@ def test_inception_sees_gray_images_in_three_channels_and_says_what_it_is_of(
 def test_interpolation_is_that_of_tensorflow(size: int) -> None:
     columns = torch.rand(1, 1, size, 2) * 255
     wanted = interpolate_bilinear_2d_like_tensorflow1x(columns, size=(299, 2), align_corners=False)
-    assert torch.allclose(extractors._interpolation(size) @ columns, wanted, atol=1e-4)
+    assert torch.allclose(_interpolation(size) @ columns, wanted, atol=1e-4)
 
 
 def test_weights_of_inception_are_downloaded_once_and_checked_ever_after(
@@ -431,19 +431,19 @@ def test_places_are_resampled_as_dinov2s_authors_do(grid: tuple[int, int]) -> No
         return matrix
 
     wanted = np.einsum("yj,xi,jid->yxd", weights(grid[0]), weights(grid[1]), trained[1:].reshape(side, side, 3))
-    found = extractors._positions(torch.tensor(trained[None]), *grid)[0].numpy()
+    found = timm_models._positions(torch.tensor(trained[None]), *grid)[0].numpy()
     np.testing.assert_allclose(found[1:], wanted.reshape(-1, 3), atol=1e-5)
     np.testing.assert_array_equal(found[0], trained[0])
 
 
 def test_dinov2_is_timms_at_224_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timm = pytest.importorskip("timm")
-    monkeypatch.setattr(extractors, "DINOV2", "test_vit")
+    monkeypatch.setattr(timm_models, "DINOV2", "test_vit")
     network = timm.create_model("test_vit", num_classes=0, img_size=224)
     torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "vit.pth")
     extractor, images = find_extractor("dinov2", tmp_path / "vit.pth"), noise(2)
     state = torch.load(tmp_path / "vit.pth", weights_only=True)
-    state["pos_embed"] = extractors._positions(state["pos_embed"], 14, 14)
+    state["pos_embed"] = timm_models._positions(state["pos_embed"], 14, 14)
     network.load_state_dict({key: value for key, value in state.items() if not key.startswith("head.")})
     resized = nn.functional.interpolate(images.float(), (224, 224), mode="bicubic", antialias=True)
     mean, std = (torch.tensor(one)[:, None, None] for one in ((0.5,) * 3, (0.5,) * 3))

@@ -275,7 +275,7 @@ def test_weights_that_are_not_finite_are_not_kept() -> None:
 
 
 def test_the_classifier_may_learn_first(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("condgan.app.cli.main.INIT_CLASSIFIER", 6_400)
+    monkeypatch.setattr("condgan.app.cli.train.INIT_CLASSIFIER", 6_400)
     condgan(capsys, "train", *TINY, "backbone.width=16", "schedule.images=64", "--out", "without")
     condgan(capsys, "train", *TINY, "backbone.width=16", "schedule.images=64", "--init-classifier", "--out", "with")
     accuracy = {

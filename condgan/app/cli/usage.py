@@ -30,7 +30,7 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
-    def verb(self, function: Callable[..., None]) -> Callable[..., None]:
+    def verb(self, function: Callable[..., None]) -> None:
         """Add `NAME_command`, whose parameters are annotated with types and with an `Argument` or `Option` each.
 
         A parameter without default is required; of a tuple there may be any number.
@@ -44,7 +44,6 @@ class Commands(click.Group):
                 context_settings={"show_default": True},
             )
         )
-        return function
 
 
 def _parameter(of: inspect.Parameter) -> click.Parameter:
@@ -68,7 +67,7 @@ def _type(kind: Any) -> Any:
 
 
 def in_one_line(error: click.ClickException, arguments: Sequence[str], verbs: Commands) -> str:
-    """What is wrong with a command line, the line itself, and what to do."""
+    """Say what is wrong with a command line, the line itself, and what to do."""
     said, hint = error.message, ""
     if isinstance(error, click.MissingParameter) and error.param is not None:
         said = f"missing {error.param.param_type_name} {error.param.get_error_hint(error.ctx)}"

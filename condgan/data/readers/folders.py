@@ -21,35 +21,8 @@ def list_class_folders(tree: Tree, share: float | None, paired: bool) -> Listing
     while len(inside := tree.inside(root)) == 1 and tree.inside(inside[0]) and not images & {root, inside[0]}:
         root = inside[0]
     roots = _split_roots(tree, root)
-    found: list[tuple[str, int, str]] = []  # class, split, file
-    notes: list[str] = []
-    for folder, split in sorted(roots.items(), key=lambda root: root[1]):
-        classes, beside = _files_by_class(tree, folder)
-        if classes and beside:
-            notes.append(f"{len(beside):,} images beside the class folders of '{folder or '.'}' are left out")
-        if not classes:
-            if not beside:
-                raise UserError(f"data '{tree.source}' holds no images in '{folder or '.'}': {EXPECTED}")
-            classes = {UNLABELED: beside}
-            if found and found[0][0] != UNLABELED:
-                raise UserError(
-                    f"data '{tree.source}': '{folder}' has no class folders, other splits have; give it the same, or "
-                    "move it elsewhere"
-                )
-        for name, files in classes.items():
-            if not files:
-                raise UserError(
-                    f"class folder '{f'{folder}/' * bool(folder)}{name}' of '{tree.source}' has no image: add some or "
-                    "remove the folder"
-                )
-            found += [(name, split, file) for file in files]
-    learned = {name for name, split, _ in found if split == 0}
-    held = max(roots.values())
-    for name, split, _ in found:
-        if split == held and name not in learned:
-            raise UserError(
-                f"data '{tree.source}': class '{name}' is in the held-out split only; give both splits the same classes"
-            )
+    found, notes = _labeled_files(tree, roots)
+    learned = _learned_classes(tree, found, held=max(roots.values()))
     classes = sorted(learned, key=natural)
     number = {name: i for i, name in enumerate(classes)}
     found = sorted((one for one in found if one[0] in number), key=lambda one: (one[1], number[one[0]]))
@@ -72,6 +45,47 @@ def list_class_folders(tree: Tree, share: float | None, paired: bool) -> Listing
         paired=paired,
         notes=tuple(notes),
     )
+
+
+def _labeled_files(tree: Tree, roots: dict[str, int]) -> tuple[list[tuple[str, int, str]], list[str]]:
+    """Each image's class, split and file, and notes of what is left out.
+
+    Raises UserError for a folder without images, and for splits of which one has class folders and one has not.
+    """
+    found: list[tuple[str, int, str]] = []
+    notes: list[str] = []
+    for folder, split in sorted(roots.items(), key=lambda root: root[1]):
+        classes, beside = _files_by_class(tree, folder)
+        if classes and beside:
+            notes.append(f"{len(beside):,} images beside the class folders of '{folder or '.'}' are left out")
+        if not classes:
+            if not beside:
+                raise UserError(f"data '{tree.source}' holds no images in '{folder or '.'}': {EXPECTED}")
+            classes = {UNLABELED: beside}
+            if found and found[0][0] != UNLABELED:
+                raise UserError(
+                    f"data '{tree.source}': '{folder}' has no class folders, other splits have; give it the same, or "
+                    "move it elsewhere"
+                )
+        for name, files in classes.items():
+            if not files:
+                raise UserError(
+                    f"class folder '{f'{folder}/' * bool(folder)}{name}' of '{tree.source}' has no image: add some or "
+                    "remove the folder"
+                )
+            found += [(name, split, file) for file in files]
+    return found, notes
+
+
+def _learned_classes(tree: Tree, found: Sequence[tuple[str, int, str]], held: int) -> set[str]:
+    """The classes of the training split. Raises UserError for one that the held-out split alone has."""
+    learned = {name for name, split, _ in found if split == 0}
+    for name, split, _ in found:
+        if split == held and name not in learned:
+            raise UserError(
+                f"data '{tree.source}': class '{name}' is in the held-out split only; give both splits the same classes"
+            )
+    return learned
 
 
 def _pairs(names: Sequence[str]) -> Int[np.ndarray, " n"]:

@@ -153,7 +153,7 @@ def _label_column(features: Mapping[str, Any], path: Path) -> str | None:
 
 
 def _inner(kind: Any) -> Any:
-    """What a column of lists holds; of another column, itself."""
+    """The kind inside a column of lists; of another column, its own."""
     return getattr(kind, "feature", kind)
 
 

@@ -25,7 +25,7 @@ from condgan.utils.files import TEMPORARY, cache_directory, new_directory
 Reader = Callable[[str, Path, float | None], Listing | Path]
 """Of a name, where to look, and the share to hold out; a path is to be read like a user's folder."""
 Make = Callable[[Path, bool], Any]
-"""What lies in a folder, downloaded to it or not. Raises RuntimeError, saying 'not found', where it does not."""
+"""Reads a data set in a folder, downloaded to it or not. Raises RuntimeError, saying 'not found', where it does not."""
 
 SECONDS = 10
 """How long a server may say nothing."""
@@ -67,12 +67,12 @@ class _Kept:
     example: str
     """One of its files."""
     archives: Mapping[str, str | None] = field(default_factory=dict)
-    """What is unpacked where it lies there, not downloaded, and its MD5 where torchvision would overwrite another."""
+    """Archives unpacked where they lie, never downloaded; with the MD5 where torchvision would overwrite another."""
     by_hand: str = ""
     """How to get what no program may download."""
 
     def find(self, name: str, root: Path, make: Make) -> Any:
-        """What `make` makes of it. Raises UserError where it is damaged, or absent and not to be had."""
+        """Read it below a root by `make`. Raises UserError where it is damaged, or absent and not to be had."""
         if (found := self._made(name, root, make)) is not None:
             return found
         try:

@@ -63,7 +63,7 @@ def table_of(labels: Sequence[Label], source: str, origins: Sequence[str]) -> La
 
 
 class Rows:
-    """What files list of images: label, split, and where it says so."""
+    """Rows about images in files: label, split, and where it says so."""
 
     def __init__(self, tree: Tree, file: str) -> None:
         self.tree, self.file = tree, file
@@ -100,7 +100,7 @@ class Rows:
 
 
 def read_json(text: str) -> Any:
-    """What JSON says. Raises ValueError, also for what is nested too deeply."""
+    """Parse JSON. Raises ValueError, also for what is nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:

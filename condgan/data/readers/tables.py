@@ -1,4 +1,4 @@
-"""What the files of a tree are labeled with: class folders, lists of files and labels, shards of samples."""
+"""Read labels of a tree's files: class folders, lists of files and labels, shards of samples."""
 
 import csv
 import io
@@ -179,7 +179,7 @@ def _pop(row: dict[str, Any], columns: Sequence[str]) -> Any:
 
 
 def _row_label(row: dict[str, Any], origin: str, binary: set[str]) -> Label:
-    """What is left of a row: a label, a list of them, or a column of 0 and 1 for each attribute."""
+    """The label in the rest of a row: one, a list of them, or a column of 0 and 1 for each attribute."""
     named = next((name for name in row if name.lower() in LABEL_COLUMNS), None)
     if named is None and len(row) == 1 and not set(row) <= binary:
         named = next(iter(row))

@@ -23,7 +23,7 @@ class Store(Protocol):
     def read(self, name: str) -> bytes: ...
 
     def digest(self, name: str) -> bytes:
-        """What changes when the content does."""
+        """Bytes that change when the content does."""
         ...
 
 

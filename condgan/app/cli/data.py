@@ -1,0 +1,117 @@
+"""Describe and prepare data, and list the recipes for them."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+
+from condgan import recipes
+from condgan.app.cli.options import HeldOutOption, RootOption, SkipOption, SourceArgument
+from condgan.app.cli.usage import Argument, Option
+from condgan.utils.choices import Crop, absolute
+from condgan.utils.errors import UserError, unknown
+from condgan.utils.files import write
+
+FORMATS = ("packed", "hdf5")
+
+
+def data_command(
+    source: SourceArgument,
+    root: RootOption = None,
+    held_out: HeldOutOption = None,
+    out: Annotated[Path | None, Option("The contact sheet; NAME-sheet.png by default.")] = None,
+    as_json: Annotated[bool, Option("Print one line of JSON.", "--json")] = False,
+) -> None:
+    """Describe labeled images: counts, sizes, modes, copies, unreadable files, what may go wrong, a contact sheet.
+
+    A path is a folder, zip or tar of class folders, with train/ and test/ or val/ around them or not; of images without
+    labels; of images with a CSV, metadata.jsonl, dataset.json or list_attr….txt; tar shards of WebDataset's; an HDF5
+    file; an LMDB; a saved Hugging Face data set; or what `condgan prepare` wrote.
+    """
+    from condgan.data.open import list_source
+    from condgan.data.survey import as_mapping, contact_sheet, describe_survey, survey, warnings
+    from condgan.utils.figures import png
+
+    listing = list_source(absolute(source), None if root is None else str(root), held_out)
+    look = survey(listing)
+    lines, said = describe_survey(look), warnings(look)
+    path = out or Path(f"{Path(source).stem}-sheet.png")
+    picture = contact_sheet(look)
+    if picture is not None:
+        write(path, png(picture))
+    if as_json:
+        click.echo(json.dumps(as_mapping(look) | {"sheet": str(path) if picture else None}))
+        return
+    for line in [*lines, *(f"warning        {one}" for one in said)]:
+        click.echo(line)
+    if picture is not None:
+        click.echo(f"look at        {path}")
+
+
+def prepare_command(
+    source: SourceArgument,
+    out: Annotated[Path, Argument("OUT", "Folder to write, or with --format hdf5 a file.")],
+    size: Annotated[str, Option("Pixels, such as 64, or width × height such as 96x64.")],
+    channels: Annotated[
+        int | None, Option("1 gray, 3 RGB or 4 RGBA; by default gray where no picture has colors, else RGB.")
+    ] = None,
+    crop: Annotated[Crop, Option("What is kept of pictures of another shape.")] = "center",
+    background: Annotated[str, Option("Color behind what is transparent, and around what is padded.")] = "white",
+    form: Annotated[str, Option("packed (memory-mapped) or hdf5.", "--format")] = "packed",
+    held_out: HeldOutOption = None,
+    paired: Annotated[bool, Option("Keep which images differ in labels alone.")] = False,
+    root: RootOption = None,
+    skip_bad_images: SkipOption = False,
+) -> None:
+    """Decode, crop and resize labeled images once, in parallel; train on the result with --data OUT.
+
+    Goes on where it was stopped. Unreadable images are listed at the end; what was decoded is kept then.
+    """
+    if form not in FORMATS:
+        raise unknown("format", form, FORMATS)
+    if channels not in (None, 1, 3, 4):
+        raise UserError(f"--channels {channels} given: expected 1, 3 or 4")
+    from tqdm import tqdm
+
+    from condgan.data.open import list_source
+    from condgan.data.prepare import UnreadableImages, prepare
+    from condgan.data.preprocessing import Preprocessing, color, height_and_width
+    from condgan.data.survey import quick_look
+
+    listing = list_source(absolute(source), None if root is None else str(root), held_out, paired)
+    if channels is None:
+        look = quick_look(listing)
+        channels = look.channels
+        if look.gray:
+            click.echo(
+                f"gray, since none of the {len(look.readable):,} pictures looked at has colors; --channels 3 for RGB"
+            )
+    framing = Preprocessing(*height_and_width(size), channels, crop, color(background))
+    try:
+        prepared = prepare(listing, framing, out, skip_bad_images, hdf5=form == "hdf5")
+    except UnreadableImages as error:
+        for one in error.bad:
+            tqdm.write(f"unreadable     {one}", file=sys.stderr)
+        raise
+    except KeyboardInterrupt:
+        tqdm.write("stopped; the same command goes on", file=sys.stderr)
+        raise
+    for one in prepared.skipped:
+        click.echo(f"left out       {one}")
+    click.echo(
+        f"wrote {len(prepared.train):,} training and {len(prepared.held_out):,} held-out images of "
+        f"{prepared.listing.labels.spec.summary} to {out}\nsha256 {prepared.digest}"
+    )
+
+
+def recipes_command(name: Annotated[str | None, Argument("[NAME]", "Print this one's YAML.")] = None) -> None:
+    """List the recipes, or print one."""
+    if name is not None:
+        click.echo(recipes.text(name).rstrip())
+        return
+    catalog = recipes.catalog()
+    width = max(map(len, catalog))
+    for key, description in catalog.items():
+        click.echo(f"{key:{width}}  {description}")

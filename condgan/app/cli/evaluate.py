@@ -1,0 +1,126 @@
+"""Judge fakes and translations, and report on a run."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import click
+
+from condgan.app.cli.options import (
+    BatchOption,
+    CheckpointOption,
+    ExtractorOption,
+    LatentScaleOption,
+    RealOption,
+    RunArgument,
+    SizeOption,
+    SkipOption,
+    SourceArgument,
+    SplitOption,
+    StandingOption,
+    SubjectArgument,
+    TrueOption,
+    TruncationOption,
+    WeightsOption,
+    comma_separated,
+)
+from condgan.app.cli.tables import metric_table
+from condgan.app.cli.usage import Argument, Option
+from condgan.runs.directory import require_run
+
+
+def evaluate_command(
+    subject: SubjectArgument,
+    data: RealOption = None,
+    metrics: Annotated[
+        str | None,
+        Option("Metrics with commas between, such as fid,is,kid; by default all that can be told."),
+    ] = None,
+    n: Annotated[int | None, Option("Fakes to judge; by default as many as real images.")] = None,
+    per_class: Annotated[
+        bool | None, Option("Judge each class too; by default with the classifier.", "--per-class/--overall")
+    ] = None,
+    extractor: ExtractorOption = "classifier",
+    weights: WeightsOption = None,
+    split: SplitOption = None,
+    size: SizeOption = None,
+    checkpoint: CheckpointOption = "best",
+    seed: Annotated[int, Option("Seed of the fakes.")] = 0,
+    truncation: TruncationOption = None,
+    latent_scale: LatentScaleOption = None,
+    standing: StandingOption = None,
+    batch_statistics: BatchOption = None,
+    skip_bad_images: SkipOption = False,
+    as_json: Annotated[bool, Option("Print one line of JSON.", "--json")] = False,
+) -> None:
+    """Judge a run's fakes or translations, or any images, against real ones.
+
+    Of a run RUN/metrics.json, sheet.png and neighbors.png are written.
+    """
+    from condgan.runs.evaluate import EvaluationOptions, evaluate
+    from condgan.sampling.options import Sampling
+
+    asked = None if metrics is None else comma_separated(metrics)
+    question = EvaluationOptions(extractor, weights, asked, n, split, per_class, size, skip_bad_images)
+    sampling = Sampling(checkpoint, seed, truncation, latent_scale, standing, batch_statistics)
+    found = evaluate(subject, data, question, sampling)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(metric_table(found, everything=bool(per_class)))
+
+
+def statistics_command(
+    source: SourceArgument,
+    out: Annotated[Path, Argument("OUT", "The npz file to write.")],
+    extractor: ExtractorOption = "inception",
+    weights: WeightsOption = None,
+    split: SplitOption = None,
+    size: SizeOption = None,
+    skip_bad_images: SkipOption = False,
+) -> None:
+    """Keep the mean and covariance of real images' features, for --data of evaluate, for pytorch-fid and others."""
+    from condgan.runs.evaluate import EvaluationOptions, statistics
+
+    question = EvaluationOptions(extractor, weights, split=split, size=size, skip_bad_images=skip_bad_images)
+    about = statistics(source, out, question)
+    click.echo(f"wrote {out}: {about['extractor']} features of {about['real']:,} images of {about['size']} pixels")
+
+
+def utility_command(
+    subject: SubjectArgument,
+    data: TrueOption = None,
+    seeds: Annotated[int, Option("Classifiers of each kind, and draws of fakes.")] = 5,
+    n: Annotated[int | None, Option("Fakes of each seed; by default as many as real images.")] = None,
+    size: SizeOption = None,
+    checkpoint: CheckpointOption = "best",
+    truncation: TruncationOption = None,
+    standing: StandingOption = None,
+    skip_bad_images: SkipOption = False,
+    as_json: Annotated[bool, Option("Print one line of JSON.", "--json")] = False,
+) -> None:
+    """Tell whether fakes help a small classifier: trained on real images, on these and fakes, and on fakes alone.
+
+    Of a run RUN/utility.json is written.
+    """
+    from condgan.evaluation.usefulness import as_table
+    from condgan.sampling.options import Sampling
+    from condgan.runs.utility import utility
+
+    sampling = Sampling(checkpoint, truncation=truncation, standing=standing)
+    result = utility(subject, data, seeds, n, size, sampling, skip_bad_images)
+    if as_json:
+        click.echo(json.dumps(result))
+        return
+    click.echo("\n".join([as_table(result), *(f"warning: {one}" for one in result["about"].get("warnings", []))]))
+
+
+def report_command(
+    directory: RunArgument,
+    out: Annotated[Path | None, Option("The page to write; RUN/report.html by default.")] = None,
+) -> None:
+    """Write a page of what a run is, how it went and how good it is, in one file that needs no network."""
+    require_run(directory)
+    from condgan.runs.report import write_report
+
+    click.echo(f"look at        {write_report(directory, out)}")

@@ -1,0 +1,192 @@
+"""Sample a run's generator: images, rows between them, attention, truncation."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import click
+
+from condgan.app.cli.options import (
+    CheckpointOption,
+    LatentScaleOption,
+    OutOption,
+    RunArgument,
+    SeedOption,
+    StandingOption,
+    TruncationOption,
+    comma_separated,
+)
+from condgan.app.cli.usage import Option
+from condgan.runs.directory import require_run
+from condgan.utils.choices import Precision, Vary, Way
+from condgan.utils.errors import UserError
+from condgan.utils.files import write
+
+if TYPE_CHECKING:
+    from condgan.sampling.model import Model
+
+TRUNCATIONS = "0.2,0.4,0.6,0.8,1.0,1.2,1.4,1.6,1.8,2.0"
+
+
+def sample_command(
+    directory: RunArgument,
+    out: Annotated[Path, Option("Folder for the images, or a file that ends with .npz.")],
+    classes: Annotated[str | None, Option("Class names with commas between; all by default.")] = None,
+    mixture: Annotated[str | None, Option("Mix classes by weight instead, such as 3=0.5,8=0.5.")] = None,
+    per_class: Annotated[int, Option("Images of each class, or of the mixture.")] = 16,
+    seed: SeedOption = 0,
+    truncation: TruncationOption = None,
+    latent_scale: LatentScaleOption = None,
+    standing: StandingOption = None,
+    checkpoint: CheckpointOption = "best",
+    precision: Annotated[
+        Precision, Option("What the network computes in; auto: bfloat16 where the hardware does.")
+    ] = "auto",
+    compiled: Annotated[
+        bool, Option("Compile it first, in up to a minute: for thousands of images.", "--compile")
+    ] = False,
+) -> None:
+    """Write images of chosen classes: OUT/CLASS/INDEX.png and OUT/sheet.png, or one OUT.npz."""
+    if classes is not None and mixture is not None:
+        raise UserError(f"--classes {classes} and --mixture {mixture} given: expected one of them")
+    if mixture is not None and out.suffix == ".npz":
+        raise UserError(f"--mixture {mixture} and --out {out} given: a mixture has no class number, give a folder")
+    require_run(directory)
+    from condgan.sampling.files import write_samples
+
+    model = _model(directory, checkpoint, truncation, latent_scale, standing, seed, precision, compiled)
+    chosen = model.classes if classes is None else comma_separated(classes)
+    trained = f"from {model.images:,} images of training"
+    if out.suffix == ".npz":
+        write(out, model.npz(chosen, per_class, seed))
+        click.echo(f"wrote {len(chosen) * per_class} images to {out}, {trained}")
+        return
+    weights = {} if mixture is None else _weights(mixture)
+    groups = [",".join(f"{name}={weight:g}" for name, weight in weights.items())] if weights else chosen
+    images = model.sample(weights or chosen, per_class, seed)
+    sheets = write_samples(out, images, groups)
+    click.echo(f"wrote {len(images)} images and {_listed(out, sheets)}, {trained}")
+
+
+def interpolate_command(
+    directory: RunArgument,
+    out: OutOption,
+    vary: Annotated[Vary | None, Option("What changes along a row; by default a picture of each.")] = None,
+    path: Annotated[Way, Option("The way between two latents.")] = "linear",
+    rows: Annotated[int, Option("Rows of images, each with ends of its own.")] = 8,
+    steps: Annotated[int, Option("Images in a row, both ends included.")] = 8,
+    classes: Annotated[str | None, Option("From A,B; by default from each class to the next one.")] = None,
+    seed: SeedOption = 0,
+    truncation: TruncationOption = None,
+    latent_scale: LatentScaleOption = None,
+    standing: StandingOption = None,
+    checkpoint: CheckpointOption = "best",
+) -> None:
+    """Write rows of images from one end to another: OUT/latent.png, OUT/class.png and OUT/both.png."""
+    require_run(directory)
+    from condgan.sampling.interpolate import VARY
+    from condgan.utils.figures import interpolation_sheet, write_pictures
+
+    model = _model(directory, checkpoint, truncation, latent_scale, standing, seed)
+    chosen = None if classes is None else comma_separated(classes)
+    kinds: Iterable[Vary] = get_args(Vary) if vary is None else [vary]
+    pictures = {}
+    for kind in kinds:
+        images = model.interpolate(kind, path, rows, steps, chosen, seed)
+        names = [f"{first} to {last}" if VARY[kind][1] else first for first, last in model.ends(rows, chosen)]
+        pictures[f"{kind}.png"] = interpolation_sheet(images, names)
+    write_pictures(out, pictures)
+    click.echo(f"wrote {_listed(out, pictures)}")
+
+
+def attention_command(
+    directory: RunArgument,
+    out: OutOption,
+    classes: Annotated[str | None, Option("Class names with commas between; ten of all by default.")] = None,
+    per_class: Annotated[int, Option("Images of each class.")] = 4,
+    positions: Annotated[str | None, Option("Pixels Y,X;Y,X to look from; center and quarters by default.")] = None,
+    seed: SeedOption = 0,
+    checkpoint: CheckpointOption = "best",
+) -> None:
+    """Show what a generator's attention looks at from some pixels: OUT/LAYER.png."""
+    require_run(directory)
+    from condgan.utils.figures import attention_sheet, spread, write_pictures
+
+    model = _model(directory, checkpoint)
+    everything = [model.classes[number] for number in spread(len(model.classes), 10)]
+    chosen = everything if classes is None else comma_separated(classes)
+    attended = model.attention(chosen, per_class, None if positions is None else _positions(positions), seed)
+    rows = [name for name in chosen for _ in range(per_class)]
+    pictures = {
+        f"{layer}.png": attention_sheet(attended.images, attended.positions, maps, rows)
+        for layer, maps in attended.maps.items()
+    }
+    write_pictures(out, pictures)
+    click.echo(f"wrote {_listed(out, pictures)}")
+
+
+def truncation_command(
+    directory: RunArgument,
+    out: Annotated[Path, Option("Folder for the table and the pictures.")],
+    at: Annotated[str, Option("Truncations with commas between; none comes last.")] = TRUNCATIONS,
+    scaled: Annotated[bool, Option("Multiply latents instead of truncating them.")] = False,
+    standing: StandingOption = None,
+    seed: Annotated[int, Option("Seed of the fakes.")] = 0,
+    checkpoint: CheckpointOption = "best",
+) -> None:
+    """Judge fakes at several truncations: OUT/truncation.csv, OUT/truncation.png and OUT/sheet.png."""
+    truncations = _numbers(at)
+    require_run(directory)
+    from condgan.runs.evaluate import truncation_curve
+
+    truncation_curve(directory, out, truncations, scaled, standing, checkpoint, seed)
+    click.echo(f"wrote {_listed(out, ['truncation.csv', 'truncation.png', 'sheet.png'])}")
+
+
+def _model(
+    directory: Path,
+    checkpoint: str,
+    truncation: float | None = None,
+    latent_scale: float | None = None,
+    standing: int | None = None,
+    seed: int = 0,
+    precision: Precision = "auto",
+    compiled: bool = False,
+) -> "Model":
+    """Load a run's model and prepare it to draw. Raises UserError for bad input."""
+    from condgan.runs.models import load_model
+
+    model = load_model(directory, checkpoint, precision, compiled).with_latents(truncation, latent_scale)
+    return model if standing is None else model.with_standing_statistics(standing, seed)
+
+
+def _listed(out: Path, names: Iterable[str]) -> str:
+    return ", ".join(str(out / name) for name in names)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise UserError(f"'{text}' given: expected numbers with commas between, such as 0.5,1,2") from None
+
+
+def _weights(text: str) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, weight = map(str.strip, part.rpartition("="))
+        try:
+            number = float(weight)
+        except ValueError:
+            number = None
+        if not name or number is None or name in weights:
+            raise UserError(f"mixture '{text}' given: expected weights of different classes, such as 3=0.5,8=0.5")
+        weights[name] = number
+    return weights
+
+
+def _positions(text: str) -> list[tuple[int, int]]:
+    try:
+        return [(int(y), int(x)) for y, x in (pair.split(",") for pair in text.split(";"))]
+    except ValueError:
+        raise UserError(f"positions '{text}' given: expected pixels Y,X;Y,X such as 8,8;4,12") from None

@@ -1,0 +1,135 @@
+"""Train a recipe, or show what would be trained."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+
+from condgan import recipes
+from condgan.app.cli.options import RootOption, SkipOption, comma_separated
+from condgan.app.cli.tables import metric_table
+from condgan.app.cli.usage import Argument, Option
+from condgan.runs.directory import resume_command
+from condgan.utils.choices import EMBEDDED_NAMES, absolute
+
+if TYPE_CHECKING:
+    from condgan.recipes.schema import Recipe
+
+INIT_CLASSIFIER = 50_000
+
+
+def train_command(
+    arguments: Annotated[
+        tuple[str, ...],
+        Argument("[RECIPE] [KEY=VALUE]...", "A recipe's name or YAML file, and options to override."),
+    ] = (),
+    data: Annotated[
+        tuple[str, ...],
+        Option(
+            "Your images, in class folders or as `condgan data --help` tells, or a known name; again for another "
+            "data set beside it. Without a recipe one is chosen for them."
+        ),
+    ] = (),
+    root: RootOption = None,
+    attributes: Annotated[str | None, Option("Attributes to learn, with commas between; else all.")] = None,
+    out: Annotated[Path | None, Option("Run directory; runs/RECIPE by default.")] = None,
+    fresh: Annotated[bool, Option("Start over in a new directory.")] = False,
+    init_classifier: Annotated[
+        bool,
+        Option(
+            f"Let the auxiliary classifier learn alone first, on {INIT_CLASSIFIER:,} real images.",
+        ),
+    ] = False,
+    skip_bad_images: SkipOption = False,
+    dry_run: Annotated[bool, Option("Show what would be trained, and write nothing.")] = False,
+) -> None:
+    """Train a recipe, or go on where the same command was stopped."""
+    given = list(arguments)
+    name = given.pop(0) if given and "=" not in given[0] else None
+    if name is not None:
+        recipes.text(name)  # an unknown one is told at once
+    if init_classifier:
+        given.append(f"schedule.init_classifier={INIT_CLASSIFIER}")
+    sources = [absolute(one) for one in data]
+    if attributes is not None:
+        given.append(f"data.attributes={json.dumps(comma_separated(attributes))}")
+    if root is not None:
+        given.append(f"data.root={json.dumps(str(root.expanduser().resolve()))}")
+    from condgan.recipes.load import load
+    from condgan.runs.train import choose_directory, train_run
+    from condgan.utils import distributed
+
+    if name is None and any(one not in EMBEDDED_NAMES for one in sources):
+        recipe = _suggested(sources, given)
+    else:
+        if sources:
+            given.append(f"data.source={json.dumps(sources if len(sources) > 1 else sources[0])}")
+        recipe = load(name or recipes.DEFAULT, given)
+    with distributed.all_or_fail():
+        directory = choose_directory(recipe, out, fresh)
+    if dry_run:
+        _print_preview(recipe, directory, skip_bad_images)
+        return
+    metrics = train_run(recipe, directory, skip_bad_images)
+    click.echo(metric_table(metrics))
+    _print_next_steps(recipe, directory)
+
+
+def _suggested(sources: list[str], given: list[str]) -> "Recipe":
+    """Choose a recipe for a data set, and say what was found and why this one."""
+    from condgan.data.survey import describe_survey, warnings
+    from condgan.suggest import choose_recipe, look_at_data
+
+    look = look_at_data(sources, given)
+    recipe, reasons = choose_recipe(look, sources[0], given)
+    for line in describe_survey(look):
+        click.echo(line)
+    for reason in reasons:
+        click.echo(f"chose          {reason}")
+    stated_crop = any(one.startswith("data.crop=") for one in given)
+    for one in warnings(look):
+        if not (stated_crop and "data.crop" in one):
+            click.echo(f"warning        {one}")
+    return recipe
+
+
+def _print_preview(recipe: "Recipe", directory: Path, skip_bad_images: bool) -> None:
+    """Show what would be trained."""
+    from condgan.recipes.load import dump
+    from condgan.runs.preview import preview_run
+    from condgan.utils import distributed
+
+    preview = preview_run(recipe, skip_bad_images)
+    about = f"not looked at; counted for {preview.spec.summary}"
+    if preview.data is not None:
+        train, held_out = len(preview.data.train), len(preview.data.held_out)
+        about = f"{train:,} training and {held_out:,} held-out images of {preview.spec.summary}"
+    memory = preview.memory
+    whose = f" in each of {distributed.size()} processes" if distributed.size() > 1 else ""
+    click.echo(dump(recipe))
+    click.echo(f"data           {about}")
+    click.echo(f"generator      {preview.generator:,} parameters\ndiscriminator  {preview.discriminator:,} parameters")
+    click.echo(
+        f"memory         about {_size(sum(memory))}{whose}: {_size(memory.kept)} of weights, gradients, optimizers and "
+        f"average, {_size(memory.activations)} of activations for {preview.images_at_once:,} images at a time"
+    )
+    click.echo(f"run directory  {directory}")
+
+
+def _print_next_steps(recipe: "Recipe", directory: Path) -> None:
+    """Name the commands that use a trained run, and train it on."""
+    from condgan.runs.checkpoint import checkpoints
+
+    seen = max(recipe.schedule.images, int(checkpoints(directory / "checkpoints")[-1].name))
+    longer = f"{resume_command(directory)} schedule.images={2 * seen}"
+    if recipe.schedule.decay:  # the rates have reached zero
+        longer += f" schedule.decay={2 * recipe.schedule.decay} --fresh"
+    verb, more = ("translate", "IMAGE --every-domain ") if recipe.translates else ("sample", "")
+    click.echo(f"\n{verb} it".ljust(16) + f"condgan {verb} {directory} {more}--out DIR\ntrain longer   {longer}")
+    click.echo(f"look at        {directory / 'sheet.png'}")
+
+
+def _size(count: int) -> str:
+    """Bytes, for people."""
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"

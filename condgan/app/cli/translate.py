@@ -1,0 +1,68 @@
+"""Translate images to other labels."""
+
+from pathlib import Path
+from typing import Annotated
+
+import click
+
+from condgan.app.cli.options import CheckpointOption, RunArgument
+from condgan.app.cli.usage import Argument, Option
+from condgan.runs.directory import require_run
+from condgan.utils.errors import UserError
+
+
+def translate_command(
+    directory: RunArgument,
+    inputs: Annotated[tuple[Path, ...], Argument("[IMAGE|FOLDER]...", "Images, folders or zips of some.")] = (),
+    *,
+    out: Annotated[Path, Option("Folder for the images, which keep their names.")],
+    change: Annotated[
+        tuple[str, ...],
+        Option("Labels to change, such as Red_Hair=1,Plate_Armor=0; of class folders class=NAME.", "--set"),
+    ] = (),
+    every_domain: Annotated[bool, Option("Write a strip per image: itself, then as each attribute or class.")] = False,
+    held_out: Annotated[bool, Option("Translate the images of the run's data that it was not trained on.")] = False,
+    checkpoint: CheckpointOption = "best",
+) -> None:
+    """Translate images to other labels: OUT/NAME.png for each, in their order."""
+    text = ",".join(change)
+    if bool(change) == every_domain:
+        given = f"--set {text} and --every-domain" if every_domain else "neither --set nor --every-domain"
+        raise UserError(f"{given} given: expected one of them")
+    if bool(inputs) == held_out:
+        raise UserError(f"{'images and' if inputs else 'neither images nor'} --held-out given: expected one of them")
+    if blocking := next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None):
+        raise UserError(f"--out {out} given: '{blocking}' is a file; give a folder")
+    require_run(directory)
+    changes = _changes(text) if change else None
+    from condgan.runs.models import held_out_split, load_translator
+    from condgan.sampling.files import fitting, pictures_of, read_pictures, write_translations
+
+    model = load_translator(directory, checkpoint)
+    if changes is not None:
+        model.plan(changes)
+    pictures = pictures_of(held_out_split(directory)) if held_out else read_pictures(model, inputs)
+    for said in fitting(pictures.sizes, model.shape):
+        click.echo(said)
+    for name, changed in write_translations(model, pictures, changes, out):
+        if changes is not None:
+            click.echo(f"{name}: {_changed(changed)}")
+    count = len(pictures.names)
+    click.echo(f"wrote {count} image{'s' * (count > 1)} to {out}, from {model.images:,} images of training")
+
+
+def _changes(text: str) -> dict[str, bool | str]:
+    changes: dict[str, bool | str] = {}
+    for part in text.split(","):
+        name, equals, value = map(str.strip, part.partition("="))
+        if not (name and equals and value):
+            raise UserError(f"--set {text} given: expected LABEL=1 or LABEL=0, such as Red_Hair=1,Plate_Armor=0")
+        if name in changes:
+            raise UserError(f"--set {text} given: '{name}' stands there twice, expected different labels")
+        changes[name] = value
+    return changes
+
+
+def _changed(changes: dict[str, bool]) -> str:
+    """List what a translation changed, such as +Red_Hair."""
+    return ", ".join(f"{'+' if on else '−'}{name}" for name, on in changes.items()) or "nothing to change"

@@ -1,0 +1,41 @@
+"""A training run as it would be, counted without training."""
+
+from typing import NamedTuple
+
+from condgan.data.dataset import Dataset
+from condgan.estimate import Memory, count_parameters, estimate_memory
+from condgan.labels import LabelSpec
+from condgan.recipes.schema import Recipe
+from condgan.runs.models import read_data
+from condgan.runs.train import require_possible
+from condgan.utils import distributed
+from condgan.utils.choices import KNOWN_NAMES
+
+
+class Preview(NamedTuple):
+    """The data, size and memory of a training run."""
+
+    spec: LabelSpec
+    data: Dataset | None
+    """None where they are known by name, and need not be read to count."""
+    generator: int
+    """Trainable parameters."""
+    discriminator: int
+    memory: Memory
+    images_at_once: int
+    """Images of a batch that go through the networks of a process together."""
+
+
+def preview_run(recipe: Recipe, skip_bad_images: bool = False) -> Preview:
+    """Count what a recipe would train, and write nothing.
+
+    Raises UserError for data that cannot be read, and for a recipe that these processes cannot train.
+    """
+    require_possible(recipe)
+    known = all(source in KNOWN_NAMES for source in recipe.data.sources)
+    spec, data = recipe.data.published_spec() if known else None, None
+    if spec is None:
+        data = read_data(recipe, skip_bad_images)
+        spec = data.spec
+    images_at_once = recipe.schedule.batch // (recipe.schedule.accumulate * distributed.size())
+    return Preview(spec, data, *count_parameters(recipe, spec), estimate_memory(recipe, spec), images_at_once)

@@ -1,0 +1,139 @@
+"""Curves of a run's log, drawn as SVG that stands in the page and follows its light and dark colors."""
+
+import io
+import math
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from condgan.runs.report.metrics import Number, _metric
+from condgan.utils.figures import spread
+
+POINTS, POINTS_OF_SINGULAR_VALUES = 500, 100
+"""At most so many of a curve; weights have very many curves."""
+DOTTED = 30
+"""Points of a curve up to which each has a dot."""
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360, 190, 46, 18, 16, 22
+"""A chart and its margins, in pixels."""
+LINE_COLORS = 6
+VARIABLES = {f"#0000{i:02x}": f"var(--{name})" for i, name in enumerate(
+    ("ink", "quiet", "rule", *(f"line{i}" for i in range(LINE_COLORS)))
+)}  # fmt: skip
+"""The page's colors by the ones that are drawn with, which are replaced by them."""
+INK, QUIET, RULE, *LINES = VARIABLES
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "condgan",
+    "path.simplify": False,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 11,
+    "axes.formatter.limits": (-3, 5),
+    "axes.spines.left": False, "axes.spines.right": False, "axes.spines.top": False, "axes.spines.bottom": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 1,
+    "xtick.color": QUIET, "ytick.color": QUIET,
+    "xtick.major.size": 0, "ytick.major.size": 0, "ytick.minor.size": 0,
+}  # fmt: skip
+
+
+class Chart(NamedTuple):
+    """Curves over images."""
+
+    title: str
+    note: str
+    names: list[str]
+    svg: Markup
+    """The elements between the SVG's tags."""
+
+
+def draw_charts(log: Sequence[Mapping[str, Number]], best_by: str, marked: int | None) -> dict[str, list[Chart]]:
+    """Draw the charts of a log by kind: scores, losses, singular values, speed.
+
+    Terms of both players that are called alike share a chart, such as D/class/real and G/class/fake. A dashed line is
+    at `marked` images, if any.
+    """
+    lines: dict[str, list[tuple[Number, Number]]] = {}
+    for record in log:
+        for name, value in record.items():
+            if name not in ("images", "seconds") and math.isfinite(value):
+                lines.setdefault(name, []).append((record["images"], value))
+    end = max((record["images"] for record in log), default=1)
+    charts: dict[str, list[Chart]] = {}
+    for kind, group in _groups(lines).items():
+        at_most = POINTS_OF_SINGULAR_VALUES if kind == "singular" else POINTS
+        for title, names in group.items():
+            logarithmic = _spans_much([value for name in names for _, value in lines[name]])
+            notes = ["decides the best checkpoint"] if names == [best_by] else []
+            notes += ["log scale"] if logarithmic else []
+            shown = [[lines[name][i] for i in spread(len(lines[name]), at_most)] for name in names]
+            chart = Chart(title, " · ".join(notes), names, _svg(shown, end, marked, logarithmic))
+            charts.setdefault(kind, []).append(chart)
+    return charts
+
+
+def _groups(names: Mapping[str, object]) -> dict[str, dict[str, list[str]]]:
+    """The names of curves by kind and chart."""
+    groups: dict[str, dict[str, list[str]]] = {"scores": {}, "losses": {}, "speed": {}, "singular": {}}
+    for name in names:
+        kind, *parts = name.split("/")
+        if name == "images_per_second":
+            groups["speed"]["images per second"] = [name]
+        elif kind == "singular":
+            groups["singular"].setdefault("/".join(parts[:-1]), []).append(name)
+        elif parts:
+            groups["losses"].setdefault(parts[0] if kind in ("D", "G") else kind, []).append(name)
+        else:
+            groups["scores"][_metric(name).title] = [name]
+    return groups
+
+
+def _spans_much(values: Sequence[Number]) -> bool:
+    """Whether values are positive and of very different sizes."""
+    return min(values) > sys.float_info.min and max(values) > 30 * min(values)
+
+
+def _svg(
+    lines: Sequence[Sequence[tuple[Number, Number]]], end: Number, marked: int | None, logarithmic: bool
+) -> Markup:
+    """Draw curves from 0 to `end` images."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
+
+    with rc_context(STYLE):
+        figure = Figure((WIDTH / 72, HEIGHT / 72), facecolor="none")
+        size = ((WIDTH - LEFT - RIGHT) / WIDTH, (HEIGHT - TOP - BOTTOM) / HEIGHT)
+        axes = figure.add_axes((LEFT / WIDTH, BOTTOM / HEIGHT, *size), facecolor="none")
+        if marked is not None:
+            axes.axvline(marked, color=INK, alpha=0.6, linewidth=1, linestyle=(0, (3, 3)))
+        for number, points in enumerate(lines):
+            dots = "o" if len(points) <= DOTTED else ""
+            axes.plot(*zip(*points, strict=True), dots + "-", color=LINES[number % LINE_COLORS], lw=1.6, ms=4.4)
+        axes.set_xlim(0, end)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        if logarithmic:
+            axes.set_yscale("log", subs=[])
+            low, high = axes.get_ylim()
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 500 * low else (1,)))
+            axes.yaxis.set_major_formatter("{x:g}")
+        for line in figure.findobj(Line2D):
+            line.set_clip_on(False)  # dots at the edges are whole, and clips need names
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return Markup(_inner(buffer.getvalue()))
+
+
+def _inner(svg: str) -> str:
+    """The elements of an SVG file in the page's colors, without names, which other charts have as well."""
+    start, stop = svg.index("</defs>") + len("</defs>"), svg.rindex("</svg>")  # the first are its style for the page
+    svg = re.sub(r' id="[\w.]+_\d+"|(?<=\n) +|\n(?=[LC])', "", svg[start:stop])
+    return re.sub("|".join(VARIABLES), lambda color: VARIABLES[color[0]], svg)

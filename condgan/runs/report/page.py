@@ -1,0 +1,116 @@
+"""A run directory as one page of HTML that is complete in itself."""
+
+import json
+import shlex
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
+
+from condgan.recipes.load import load
+from condgan.recipes.schema import Recipe
+from condgan.runs.directory import require_run
+from condgan.runs.report.charts import HEIGHT, WIDTH, draw_charts
+from condgan.runs.report.metrics import Number, _judgement, _percent, _percentage_points
+from condgan.runs.report.pictures import _over_time, _picture
+from condgan.runs.report.tables import WORST, _confusion, _tables
+from condgan.utils.errors import UserError
+from condgan.utils.files import write
+
+
+def write_report(directory: str | Path, out: str | Path | None = None) -> Path:
+    """Write a run's report card, report.html in its directory by default, and return its path.
+
+    The page needs no other file and no network. What the run does not have yet is left out; the page says which
+    command adds it. Raises UserError if `directory` is no run directory.
+    """
+    directory = Path(directory)
+    require_run(directory)
+    path = Path(out) if out else directory / "report.html"
+    write(path, _page(directory).encode(errors="backslashreplace"))
+    return path
+
+
+def _page(directory: Path) -> str:
+    recipe = load(directory / "recipe.yaml")
+    environment, metrics, utility = (
+        _json(directory / f"{name}.json") for name in ("environment", "metrics", "utility")
+    )
+    log = _log(directory / "log.jsonl")
+    about = metrics.get("about", {})
+    marked = int(about["checkpoint"]) if "checkpoint" in about else None
+    others = sorted(directory.glob("metrics-*.json"))  # with other extractors
+    return _template().render(
+        name=recipe.name,
+        run=directory.resolve().name,
+        description=recipe.description,
+        facts=_facts(recipe, environment, log),
+        translates=recipe.translates,
+        sheet=_picture(directory / "sheet.png", "generated images"),
+        judgements=[_judgement(_json(path)) for path in [directory / "metrics.json", *others] if path.is_file()],
+        curves=draw_charts(log, recipe.schedule.best_by, marked),
+        marked=marked,
+        over_time=_over_time(directory / "samples"),
+        tables=_tables(metrics),
+        neighbors=_picture(directory / "neighbors.png", "generated images and their nearest training images"),
+        confusion=_confusion(metrics.get("per_class", {})),
+        utility=utility,
+        harmed_first=sorted(utility.get("per_class", {}).items(), key=lambda one: one[1]["difference"]),
+        yaml=(directory / "recipe.yaml").read_text(encoding="utf-8"),
+        environment=environment,
+        commands={verb: shlex.join(["condgan", verb, str(directory)]) for verb in ("evaluate", "utility")},
+        WORST=WORST,
+        size=(WIDTH, HEIGHT),
+    )
+
+
+@cache
+def _template() -> Template:
+    jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    jinja.filters |= {"percent": _percent, "points": _percentage_points}
+    return jinja.from_string(files("condgan.runs.report").joinpath("page.html").read_text(encoding="utf-8"))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"'{path}' is damaged ({error}): make it anew") from None
+
+
+def _log(path: Path) -> list[dict[str, Number]]:
+    """The whole lines of a log; the last one of a run that was killed may be none."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def _facts(recipe: Recipe, environment: dict[str, Any], log: list[dict[str, Number]]) -> str:
+    """Say in a sentence what was trained on which data, how long and on which hardware."""
+    gan = "A conditional GAN" if recipe.conditional else "An unconditional GAN"
+    model = "An image translator" if recipe.translates else gan
+    source = f" on {' and '.join(recipe.data.sources)}" if recipe.data.sources else ""
+    said = f"{model} ({recipe.objective.name}) of {recipe.data.size} px images, trained{source}"
+    if environment:
+        data, labels = environment["data"], "attributes" if recipe.translates else "classes"
+        said += f" ({data['train']:,} images, {len(data['classes'])} {labels})"
+    if log:
+        said += f": {log[-1]['images']:,} images seen in {_duration(log[-1]['seconds'])}"
+    if environment:
+        said += f" on {environment['gpu'] or environment['cpu'] or environment['platform']}"
+    return f"{said}."
+
+
+def _duration(seconds: Number) -> str:
+    """In its two largest units."""
+    left = max(1, round(seconds))
+    for larger, size, smaller, unit in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)):
+        if left >= size:
+            return f"{left // size} {larger} {left % size // unit} {smaller}"
+    return f"{left} s"

@@ -1,0 +1,52 @@
+"""Pictures inside a page."""
+
+import base64
+import io
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from condgan.utils.errors import UserError
+from condgan.utils.figures import png, spread
+
+SHEETS = 8
+"""Pictures of samples over time."""
+PIXELS, PIXELS_OF_MANY = 1_500_000, 150_000
+"""Pixels that larger pictures are reduced to, alone and among others."""
+
+
+class EmbeddedPicture(NamedTuple):
+    """A PNG file in base64, and its size in pixels."""
+
+    data: str
+    width: int
+    height: int
+    caption: str
+
+
+def _picture(path: Path, caption: str, pixels: int = PIXELS) -> EmbeddedPicture | None:
+    """A picture if it exists, reduced to so many pixels where this makes the file smaller."""
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    try:
+        picture = Image.open(io.BytesIO(content))
+        picture.load()
+    except OSError:
+        raise UserError(f"'{path}' is no whole picture: make it anew, or remove it") from None
+    size = picture.size
+    if (scale := math.sqrt(pixels / math.prod(size))) < 1:
+        fewer = picture.convert("RGB").resize([max(1, int(side * scale)) for side in size], Image.Resampling.LANCZOS)
+        content, size = min((content, size), (png(fewer), fewer.size), key=lambda one: len(one[0]))
+    return EmbeddedPicture(base64.b64encode(content).decode(), *size, caption)
+
+
+def _over_time(samples: Path) -> list[EmbeddedPicture]:
+    """Sheets of samples, evenly spread over the training, and the real images'."""
+    numbers = sorted(int(path.stem) for path in samples.glob("*.png") if path.stem.isdecimal())
+    shown = [numbers[position] for position in spread(len(numbers), SHEETS)]
+    pictures = [_picture(samples / f"{images}.png", f"{images:,} images", PIXELS_OF_MANY) for images in shown]
+    real = _picture(samples / "real.png", "real images", PIXELS_OF_MANY)
+    return [picture for picture in (*pictures, real) if picture]
