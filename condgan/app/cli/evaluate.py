@@ -104,8 +104,8 @@ def utility_command(
     Of a run RUN/utility.json is written.
     """
     from condgan.evaluation.usefulness import as_table
-    from condgan.sampling.options import Sampling
     from condgan.runs.utility import utility
+    from condgan.sampling.options import Sampling
 
     sampling = Sampling(checkpoint, truncation=truncation, standing=standing)
     result = utility(subject, data, seeds, n, size, sampling, skip_bad_images)
