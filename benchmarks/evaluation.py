@@ -44,13 +44,13 @@ TINY = [
 WORKER = """
 import json, sys, time
 from pathlib import Path
-from condgan.evaluation import Question, evaluate
+from condgan import EvaluationOptions, evaluate
 
 def most():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 
 start, began = most(), time.perf_counter()
-evaluate(sys.argv[1], question=Question(metrics=sys.argv[3].split(",") or None, n=int(sys.argv[2])))
+evaluate(sys.argv[1], question=EvaluationOptions(metrics=sys.argv[3].split(",") or None, n=int(sys.argv[2])))
 print(json.dumps({"fakes": int(sys.argv[2]), "start_mb": start, "most_mb": most(),
                   "seconds": time.perf_counter() - began}))
 """
@@ -107,7 +107,7 @@ def fidelity(source: str, count: int, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for split in ("train", "held-out"):
-            export(stored(data, source, split).some(count), folder / split, inverted=split == "held-out")
+            export(stored(data, source, split).evenly_spaced(count), folder / split, inverted=split == "held-out")
         seeded_inception(folder / "weights.pth")
         rows: dict[str, list[Any]] = {"ours": [], "theirs": []}
         times: dict[str, list[float]] = {"ours": [], "theirs": []}
@@ -154,7 +154,7 @@ def timed(source: str) -> dict[str, Any]:
     data = read(source, 32, 3)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        images = stored(data, source, "train").some(10_000)
+        images = stored(data, source, "train").evenly_spaced(10_000)
         x = torch.cat([*images.chunks()]).roll((3, -3), (2, 3))
         assert images.labels is not None
         np.savez(folder / "fakes.npz", x=x, y=images.labels.index(), classes=np.array(data.spec.classes))

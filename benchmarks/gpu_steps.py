@@ -44,7 +44,7 @@ from condgan.data.loader import to_device
 from condgan.estimate import estimate_memory, iteration_flops
 from condgan.evaluation.classifier import SmallClassifier, classifier
 from condgan.evaluation.metrics.distances import frechet
-from condgan.evaluation.statistics import gather
+from condgan.evaluation.statistics import Need, collect_statistics
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.networks.attention import Attention
 from condgan.networks.spectral_norm import SpectralNorm, spectral_norms
@@ -596,10 +596,10 @@ def features(plan: Plan) -> Iterator[Finding]:
     real, fake = (images.repeat_interleave(4, 2).repeat_interleave(4, 3) for images in made)
     fake = (fake * 0.8).to(torch.uint8)
     torch.manual_seed(0)
-    judge, seen = SmallClassifier(3, spec).eval().requires_grad_(False), []
+    model, seen = SmallClassifier(3, spec).eval().requires_grad_(False), []
     for where in (torch.device("cpu"), device()):
-        own = deepcopy(judge).to(where)
-        seen.append([own.judge(images, labels[:]).features.double() for images in (real, fake)])
+        own = deepcopy(model).to(where)
+        seen.append([own.predict(images, labels[:]).features.double() for images in (real, fake)])
     yield finding("features of the classifier", apart(seen[1][1], seen[0][1]), at_most=1e-3)
     distances = [frechet(fakes, reals) for reals, fakes in seen]
     yield finding("Fréchet distance", abs(distances[1] / distances[0] - 1), at_most=1e-3, values=distances)
@@ -885,14 +885,15 @@ def evaluation(plan: Plan) -> Iterator[Finding]:
     """Images per second that are made and looked at, by the classifier and by Inception."""
     model = replace(untrained(plan), precision="bfloat16" if device().type == "cuda" else "float32")
     count = 64 if plan.tiny else MANY
-    judge = classifier(SmallClassifier(3, model.spec).to(device()).eval().requires_grad_(False))
+    reader = classifier(SmallClassifier(3, model.spec).to(device()).eval().requires_grad_(False))
     labels = LabelTable.from_index(model.spec, torch.arange(count) % model.spec.width)
 
     def fakes(count: int) -> Fakes:
         return Fakes(model, labels.at(slice(0, count)), 0, labels=labels.at(slice(0, count)))
 
-    gather(fakes(64), judge, frozenset({"moments", "judged"}), judge)
-    took = seconds(lambda: gather(fakes(count), judge, frozenset({"moments", "judged", "features"}), judge), 1)
+    collect_statistics(fakes(64), reader, frozenset({"moments", "predictions"}), reader)
+    needs: frozenset[Need] = frozenset({"moments", "predictions", "features"})
+    took = seconds(lambda: collect_statistics(fakes(count), reader, needs, reader), 1)
     yield finding(f"{count:,} fakes by the classifier", count / took, "images/s", seconds=took)
     if importlib.util.find_spec("torch_fidelity") is None:
         raise Skipped("torch-fidelity is not installed: Inception was not timed")
@@ -902,8 +903,8 @@ def evaluation(plan: Plan) -> Iterator[Finding]:
     seeded_inception(plan.out / "inception.pth")
     inception = find_extractor("inception", plan.out / "inception.pth", device())
     some = 32 if plan.tiny else 5_000
-    gather(fakes(32), inception, frozenset({"moments"}))
-    took = seconds(lambda: gather(fakes(some), inception, frozenset({"moments", "scores"})), 1)
+    collect_statistics(fakes(32), inception, frozenset({"moments"}))
+    took = seconds(lambda: collect_statistics(fakes(some), inception, frozenset({"moments", "scores"})), 1)
     yield finding(f"{some:,} fakes by Inception", some / took, "images/s", seconds=took)
 
 

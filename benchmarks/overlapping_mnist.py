@@ -29,7 +29,7 @@ from benchmarks.record import command
 from condgan.build import build_state
 from condgan.data.dataset import Split
 from condgan.data.open import read
-from condgan.evaluation.classifier import SmallClassifier, trained_judge
+from condgan.evaluation.classifier import SmallClassifier, trained_classifier
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
@@ -96,12 +96,12 @@ def overlapping(images: Tensor, digits: Tensor) -> Split:
     return Split(images[torch.cat(chosen)], LabelTable.from_index(GROUPS, torch.cat(groups)))
 
 
-def count(judge: SmallClassifier, generator: Any, seed: int) -> dict[str, Any]:
+def count(classifier: SmallClassifier, generator: Any, seed: int) -> dict[str, Any]:
     """Shares of 0, 1 and 2 among fakes of both groups alike, and of group A without twos and of B without ones."""
     groups = torch.arange(2).repeat_interleave(COUNTED // 2)
     latents = draw_latents(seed, 0, COUNTED, latent_dim(generator))
     fakes = generate(generator, latents, Labels.from_index(GROUPS, groups))
-    seen = judge.judge(fakes, Labels.from_index(DIGITS, groups)).logits.argmax(1)
+    seen = classifier.predict(fakes, Labels.from_index(DIGITS, groups)).logits.argmax(1)
     shares = torch.bincount(seen, minlength=3) / COUNTED
     return {
         "shares": shares.tolist(),
@@ -110,7 +110,7 @@ def count(judge: SmallClassifier, generator: Any, seed: int) -> dict[str, Any]:
 
 
 def run(
-    data: Split, judge: SmallClassifier, method: str, weight: float, seed: int, images: int, every: int
+    data: Split, classifier: SmallClassifier, method: str, weight: float, seed: int, images: int, every: int
 ) -> tuple[dict[str, Any], bytes]:
     """One run: what its fakes show along the way, and a sheet of the last ones."""
     torch.set_num_threads(1)
@@ -120,7 +120,7 @@ def run(
     for _ in build_steps(recipe, state, data):
         done = state.images >= images
         if done or state.images // every > (state.images - recipe.schedule.batch) // every:
-            points.append({"images": state.images, **count(judge, state.ema.module, seed)})
+            points.append({"images": state.images, **count(classifier, state.ema.module, seed)})
     about = {"method": method, "weight": weight, "seed": seed, "seconds": round(time.monotonic() - start, 1)}
     groups = Labels.from_index(GROUPS, torch.arange(2).repeat_interleave(12).repeat(10))
     latents = draw_latents(seed, 1, len(groups), latent_dim(state.generator))
@@ -128,11 +128,11 @@ def run(
     return about | {"curve": points}, png(sheet(generate(state.ema.module, latents, groups), names))
 
 
-def record(out: Path, data: Split, judge: SmallClassifier, accuracy: float, given: argparse.Namespace) -> None:
+def record(out: Path, data: Split, classifier: SmallClassifier, accuracy: float, given: argparse.Namespace) -> None:
     """Both methods at all weights on every seed, a process of one thread per core."""
     tasks = [(method, weight, seed) for seed in range(given.seeds) for weight in given.weights for method in METHODS]
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-        futures = [pool.submit(run, data, judge, *task, given.images, given.every) for task in tasks]
+        futures = [pool.submit(run, data, classifier, *task, given.images, given.every) for task in tasks]
         done = [future.result() for future in futures]
     results = [result for result, _ in done]
     summary = {}
@@ -195,13 +195,13 @@ def main() -> None:
     images, digits, test_images, test_digits = mnist(given.data, given.root, given.size)
     data = overlapping(images, digits)
     labels = LabelTable.from_index(DIGITS, digits)
-    judge = trained_judge(images, labels, f"{images.sum()} {digits.sum()}")
-    seen = judge.judge(test_images, Labels.from_index(DIGITS, test_digits))
+    classifier = trained_classifier(images, labels, f"{images.sum()} {digits.sum()}")
+    seen = classifier.predict(test_images, Labels.from_index(DIGITS, test_digits))
     accuracy = seen.labels.accuracy(seen.logits).mean().item()
     if given.record:
-        record(given.record, data, judge, accuracy, given)
+        record(given.record, data, classifier, accuracy, given)
         return
-    result, _ = run(data, judge, given.method, given.weight, given.seed, given.images, given.every)
+    result, _ = run(data, classifier, given.method, given.weight, given.seed, given.images, given.every)
     print(json.dumps(result))
 
 

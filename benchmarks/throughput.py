@@ -32,7 +32,7 @@ from condgan.data.preprocessing import height_and_width
 from condgan.estimate import Flops, compiles, iteration_flops
 from condgan.evaluation.classifier import SmallClassifier, classifier
 from condgan.evaluation.images import ImageSubset
-from condgan.evaluation.statistics import gather
+from condgan.evaluation.statistics import collect_statistics
 from condgan.labels import LabelTable
 from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
@@ -229,11 +229,11 @@ def sampling_rate(recipe: Recipe, split: Split) -> float:
 
 def evaluation_rate(split: Split) -> float:
     """Images per second that the classifier looks at, for moments and agreement."""
-    judge = classifier(
+    reader = classifier(
         SmallClassifier(split.images.shape[1], split.labels.spec).to(device()).eval().requires_grad_(False)
     )
     images = ImageSubset.of("images", split.at(torch.arange(min(2_048, len(split)))))
-    return rate(lambda: gather(images, judge, frozenset({"moments", "judged"}), judge).count or 0)
+    return rate(lambda: collect_statistics(images, reader, frozenset({"moments", "predictions"}), reader).count or 0)
 
 
 def data_rate(recipe: Recipe, split: Split) -> float:

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from condgan.data.dataset import Dataset, Split
     from condgan.data.open import read
+    from condgan.evaluation.options import EvaluationOptions
     from condgan.labels import Field, Labels, LabelSpec
     from condgan.losses import Objective, Term
     from condgan.recipes.load import load as load_recipe
     from condgan.recipes.schema import Recipe
-    from condgan.runs.evaluate import EvaluationOptions, evaluate
+    from condgan.runs.evaluate import evaluate
     from condgan.runs.models import load_model as load
     from condgan.runs.models import load_translator
-    from condgan.runs.subjects import Sampling
     from condgan.runs.train import train_run
     from condgan.runs.utility import utility
     from condgan.sampling.model import Model
+    from condgan.sampling.options import Sampling
     from condgan.sampling.translator import Translator
     from condgan.training.state import State
     from condgan.utils.errors import UserError
@@ -36,14 +37,14 @@ __all__ = [
 ]  # fmt: skip
 _PLACES = {
     "Dataset": "data.dataset.Dataset",
-    "EvaluationOptions": "runs.evaluate.EvaluationOptions",
+    "EvaluationOptions": "evaluation.options.EvaluationOptions",
     "Field": "labels.Field",
     "LabelSpec": "labels.LabelSpec",
     "Labels": "labels.Labels",
     "Model": "sampling.model.Model",
     "Objective": "losses.Objective",
     "Recipe": "recipes.schema.Recipe",
-    "Sampling": "runs.subjects.Sampling",
+    "Sampling": "sampling.options.Sampling",
     "Split": "data.dataset.Split",
     "State": "training.state.State",
     "Term": "losses.Term",

@@ -69,16 +69,16 @@ settings.load_profile("everywhere")
 cpu_flags, device.cpu_flags = device.cpu_flags, set
 ENOUGH = {name: getattr(classifier, name) for name in ("ENOUGH", "ENOUGH_OF_ATTRIBUTES")}
 classifier.ENOUGH = classifier.ENOUGH_OF_ATTRIBUTES = 6_400
-_trained_judge = classifier.trained_judge
+_trained_classifier = classifier.trained_classifier
 
 
 def _trained_once(*arguments: object, **how: object) -> classifier.SmallClassifier:
-    """A judge that another worker trains just now is waited for."""
-    with FileLock(cache_directory() / "judges.lock"):
-        return _trained_judge(*arguments, **how)
+    """A classifier that another worker trains just now is waited for."""
+    with FileLock(cache_directory() / "classifiers.lock"):
+        return _trained_classifier(*arguments, **how)
 
 
-classifier.trained_judge = _trained_once
+classifier.trained_classifier = _trained_once
 digits._read = functools.cache(digits._read)  # half a second each time
 
 from benchmarks.evaluation import seeded_inception  # noqa: E402
@@ -104,7 +104,7 @@ TINY_TRANSLATOR = [
 
 
 LONGEST = (
-    "test_the_commands_and_the_python_work", "test_the_judge_knows_digits_and_is_trained_once",
+    "test_the_commands_and_the_python_work", "test_the_classifier_knows_digits_and_is_trained_once",
     "test_resumed_is_uninterrupted_and_seeds_decide", "test_two_processes_are_one",
     "test_a_killed_run_ends_like_an_uninterrupted_one", "test_torch_fidelity_says_the_same",
     "test_a_signal_saves_and_says_how_to_go_on", "test_another_process_samples_the_same",
@@ -136,8 +136,8 @@ def write_image(path: Path, value: int = 128, size: tuple[int, int] = (20, 20), 
 
 
 @pytest.fixture
-def good_judges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let judges learn as long as those of users do, not a second only; they have a cache of their own."""
+def good_classifiers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let classifiers learn as long as those of users do, not a second only; they have a cache of their own."""
     for name, images in ENOUGH.items():
         monkeypatch.setattr(classifier, name, images)
     monkeypatch.setenv("CONDGAN_CACHE", str(cache_directory().with_name("good")))
@@ -158,10 +158,10 @@ def trained_digits() -> Callable[[int], Path]:
 
 
 @pytest.fixture
-def digits_judge() -> None:
-    """Have the digits' judge in the cache, where commands in processes of their own find it."""
+def digits_classifier() -> None:
+    """Have the digits' classifier in the cache, where commands in processes of their own find it."""
     data = read("digits", 16, 1)
-    classifier.trained_judge(data.train.images, data.train.labels, data.content_hash)
+    classifier.trained_classifier(data.train.images, data.train.labels, data.content_hash)
 
 
 @pytest.fixture

@@ -245,7 +245,7 @@ def test_images_are_looked_at_in_full_float32() -> None:
     images = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
     assert torch.backends.cudnn.allow_tf32, "torch's default"
     assert not Extractor("settings", "00", "none", Settings())(images).features.any()
-    judge = SmallClassifier(3, LabelSpec.of_classes(["a", "b"]))
-    judge.backbone = Settings()
-    judge.classifier = nn.Linear(2, 2)
-    assert not judge.judge(images, Labels.nothing(LabelSpec.of_classes(["a", "b"]), 3)).features.any()
+    model = SmallClassifier(3, LabelSpec.of_classes(["a", "b"]))
+    model.backbone = Settings()
+    model.classifier = nn.Linear(2, 2)
+    assert not model.predict(images, Labels.nothing(LabelSpec.of_classes(["a", "b"]), 3)).features.any()

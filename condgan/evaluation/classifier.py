@@ -1,4 +1,4 @@
-"""The judge: a small classifier trained here, once, on real training images, whose features compare images."""
+"""Train a small classifier here, once, on real training images: its features compare images, its logits read them."""
 
 import hashlib
 import json
@@ -12,33 +12,35 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from condgan.data.dataset import Dataset
 from condgan.evaluation.extractors import Extractor, state_hash
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.types import to_float
-from condgan.utils.device import tf32
+from condgan.utils.device import device, tf32
 from condgan.utils.files import cache_directory, write
 
 CLASSIFIER_BATCH = 128
 ENOUGH, ENOUGH_OF_ATTRIBUTES = 50_000, 100_000
-"""Images that train a judge, unless three epochs are more."""
+"""Images that train a classifier, unless three epochs are more."""
 RECIPE = f"AdamW one-cycle 3e-3, batch {CLASSIFIER_BATCH}, 3 epochs or more, of attributes longer"
 """Part of the cache's key: change it with the training below."""
 
 
-class Judged(NamedTuple):
-    """What the judge sees in n images: features, label logits; and the labels that they claim."""
+class Predictions(NamedTuple):
+    """A classifier's features and label logits of n images, and the labels that they claim."""
 
     features: Float[Tensor, "n d"]
     logits: Float[Tensor, "n k"]
     labels: Labels
 
-    def of_class(self, index: int) -> "Judged":
-        """The images that claim to be of one class."""
-        return self.at(torch.nonzero(self.labels.index() == index).flatten())
+    def at(self, index: Int[Tensor, " m"]) -> "Predictions":
+        """Those of some of the images."""
+        return Predictions(self.features[index], self.logits[index], self.labels[index])
 
-    def at(self, index: Int[Tensor, " m"]) -> "Judged":
-        """Some of them."""
-        return Judged(self.features[index], self.logits[index], self.labels[index])
+    @property
+    def agreement(self) -> float:
+        """The share of images (of their known labels) that are read as what they claim to be."""
+        return float(self.labels.accuracy(self.logits).double().mean())
 
 
 class SmallClassifier(nn.Module):
@@ -57,55 +59,73 @@ class SmallClassifier(nn.Module):
         return features, self.classifier(features)
 
     @torch.inference_mode()
-    def judge(self, images: UInt8[Tensor, "n c h w"], labels: Labels) -> Judged:
-        """Look at images of 0 … 255."""
+    def predict(self, images: UInt8[Tensor, "n c h w"], labels: Labels) -> Predictions:
+        """Predict the labels of images of 0 … 255."""
         device = self.classifier.weight.device
         with tf32(False):
             parts = [self(to_float(chunk.to(device))) for chunk in images.split(512)]
-        return Judged(torch.cat([f for f, _ in parts]).cpu(), torch.cat([p for _, p in parts]).cpu(), labels.to("cpu"))
+        return Predictions(
+            torch.cat([f for f, _ in parts]).cpu(), torch.cat([p for _, p in parts]).cpu(), labels.to("cpu")
+        )
 
 
 def _block(fewer: int, more: int, kernel: int = 3) -> list[nn.Module]:
     return [nn.Conv2d(fewer, more, kernel, stride=2, padding=kernel // 2, bias=False), nn.BatchNorm2d(more), nn.ReLU()]
 
 
-def trained_judge(
-    images: UInt8[Tensor, "n c h w"], labels: LabelTable, content_hash: str, device: torch.device | str = "cpu"
+def trained_classifier(
+    images: UInt8[Tensor, "n c h w"], labels: LabelTable, content_hash: str, where: torch.device | str = "cpu"
 ) -> SmallClassifier:
-    """The judge of a training split, trained if the cache has none for this content, shape and architecture."""
-    judge = SmallClassifier(images.shape[1], labels.spec)
-    shapes = {name: list(value.shape) for name, value in judge.state_dict().items()}
+    """Load the classifier of a training split; train it if the cache has none of this content, shape, architecture."""
+    model = SmallClassifier(images.shape[1], labels.spec)
+    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
     key = hashlib.sha256(json.dumps([shapes, RECIPE, images.shape, content_hash]).encode()).hexdigest()
-    path = cache_directory() / "judges" / f"{key[:32]}.safetensors"
+    path = cache_directory() / "classifiers" / f"{key[:32]}.safetensors"
     try:
-        judge.load_state_dict(load_file(path))
+        model.load_state_dict(load_file(path))
     except (OSError, RuntimeError, SafetensorError):
-        judge = train_judge(images, labels, training_steps(len(images), labels.spec), device=device)
+        model = train_classifier(images, labels, training_steps(len(images), labels.spec), device=where)
         try:
-            write(path, save({name: value.contiguous().cpu() for name, value in judge.state_dict().items()}))
+            write(path, save({name: value.contiguous().cpu() for name, value in model.state_dict().items()}))
         except OSError as error:
-            tqdm.write(f"the judge cannot be kept in '{path.parent}' ({error.strerror})", file=sys.stderr)
-    return judge.to(device).eval().requires_grad_(False)
+            tqdm.write(f"the classifier cannot be kept in '{path.parent}' ({error.strerror})", file=sys.stderr)
+    return model.to(where).eval().requires_grad_(False)
+
+
+def classifier_of(data: Dataset) -> SmallClassifier:
+    """Load the classifier of a data set; train it if the cache has none."""
+    return trained_classifier(data.train.images, data.train.labels, data.content_hash, device())
+
+
+def content_classifier_of(data: Dataset) -> SmallClassifier | None:
+    """Load the classifier of what a translation shall leave as it is, where the data knows any."""
+    images, content = data.train.images, data.train.content
+    if content is None:
+        return None
+    known = content.known.any(1)
+    if not known.all():
+        images, content = images[known], content.at(known)
+    return trained_classifier(images, content, f"{data.content_hash} content", device())
 
 
 class _OfPixels(nn.Module):
-    """A judge that takes images of 0 … 255, as extractors' networks do."""
+    """Take images of 0 … 255, as extractors' networks do."""
 
-    def __init__(self, judge: SmallClassifier) -> None:
+    def __init__(self, model: SmallClassifier) -> None:
         super().__init__()
-        self.judge = judge
+        self.model = model
 
     def forward(self, images: UInt8[Tensor, "b c h w"]) -> tuple[Tensor, Tensor]:
-        return self.judge(to_float(images))
+        return self.model(to_float(images))
 
 
-def classifier(judge: SmallClassifier) -> Extractor:
-    """A judge as the extractor of that name."""
-    return Extractor("classifier", state_hash(judge), "none", _OfPixels(judge))
+def classifier(model: SmallClassifier) -> Extractor:
+    """Make the classifier the extractor of that name."""
+    return Extractor("classifier", state_hash(model), "none", _OfPixels(model))
 
 
 def training_steps(images: int, spec: LabelSpec) -> int:
-    """Batches that train a judge on so many images: three epochs, more for few images.
+    """Count the batches that train a classifier on so many images: three epochs, more for few images.
 
     Attributes, whose sigmoids learn more slowly than a softmax, take up to twice as many.
     """
@@ -113,27 +133,27 @@ def training_steps(images: int, spec: LabelSpec) -> int:
     return max(3 * images, min(60 * images, enough), 50 * CLASSIFIER_BATCH) // CLASSIFIER_BATCH
 
 
-def train_judge(
+def train_classifier(
     images: UInt8[Tensor, "n c h w"], labels: LabelTable, steps: int, seed: int = 0, device: torch.device | str = "cpu"
 ) -> SmallClassifier:
-    """A judge trained for so many batches; its weights and batches are drawn from the seed."""
+    """Train a classifier for so many batches; its weights and batches are drawn from the seed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        judge = SmallClassifier(images.shape[1], labels.spec).to(device)
-        _train(judge, images, labels, steps)
-    return judge.eval().requires_grad_(False)
+        model = SmallClassifier(images.shape[1], labels.spec).to(device)
+        _train(model, images, labels, steps)
+    return model.eval().requires_grad_(False)
 
 
-def _train(judge: SmallClassifier, images: Tensor, labels: LabelTable, steps: int) -> None:
+def _train(model: SmallClassifier, images: Tensor, labels: LabelTable, steps: int) -> None:
     """Each batch is shifted by up to a sixteenth of the image's size."""
-    device = judge.classifier.weight.device
-    optimizer = torch.optim.AdamW(judge.parameters(), weight_decay=1e-2)
+    device = model.classifier.weight.device
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=steps)
     reach = images.shape[-1] // 16
-    for _ in tqdm(range(steps), desc="training the judge", leave=False, disable=None):
+    for _ in tqdm(range(steps), desc="training the classifier", leave=False, disable=None):
         index = torch.randint(len(images), (CLASSIFIER_BATCH,))
         dy, dx = torch.randint(-reach, reach + 1, (2,)).tolist()
-        _, logits = judge(to_float(images[index].to(device)).roll((dy, dx), (2, 3)))
+        _, logits = model(to_float(images[index].to(device)).roll((dy, dx), (2, 3)))
         loss = labels[index].to(device).cross_entropy(logits).mean()
         optimizer.zero_grad()
         loss.backward()

@@ -1,35 +1,36 @@
-"""Real images that fakes are held against, and the numbers that come of it.
+"""Compare fakes with real images: choose metrics, collect statistics of both, make the numbers and their warnings.
 
 Axes: n images, d features, q queries, k neighbors, c channels, h × w pixels.
 """
 
-import hashlib
-import sys
-import zipfile
-import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
-from condgan.evaluation.catalog import Asked
-from condgan.evaluation.extractors import Extractor
-from condgan.evaluation.images import ImageSubset
+from condgan.data.dataset import Dataset
+from condgan.evaluation.cache import cached_statistics
+from condgan.evaluation.catalog import METRICS, MetricSelection, mean_row, select_metrics
+from condgan.evaluation.classifier import SmallClassifier, classifier_of, content_classifier_of
+from condgan.evaluation.classifier import classifier as as_extractor
+from condgan.evaluation.domains import DomainReader, DomainSets
+from condgan.evaluation.extractors import Extractor, find_extractor
+from condgan.evaluation.images import PUBLISHED, ImageSubset, Real, size_text, stored
 from condgan.evaluation.metrics.neighbors import Nearest, neighbor_sheet
-from condgan.evaluation.moments import Normal
-from condgan.evaluation.statistics import FeatureStatistics, Images, Need, Pairs, Scores, gather
-from condgan.labels import LabelTable
+from condgan.evaluation.moments import read_normal
+from condgan.evaluation.options import EvaluationOptions
+from condgan.evaluation.statistics import FeatureStatistics, Images, Need, collect_statistics
+from condgan.sampling.translator import Domain, Translations
 from condgan.utils import distributed
-from condgan.utils.files import cache_directory, new_file
+from condgan.utils.device import device
+from condgan.utils.errors import UserError
 
-STATISTICS_FORMAT = 1
-"""Of cached evidence: changes with what `gather` finds."""
 SEARCHED = 1 << 30
 """Bytes of training images' features among which nearest neighbors are searched."""
 QUERIES = 5_000
@@ -38,16 +39,18 @@ NEIGHBORS = 6
 """Training images that are searched for each."""
 SHOWN = 10
 """Fakes whose neighbors are shown."""
+OF_TRANSLATIONS: frozenset[Need] = frozenset({"round trips", "domains", "content", "targets"})
+"""Needs that translations alone meet."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Real images as an extractor sees them, and what else fakes are held against."""
+    """Statistics of real images, and of the training images that fakes may be copies of."""
 
     extractor: Extractor
     classifier: Extractor | None
-    """Who reads classes."""
-    asked: Asked
+    """The network that reads classes."""
+    selection: MetricSelection
     real: FeatureStatistics
     other: FeatureStatistics | None
     """As many other real images, of the same classes, whose numbers are the ceilings."""
@@ -65,68 +68,65 @@ class Reference:
         key: str,
         extractor: Extractor,
         classifier: Extractor | None,
-        asked: Asked,
+        selection: MetricSelection,
     ) -> "Reference":
-        """Look at real images, or recall them from the cache by `key`, which stands for their content."""
+        """Collect statistics of real images, or recall them from the cache by `key`, which stands for their content."""
+        needs = selection.needs - OF_TRANSLATIONS
         found = [
-            None if images is None else evidence_of(images, key, extractor, classifier, asked.needs)
+            None if images is None else cached_statistics(images, key, extractor, classifier, needs)
             for images in (real, other)
         ]
         seen = None
-        if training is not None and "copies" in asked.names:
+        if training is not None and "nearest" in needs:
             width = extractor(training.at(torch.tensor([0]))).features.shape[1]
-            training = training.some(min(len(training), SEARCHED // (4 * width)))
-            seen = evidence_of(training, key, extractor, None, frozenset({"features"})).features
+            training = training.evenly_spaced(min(len(training), SEARCHED // (4 * width)))
+            seen = cached_statistics(training, key, extractor, None, frozenset({"features"})).features
         assert found[0] is not None
-        reference = cls(extractor, classifier, asked, found[0], found[1], training, seen)
+        reference = cls(extractor, classifier, selection, found[0], found[1], training, seen)
         return replace(reference, real=reference.with_nearest(found[0])[0]) if seen is not None else reference
 
-    def look(self, fakes: Images) -> "Look":
-        """Look at fakes once."""
-        grouped = "fd" in self.asked.names
-        fake, nearest = self.with_nearest(gather(fakes, self.extractor, self.asked.needs, self.classifier, grouped))
-        return Look(self, fakes, fake, nearest)
+    def compare(self, fakes: Images, domains: Mapping[Domain, DomainSets] | None = None) -> "Comparison":
+        """Collect statistics of fakes, beside which those of translations to each domain may be given."""
+        needs = self.selection.needs
+        collected = collect_statistics(fakes, self.extractor, needs, self.classifier, grouped="moments" in needs)
+        statistics, nearest = self.with_nearest(collected)
+        return Comparison(self, fakes, statistics, nearest, domains or {})
 
-    def with_nearest(self, evidence: FeatureStatistics) -> tuple[FeatureStatistics, Nearest | None]:
-        """Evidence that knows how far images are from the training images, and the search for these."""
-        if self.seen is None or evidence.features is None:
-            return evidence, None
-        chosen = _queries(len(evidence.features))
-        nearest = Nearest.among(evidence.features[chosen], self.seen, NEIGHBORS)
-        return replace(evidence, nearest=nearest.relative), nearest
+    def with_nearest(self, statistics: FeatureStatistics) -> tuple[FeatureStatistics, Nearest | None]:
+        """Add to statistics how far images are from the training images, and return the search for these."""
+        if self.seen is None or statistics.features is None:
+            return statistics, None
+        chosen = _queries(len(statistics.features))
+        nearest = Nearest.among(statistics.features[chosen], self.seen, NEIGHBORS)
+        return replace(statistics, nearest=nearest.relative), nearest
 
 
 @dataclass(frozen=True)
-class Look:
-    """What was seen of fakes."""
+class Comparison:
+    """Statistics of fakes and those of the real images that they are compared with."""
 
     reference: Reference
     fakes: Images
-    evidence: FeatureStatistics
+    statistics: FeatureStatistics
     nearest: Nearest | None
+    domains: Mapping[Domain, DomainSets]
+    """Of translations to each domain; none of what a translator did not make."""
 
     def metrics(self) -> dict[str, Any]:
-        """The numbers, their ceilings under "real", and where asked for the same for each class."""
-        asked, real, other = self.reference.asked, self.reference.real, self.reference.other
-        found = asked.row(self.evidence, real, other)
-        if intervals := asked.interval(self.evidence, real, found):
+        """The numbers, their ceilings under "real", and where there are such the same for each class or domain."""
+        selection, real, other = self.reference.selection, self.reference.real, self.reference.other
+        found = selection.row(self.statistics, real, other)
+        if intervals := selection.intervals(self.statistics, real, found):
             found["intervals"] = intervals
-        if asked.per_class and self.evidence.labels is not None:
-            found["per_class"] = {
-                name: asked.row(
-                    self.evidence.of_class(number),
-                    real.of_class(number),
-                    None if other is None else other.of_class(number),
-                    of_class=True,
-                )
-                | _judged(self.evidence, number)
-                for number, name in enumerate(self.evidence.labels.spec.classes)
-            }
-            found |= asked.over_classes([*found["per_class"].values()], found)
-        return found
+        if selection.per_class:
+            found["per_class"] = rows = self._per_class()
+            over = selection.over_classes([*rows.values()])
+            ceilings = found.get("real", {}) | over.pop("real", {})
+            found |= over | ({"real": ceilings} if ceilings else {})
+        return self._with_domains(found)
 
     def neighbors(self) -> Image.Image | None:
-        """The fakes that are nearest to training images, and these."""
+        """Draw the fakes that are nearest to training images, and these."""
         if self.nearest is None or self.reference.training is None:
             return None
         nearest = self.nearest.relative.argsort(stable=True)[:SHOWN]
@@ -135,6 +135,41 @@ class Look:
         images = self.reference.training.at(places.flatten()).unflatten(0, places.shape)
         return neighbor_sheet(fakes, images, self.nearest.distances[nearest])
 
+    def _per_class(self) -> dict[str, dict[str, Any]]:
+        """The numbers of each class, and as which classes the classifier reads its fakes."""
+        selection, real, other = self.reference.selection, self.reference.real, self.reference.other
+        assert self.statistics.labels is not None
+        classes, rows = self.statistics.labels.spec.classes, {}
+        for number, name in enumerate(classes):
+            of_other = None if other is None else other.of_class(number)
+            rows[name] = selection.row(self.statistics.of_class(number), real.of_class(number), of_other, of_class=True)
+            if self.statistics.confusion is not None:
+                counts = zip(classes, self.statistics.confusion[number].tolist(), strict=True)
+                rows[name]["judged"] = {other_name: count for other_name, count in counts if count}
+        return rows
+
+    def _with_domains(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Numbers with those of translations to each domain: their means first, then each field's and each domain's."""
+        selection = self.reference.selection
+        rows = {domain: selection.domain_row(*sets) for domain, sets in self.domains.items()}
+        if not any(rows.values()):
+            return found
+        mean = mean_row([*rows.values()])
+        whole = {name: value for name, value in (mean | found).items() if not isinstance(value, dict)}
+        parts = {"real": mean.get("real", {}) | found.get("real", {}), "across": mean.get("across", {})}
+        whole |= {name: part for name, part in parts.items() if part}
+        whole |= {name: part for name, part in found.items() if name not in whole}
+        fields = dict.fromkeys(domain.field for domain in rows)
+        if len(fields) > 1:
+            spec = next(iter(self.domains.values())).fake.translated
+            assert spec is not None
+            names = [field.name for field in spec.shown.labels.spec.fields]
+            whole["per_field"] = {
+                names[field]: mean_row([row for domain, row in rows.items() if domain.field == field])
+                for field in fields
+            }
+        return whole | {"per_attribute": {domain.name: row for domain, row in rows.items()}}
+
 
 def _queries(count: int) -> Tensor:
     """The numbers of the images whose neighbors are searched."""
@@ -142,85 +177,241 @@ def _queries(count: int) -> Tensor:
     return torch.arange(asked) * count // asked
 
 
-def _judged(evidence: FeatureStatistics, number: int) -> dict[str, Any]:
-    """As what the classifier reads the fakes of a class."""
-    if evidence.judged is None or evidence.labels is None:
-        return {}
-    names = evidence.labels.spec.classes
-    counts = evidence.judged[number].tolist()
-    return {"judged": {name: count for name, count in zip(names, counts, strict=True) if count}}
+def compare_images(
+    fakes: Images, real: Real, options: EvaluationOptions, about: dict[str, Any]
+) -> tuple[Comparison, dict[str, Any]]:
+    """Compare fakes with real images by the metrics that are asked for; and record what the numbers are of.
 
-
-def evidence_of(
-    images: ImageSubset, key: str, extractor: Extractor, classifier: Extractor | None, needs: frozenset[Need]
-) -> FeatureStatistics:
-    """What `gather` finds in real images, from the cache where every process has it; the leader keeps it there.
-
-    The cache is keyed by their content, their order, the extractor, the classifier and what is needed.
+    Raises UserError for metrics that cannot be told, and for options that do not fit the images.
     """
-    parts = [STATISTICS_FORMAT, key, extractor.name, extractor.sha256, extractor.resize, sorted(needs)]
-    parts += [classifier.sha256] if classifier is not None else []
-    digest = hashlib.sha256(repr(parts).encode())
-    digest.update(images.order.numpy().tobytes())
-    digest.update(repr([len(split) for split in images.splits]).encode())
-    path = cache_directory() / "evidence" / f"{digest.hexdigest()[:32]}.npz"
-    known = _load(path, images.labels) if path.is_file() else None
-    missing = distributed.any_rank(known is None)
-    if known is not None and not missing:
-        return known
-    evidence = gather(images, extractor, needs, classifier)
-    if distributed.is_main():
-        _keep(path, evidence)
-    return evidence
+    extractor = _extractor(real, options)
+    sample = (real.images or fakes).at(torch.tensor([0]))
+    selection = _selected(extractor, sample, fakes, real, options)
+    classifier, warnings = None, []
+    if {"predictions", "domains"} & selection.needs:
+        assert real.data is not None
+        classifier = extractor if options.extractor == "classifier" else _shared(partial(classifier_of, real.data))
+    others = real.others(fakes)
+    if real.statistics is not None:
+        stated, warnings = _stated(real.statistics, extractor, sample)
+        reference = Reference(extractor, classifier, selection, stated, None, None, None)
+    else:
+        assert real.data is not None
+        assert real.images is not None
+        key = real.data.content_hash
+        reference = Reference.of(real.images, others, real.training, key, extractor, classifier, selection)
+    comparison = reference.compare(fakes, _domains(fakes, real, selection, classifier))
+    about |= _record(comparison, real, others)
+    warnings += _warnings(comparison, real, others, options)
+    return comparison, about | {"warnings": warnings}
 
 
-def _keep(path: Path, evidence: FeatureStatistics) -> None:
-    """Write evidence; its groups, which are for fakes, are left out."""
-    scores, pairs, normal = evidence.scores, evidence.pairs, evidence.normal
-    parts = {
-        "count": torch.tensor(evidence.count),
-        "mean": normal and normal.mean,
-        "covariance": normal and normal.covariance,
-        "score_count": scores and scores.count,
-        "score_probability": scores and scores.probability,
-        "score_information": scores and scores.information,
-        "features": evidence.features,
-        "agreement": None if evidence.agreement is None else torch.tensor(evidence.agreement, dtype=torch.float64),
-        "judged": evidence.judged,
-        "pair_index": pairs and pairs.index,
-        "pair_perceptual": pairs and pairs.perceptual,
-        "pair_ms_ssim": pairs and pairs.ms_ssim,
-    }
-    try:
-        with new_file(path) as file, file.open("wb") as out:
-            np.savez(out, **{name: part.cpu().numpy() for name, part in parts.items() if part is not None})
-    except OSError as error:
-        tqdm.write(
-            f"what was seen of real images cannot be kept in '{path.parent}' ({error.strerror})", file=sys.stderr
+def find_named_extractor(options: EvaluationOptions) -> Extractor:
+    """Find the extractor that is asked for by its name, first in the leader, which may download it."""
+    with distributed.main_first():
+        return find_extractor(options.extractor, options.weights, device())
+
+
+def _extractor(real: Real, options: EvaluationOptions) -> Extractor:
+    """The extractor that is asked for; the classifier is that of the real images."""
+    if options.extractor != "classifier":
+        return find_named_extractor(options)
+    if options.weights is not None:
+        raise UserError(f"--weights {options.weights} given with the classifier, which is trained here: leave it out")
+    if real.data is None:
+        raise UserError(
+            f"statistics '{real.source}' given without --extractor: expected the one that they are of, such as "
+            "inception"
         )
+    return _shared(partial(classifier_of, real.data))
 
 
-def _load(path: Path, labels: LabelTable | None) -> FeatureStatistics | None:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            known = {name: torch.from_numpy(file[name]) for name in file.files}
-        count = int(known["count"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):  # damaged: gathered again
+def _shared(make: Callable[[], SmallClassifier]) -> Extractor:
+    """A classifier as an extractor, the same in all processes."""
+    with distributed.main_first():
+        model = make()
+    distributed.broadcast([*model.state_dict().values()])
+    return as_extractor(model)
+
+
+def _selected(
+    extractor: Extractor, sample: UInt8[Tensor, "1 c h w"], fakes: Images, real: Real, options: EvaluationOptions
+) -> MetricSelection:
+    """Select the metrics that are asked for. Raises UserError for those that cannot be told."""
+    kind = "translator" if isinstance(fakes, Translations) else "generator"
+    reasons: Mapping[str, str] = _lacking(extractor, sample, fakes, real)
+    absent = {
+        key: reasons[lacking[0]]
+        for key, metric in METRICS.items()
+        if (lacking := sorted(need for need in metric.needs if need in reasons))
+    }
+    selection = select_metrics(options.extractor, options.metrics, absent, kind)
+    if options.metrics is not None:
+        selection.require(len(fakes), None if real.images is None else len(real.images))
+    return replace(selection, per_class=_per_class(options, fakes, real))
+
+
+def _lacking(extractor: Extractor, sample: UInt8[Tensor, "1 c h w"], fakes: Images, real: Real) -> dict[str, str]:
+    """The needs of metrics that are not met, and why not."""
+    lacking: dict[str, str] = {}
+    spec = None if fakes.labels is None else fakes.labels.spec
+    of_classes = ("classes", "perceptual", "ms_ssim")
+    if real.training is None:
+        lacking["nearest"] = "it needs the training images that fakes may be copies of: --split held-out has them"
+    if extractor(sample).logits is None:
+        lacking["scores"] = f"extractor '{extractor.name}' tells no classes"
+    if not extractor.maps(sample):
+        lacking["perceptual"] = f"extractor '{extractor.name}' has no feature maps, which it compares"
+    if extractor.name == "classifier" and real.data is not None and not real.data.spec.exclusive:
+        lacking["scores"] = "the classifier reads attributes, of which an image may have several"
+    if spec is None:
+        needed = "it needs labels that both sides share: give images in class folders of the same names"
+        lacking |= dict.fromkeys(("predictions", *of_classes), needed)
+    elif not spec.exclusive:
+        lacking |= dict.fromkeys(of_classes, "it is of classes, and these are attributes")
+    elif spec.width == 1:
+        lacking["predictions"] = "there is one class only"
+    if real.data is not None and real.data.train.content is None:
+        lacking["content"] = "the data tells nothing else of its images that could be kept"
+    if real.data is not None and not real.data.exact:
+        lacking["targets"] = "the data has no true translations"
+    if real.statistics is not None:
+        stated = "--data is a file of statistics, which tells the Fréchet distance alone: give images"
+        needs = {need for metric in METRICS.values() for need in metric.needs}
+        lacking |= dict.fromkeys(needs - {"moments", "scores"}, stated)
+    return lacking
+
+
+def _domains(
+    fakes: Images, real: Real, selection: MetricSelection, classifier: Extractor | None
+) -> dict[Domain, DomainSets] | None:
+    """Statistics of translations to each domain, where metrics need them."""
+    if not isinstance(fakes, Translations) or "domains" not in selection.needs:
         return None
-    normal = scores = pairs = None
-    if "mean" in known:
-        normal = Normal(known["mean"], known["covariance"])
-    if "score_count" in known:
-        scores = Scores(*(known[f"score_{part}"] for part in ("count", "probability", "information")))
-    if "pair_index" in known:
-        pairs = Pairs(known["pair_index"], known.get("pair_perceptual"), known.get("pair_ms_ssim"))
-    return FeatureStatistics(
-        count,
-        labels=labels,
-        normal=normal,
-        scores=scores,
-        features=known.get("features"),
-        agreement=float(known["agreement"]) if "agreement" in known else None,
-        judged=known.get("judged"),
-        pairs=pairs,
-    )
+    assert real.data is not None
+    assert classifier is not None
+    content = None
+    if "content" in selection.needs:
+        content = _shared(partial(_content_classifier, real.data))
+    return DomainReader(fakes, real.data, classifier, content).sets()
+
+
+def _content_classifier(data: Dataset) -> SmallClassifier:
+    model = content_classifier_of(data)
+    assert model is not None
+    return model
+
+
+def _record(comparison: Comparison, real: Real, others: ImageSubset | None) -> dict[str, Any]:
+    """Record the images and networks that numbers are made of."""
+    extractor, classifier = comparison.reference.extractor, comparison.reference.classifier
+    record = {
+        "fakes": len(comparison.fakes),
+        "real": comparison.reference.real.count,
+        "ceilings": None if others is None else len(others),
+        "split": real.split,
+        "reference": real.source,
+        "extractor": extractor.name,
+        "extractor_sha256": extractor.sha256,
+        "resize": extractor.resize,
+    }
+    if classifier is not None:
+        assert real.data is not None
+        held_out = stored(real.data, real.source, "held-out")
+        needs: frozenset[Need] = frozenset({"predictions"})
+        read = cached_statistics(held_out, real.data.content_hash, classifier, classifier, needs)
+        record |= {"extractor_accuracy": read.agreement, "classifier_sha256": classifier.sha256}
+    return record
+
+
+def _warnings(comparison: Comparison, real: Real, others: ImageSubset | None, options: EvaluationOptions) -> list[str]:
+    """Say what speaks against the numbers."""
+    fakes, reference, said = comparison.fakes, comparison.reference, []
+    if "fd" in reference.selection.names:
+        said += _doubts(reference.selection.names["fd"][0], comparison)
+    if others is not None and len(others) < 0.9 * len(fakes):
+        said.append(f"real images' numbers are of {len(others):,} images, not {len(fakes):,}: there are no more")
+    if fakes.labels is not None and fakes.labels.spec.exclusive:
+        counts = zip(fakes.labels.spec.classes, fakes.labels.counts().tolist(), strict=True)
+        none = [name for name, count in counts if not count]
+        if none:
+            said.append(f"{len(none)} of {fakes.labels.spec.width} classes have no fakes, such as '{none[0]}'")
+    if options.extractor == "classifier" and real.data is not None and real.data.spec.width == 1:
+        said.append("of one class the classifier has nothing to learn: its features are those of an untrained network")
+    if not reference.extractor.known:
+        said.append(f"these are not the weights that '{reference.extractor.name}' is known by: compare with no others")
+    return said
+
+
+def _doubts(name: str, comparison: Comparison) -> list[str]:
+    """Say what speaks against a Fréchet distance."""
+    assert comparison.statistics.normal is not None
+    width, found = len(comparison.statistics.normal.mean), []
+    counts = {"fakes": comparison.statistics.count, "real images": comparison.reference.real.count}
+    if few := [f"{count:,} {what}" for what, count in counts.items() if count is not None and count <= width]:
+        found.append(
+            f"{name} of {' and '.join(few)} in {width:,} dimensions tells more of how few they are than of how good: "
+            "compare with the same numbers of images only"
+        )
+    elif comparison.reference.selection.per_class and comparison.statistics.labels is not None:
+        least = int(comparison.statistics.labels.counts().min())
+        if least <= width:
+            found.append(
+                f"{name} of a class is of as few as {least} fakes in {width:,} dimensions: compare with the same only"
+            )
+    if name == "fid" and comparison.statistics.count is not None and comparison.statistics.count < PUBLISHED:
+        count = comparison.statistics.count
+        found.append(f"published FIDs are of {PUBLISHED:,} fakes, this one is of {count:,}: fewer make it larger")
+    if (
+        comparison.reference.real.normal is not None
+        and float(comparison.reference.real.normal.covariance.trace()) < 1e-12
+    ):
+        found.append("the features of all real images are the same: they tell nothing")
+    return found
+
+
+def _stated(path: Path, extractor: Extractor, sample: UInt8[Tensor, "1 c h w"]) -> tuple[FeatureStatistics, list[str]]:
+    """Read a file of statistics. Raises UserError for another extractor's, or for images of another size."""
+    normal, about = read_normal(path)
+    width, size = extractor(sample).features.shape[1], size_text(sample)
+    if about and about["extractor_sha256"] != extractor.sha256:
+        raise UserError(
+            f"statistics '{path}' are of extractor '{about['extractor']}' ({about['extractor_sha256'][:8]}…), not of "
+            f"'{extractor.name}' ({extractor.sha256[:8]}…): give those of the same, or the images"
+        )
+    if len(normal.mean) != width:
+        raise UserError(
+            f"statistics '{path}' have {len(normal.mean)} dimensions and extractor '{extractor.name}' has {width}: "
+            "give those of the same extractor, or the images"
+        )
+    if about and about["size"] != size:
+        raise UserError(
+            f"statistics '{path}' are of images of {about['size']} pixels, these are of {size}: give those of the same "
+            "size, or the images"
+        )
+    said = [] if about else [f"'{path}' does not tell of which extractor, images and size its statistics are"]
+    return FeatureStatistics(about.get("real"), stated=True, normal=normal), said
+
+
+def _per_class(options: EvaluationOptions, fakes: Images, real: Real) -> bool:
+    """Whether there are numbers per class. Raises UserError where they are asked for and cannot be."""
+    labels = fakes.labels
+    there = labels is not None and labels.spec.exclusive and real.data is not None
+    if options.per_class is None:
+        cheap = options.extractor == "classifier" and options.metrics is None and not isinstance(fakes, Translations)
+        return cheap and there and labels is not None and labels.spec.width > 1
+    if options.per_class and (not there or labels is None):
+        raise UserError(
+            "--per-class given, which needs classes that both sides share: give images in class folders of the same "
+            "names"
+        )
+    for images in (fakes, real.images) if options.per_class else ():
+        assert images is not None
+        assert images.labels is not None
+        counts = dict(zip(images.labels.spec.classes, images.labels.counts().tolist(), strict=True))
+        if (few := next((name for name, count in counts.items() if count < 2), None)) is not None:
+            raise UserError(
+                f"--per-class given, but class '{few}' has {counts[few]} image{'s' * (counts[few] != 1)} in "
+                f"'{images.source}': distances need 2 or more; add some, or leave it out"
+            )
+    return options.per_class

@@ -1,18 +1,36 @@
-"""Images that exist, to be looked at in their order."""
+"""Sets of images that are compared: subsets of data sets, a model's fakes and translations, real images."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from condgan.data.dataset import Dataset, Split
+from condgan.data.dataset import Dataset, Split, data_sets
+from condgan.data.open import list_source, read
+from condgan.data.readers.npz import is_npz, npz_keys
+from condgan.data.survey import Survey, quick_look
+from condgan.evaluation.moments import read_normal
+from condgan.evaluation.statistics import Images
 from condgan.labels import LabelSpec, LabelTable
+from condgan.sampling.model import Fakes, Model
+from condgan.sampling.options import Sampling
+from condgan.sampling.translator import Translations, Translator
+from condgan.utils import distributed
+from condgan.utils.errors import UserError
+from condgan.utils.seeds import derive_seed
 
 SHOWN_AT_ONCE = 256
 SUBSETS = ("train", "held-out", "all")
+PUBLISHED = 50_000
+"""Images that published FIDs are of."""
+SIZES_COMPARED = 5_000
+"""Pictures whose sizes are compared."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +41,7 @@ class ImageSubset:
     splits: tuple[Split, ...]
     order: Int[Tensor, " n"]
     labeled: bool = True
-    """Whether their labels are those of what they are held against."""
+    """Whether their labels are in the vocabulary of the real images that they are compared with."""
 
     @classmethod
     def of(cls, source: str, split: Split) -> "ImageSubset":
@@ -75,7 +93,7 @@ class ImageSubset:
             start += len(split)
         return images
 
-    def some(self, count: int) -> "ImageSubset":
+    def evenly_spaced(self, count: int) -> "ImageSubset":
         """So many of them, evenly spread."""
         return replace(self, order=self.order[torch.arange(count) * len(self) // count])
 
@@ -99,3 +117,170 @@ def stored(data: Dataset, source: str, which: str) -> ImageSubset:
     names = [name for one in splits for name in one.names]
     order = np.argsort(np.array(names), kind="stable") if names else np.arange(sum(map(len, splits)))
     return ImageSubset(source, splits, torch.from_numpy(order))
+
+
+def evenly_spaced(split: Split, count: int) -> Split:
+    """Images evenly spread over a split, so many at most."""
+    return split.at(torch.arange(len(split))[:: math.ceil(len(split) / count)])
+
+
+def matching_images(labels: LabelTable, split: Split) -> Int[Tensor, " m"]:
+    """Choose images of a split, by number, with the class counts of some labels, as far as there are enough.
+
+    They are always the same. Where labels are attributes, any images, as many of each data set.
+    """
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+    if labels.spec.exclusive:
+        wanted, have = labels.index(), split.labels.index()[order]
+    else:
+        wanted, have = (one.known.int().argmax(1) for one in (labels, split.labels.at(order)))
+    chosen = [order[have == number][:count] for number, count in enumerate(wanted.bincount().tolist())]
+    return torch.cat(chosen)
+
+
+def permuted(labels: LabelTable, seed: int) -> LabelTable:
+    """The labels of other images of the same data set, as in training."""
+    drawing = torch.Generator().manual_seed(derive_seed(seed, "targets"))
+    order = torch.arange(len(labels))
+    for index in data_sets(labels):
+        order[index] = index[torch.randperm(len(index), generator=drawing)]
+    return labels.at(order)
+
+
+class Real(NamedTuple):
+    """The real images of a comparison: a data set, or statistics of one."""
+
+    source: str
+    split: str
+    data: Dataset | None = None
+    training: ImageSubset | None = None
+    """The images that fakes may be copies of."""
+    statistics: Path | None = None
+
+    @property
+    def images(self) -> ImageSubset | None:
+        return None if self.data is None else stored(self.data, self.source, self.split)
+
+    def others(self, fakes: Images) -> ImageSubset | None:
+        """Other real images: as many as there are fakes and of the same classes, as far as there are enough."""
+        if self.data is None or self.split == "all":
+            return None
+        others = self.data.train if self.split == "held-out" else self.data.held_out
+        whole = ImageSubset.of(self.source, others)
+        if fakes.labels is None:
+            return whole.evenly_spaced(min(len(fakes), len(whole)))
+        return ImageSubset(self.source, (others,), matching_images(fakes.labels, others))
+
+
+def fakes_of(model: Model, real: Real, n: int | None, sampling: Sampling) -> Fakes:
+    """Draw as many fakes as there are real images, or `n`, with their labels; of other classes all classes in turn.
+
+    Batches that are normalized for themselves hold classes at random.
+    """
+    images, count = real.images, n
+    if count is None and real.statistics is not None:
+        count = read_normal(real.statistics)[1].get("real") or PUBLISHED
+    elif count is None:
+        assert images is not None
+        count = len(images)
+    number = torch.arange(count)
+    labels = None if images is None or images.labels is None else images.labels
+    if labels is None or not labels.spec.exclusive or not set(labels.spec.classes) <= set(model.classes):
+        labels, asked = None, LabelTable.from_index(model.spec, number % model.spec.width)
+    else:
+        labels = labels.at(number * len(labels) // count)
+        own = torch.tensor([model.classes.index(name) for name in labels.spec.classes])
+        asked = LabelTable.from_index(model.spec, own[labels.index()])
+    if sampling.batch is not None:
+        order = torch.from_numpy(np.random.default_rng(sampling.seed).permutation(count))
+        labels, asked = None if labels is None else labels.at(order), asked.at(order)
+    return Fakes(model, asked, sampling.seed, sampling.batch, labels)
+
+
+def translations_of(model: Translator, split: Split, seed: int, n: int | None = None) -> Translations:
+    """Translate the images of a split, or `n` of them, to labels of others of their data set."""
+    count = len(split) if n is None else require_enough(n, len(split), "the run's held-out images")
+    numbers = torch.arange(count) * len(split) // count
+    chosen = split.at(numbers)
+    return Translations(model, chosen, permuted(chosen.labels, seed), numbers)
+
+
+def require_enough(asked: int, there: int, what: str) -> int:
+    """A number of images that there are. Raises UserError for more."""
+    if asked > there:
+        raise UserError(f"--n {asked} given, but there are {there} {what}: expected at most so many")
+    return asked
+
+
+def read_fakes_and_real(
+    subject: str,
+    data: str | Path | Dataset,
+    split: str,
+    size: int | str | None,
+    gray: bool,
+    skip_bad_images: bool,
+) -> tuple[ImageSubset, Real, list[str]]:
+    """Read images and the real ones of a comparison, all of one size, and say what is odd about them.
+
+    `gray`: whether images of which none has colors are read as such. Labels are shared where the real images have all
+    classes of the others. Raises UserError where sizes differ and none is given.
+    """
+    looks = {subject: quick_look(list_source(subject), SIZES_COMPARED)}
+    if not isinstance(data, Dataset) and not is_statistics(data):
+        looks[str(data)] = quick_look(list_source(str(data)), SIZES_COMPARED)
+    size = size or one_size(looks)
+    channels = 1 if gray and all(look.gray for look in looks.values()) else 3
+    with distributed.main_first():
+        images = stored(read(subject, size, channels, skip_bad_images=skip_bad_images), subject, "all")
+    colored = {name for name, one in looks.items() if not one.gray}
+    said = [f"'{colored.pop()}' has colors, the other images are gray"] if len(colored) == 1 < len(looks) else []
+    if isinstance(data, Dataset):
+        return images.labeled_as(data.spec), Real("data", split, data), said
+    if is_statistics(data):
+        return images, Real(str(data), "stated", statistics=Path(data)), said
+    with distributed.main_first():
+        others = read(str(data), size, channels, skip_bad_images=skip_bad_images)
+    training = stored(others, str(data), "train") if split == "held-out" else None
+    fakes = images.labeled_as(others.spec)
+    if fakes.labels is None and len(images.classes) > 1:
+        said.append(
+            f"classes of '{subject}' ({', '.join(images.classes[:3])}, …) are not those of '{data}' "
+            f"({', '.join(others.spec.classes[:3])}, …): what needs labels is left out"
+        )
+    return fakes, Real(str(data), split, others, training), said
+
+
+def one_size(looks: dict[str, Survey]) -> str:
+    """Find the size that all pictures have. Raises UserError where they differ."""
+    sizes = {name: sorted({(one.width, one.height) for one in look.readable}) for name, look in looks.items()}
+    for name, found in sizes.items():
+        if not found:
+            unread = "; ".join(looks[name].unreadable[:3])
+            raise UserError(f"none of the images of '{name}' can be read: {unread}; mend them, or give others")
+        if len(found) != 1:
+            (w, h), (x, y) = found[0], found[-1]
+            raise UserError(
+                f"images of '{name}' have different sizes, from {w}×{h} to {x}×{y}: give the one to bring all to, such "
+                "as --size 64"
+            )
+    first, *others = sizes.items()
+    for name, found in others:
+        if found != first[1]:
+            (w, h), (x, y) = first[1][0], found[0]
+            raise UserError(
+                f"images of '{first[0]}' are {w}×{h} and those of '{name}' {x}×{y}: give the size to bring both to, "
+                f"such as --size {w}x{h}"
+            )
+    width, height = first[1][0]
+    return f"{width}x{height}"
+
+
+def size_text(images: ImageSubset | Tensor) -> str:
+    """Their width × height, in words."""
+    return "×".join(map(str, images.shape[:-3:-1]))
+
+
+def is_statistics(path: str | Path) -> bool:
+    """Whether a path is a file of statistics."""
+    file = Path(path).expanduser()
+    return is_npz(file) and "mu" in npz_keys(file)

@@ -92,7 +92,7 @@ def write_normal(path: Path, normal: Normal, about: Mapping[str, Any]) -> None:
 
 
 def read_normal(path: Path) -> tuple[Normal, dict[str, Any]]:
-    """What such a file holds; others' files do not tell what they are of. Raises UserError for any other."""
+    """Read such a file; others' files do not tell what they are of. Raises UserError for any other."""
     try:
         with np.load(path, allow_pickle=False) as file:
             mean, covariance = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))

@@ -1,4 +1,4 @@
-"""What an extractor sees of a set of images, gathered in one pass over them by all processes together.
+"""Collect what metrics need of a set of images, in one pass over them by all processes together.
 
 Axes: n images, b of a chunk, q of a sample, c channels, h × w pixels, d features, k classes, s splits, p pairs.
 """
@@ -6,7 +6,7 @@ Axes: n images, b of a chunk, q of a sample, c channels, h × w pixels, d featur
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,16 +14,23 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from tqdm import tqdm
 
+from condgan.evaluation.classifier import Predictions
 from condgan.evaluation.extractors import Extractor, Observed
 from condgan.evaluation.metrics.distances import SCORE_SPLITS, SHUFFLE
 from condgan.evaluation.metrics.diversity import class_pairs, ms_ssim, perceptual_distance
+from condgan.evaluation.metrics.translation import l1_sum
 from condgan.evaluation.moments import GROUPS, Moments, Normal, groups_of
 from condgan.labels import LabelTable
+from condgan.sampling.translator import Translations
 from condgan.utils import distributed
 from condgan.utils.errors import UserError
 
-Need = Literal["moments", "scores", "features", "judged", "perceptual", "ms_ssim"]
-"""What can be gathered; all but features in the same memory for any number of images."""
+Need = Literal[
+    "moments", "scores", "features", "predictions", "perceptual", "ms_ssim", "classes", "nearest", "round trips",
+    "domains", "content", "targets",
+]  # fmt: skip
+"""The statistics that metrics are made of. `collect_statistics` finds all up to ms_ssim, and round trips, in one pass,
+and all but features in the same memory for any number of images."""
 PAIRS = 256
 """Pairs of images that are compared at once."""
 
@@ -34,12 +41,12 @@ class Images(Protocol):
 
     @property
     def source(self) -> str:
-        """What messages call them."""
+        """The name that messages call them by."""
         ...
 
     @property
     def labels(self) -> LabelTable | None:
-        """What each of them shows, or claims to; None where nobody knows."""
+        """The labels that each shows, or claims to; None where nobody knows."""
         ...
 
     @property
@@ -111,7 +118,7 @@ def splits_of(count: int) -> Int[Tensor, " n"]:
 
 @dataclass(frozen=True)
 class Pairs:
-    """How like each other the two images of pairs of a class are."""
+    """The similarity of the two images of pairs of a class."""
 
     index: Int[Tensor, " p"]
     """Their class."""
@@ -120,8 +127,24 @@ class Pairs:
 
 
 @dataclass(frozen=True)
+class DomainReadings:
+    """Predictions of images translated to one domain, or of real ones that stand for them."""
+
+    field: int
+    value: int
+    shown: Predictions
+    """Of images that are to show the domain's value."""
+    kept: Predictions | None = None
+    """Of images whose other labels are to stay."""
+    content: float | None = None
+    """The share of images in which what else is known of them is still seen."""
+    target: float | None = None
+    """The mean distance of pixels from the true translations, as a share of their range."""
+
+
+@dataclass(frozen=True)
 class FeatureStatistics:
-    """What was gathered of n images; None what was not asked for."""
+    """Statistics of n images; None those that were not needed."""
 
     count: int | None
     """None where a file of statistics does not tell."""
@@ -135,19 +158,37 @@ class FeatureStatistics:
     features: Float[Tensor, "n d"] | None = None
     agreement: float | None = None
     """The share of images that the classifier takes for what they claim to be."""
-    judged: Int[Tensor, "k k"] | None = None
+    confusion: Int[Tensor, "k k"] | None = None
     """How many images of each class it reads as each class."""
     pairs: Pairs | None = None
     nearest: Float[Tensor, " q"] | None = None
     """How far some of the images are from their nearest training image, relative to the next ones."""
+    reconstruction: float | None = None
+    """The mean distance of pixels, as a share of their range, of images translated to other labels and back."""
+    identity: float | None = None
+    """The same of images translated to their own labels."""
+    translated: DomainReadings | None = None
+    """Of translations to one domain."""
+
+    @classmethod
+    def of_predictions(cls, predictions: Predictions, labels: LabelTable | None = None) -> "FeatureStatistics":
+        """Statistics of few images, all of which the classifier has read."""
+        normal = Moments.of(predictions.features).normal()
+        return cls(
+            len(predictions.features),
+            labels=LabelTable.of(predictions.labels) if labels is None else labels,
+            normal=normal,
+            features=predictions.features,
+            agreement=predictions.agreement,
+        )
 
     def of_class(self, number: int) -> "FeatureStatistics":
-        """Of the images of one class."""
+        """Statistics of the images of one class."""
         assert self.labels is not None
         where = torch.nonzero(self.labels.index() == number).flatten()
         right = None
-        if self.judged is not None and len(where):
-            right = float(self.judged[number, number] / self.judged[number].sum())
+        if self.confusion is not None and len(where):
+            right = float(self.confusion[number, number] / self.confusion[number].sum())
         alike = None
         if self.pairs is not None:
             own = self.pairs.index == number
@@ -159,75 +200,201 @@ class FeatureStatistics:
         )
 
 
-def gather(
+class Collector(Protocol):
+    """Collect one of the things that a pass over images finds."""
+
+    def add(self, place: slice, chunk: UInt8[Tensor, "b c h w"], seen: Observed) -> None:
+        """Take in the images at a place, of which there may be more in the chunk."""
+        ...
+
+    def sums(self) -> list[Tensor]:
+        """Tensors that are to be added over all processes, in place."""
+        ...
+
+    def found(self) -> dict[str, Any]:
+        """The fields of FeatureStatistics that they make."""
+        ...
+
+
+class _Moments:
+    """Moments of features, in groups where these are asked for."""
+
+    def __init__(self, images: Images, grouped: bool) -> None:
+        self.group = groups_of(len(images), images.strata) if grouped else None
+        self.moments: Moments | None = None
+
+    def add(self, place: slice, chunk: Tensor, seen: Observed) -> None:
+        device = seen.features.device
+        groups = 1 if self.group is None else GROUPS
+        self.moments = self.moments or Moments.nothing(seen.features.shape[1], groups, device)
+        self.moments.add(seen.features, None if self.group is None else self.group[place].to(device))
+
+    def sums(self) -> list[Tensor]:
+        return [*vars(self.moments).values()]
+
+    def found(self) -> dict[str, Any]:
+        assert self.moments is not None
+        return {"normal": self.moments.normal(), "moments": None if self.group is None else self.moments}
+
+
+class _Scores:
+    """Sums of class probabilities."""
+
+    def __init__(self, images: Images) -> None:
+        self.split = splits_of(len(images))
+        self.scores: Scores | None = None
+
+    def add(self, place: slice, chunk: Tensor, seen: Observed) -> None:
+        assert seen.logits is not None
+        self.scores = self.scores or Scores.nothing(seen.logits.shape[1], seen.logits.device)
+        self.scores.add(seen.logits, self.split[place].to(seen.logits.device))
+
+    def sums(self) -> list[Tensor]:
+        return [*vars(self.scores).values()]
+
+    def found(self) -> dict[str, Any]:
+        return {"scores": self.scores}
+
+
+class _Features:
+    """All features."""
+
+    def __init__(self, images: Images) -> None:
+        self.count = len(images)
+        self.features: Tensor | None = None
+
+    def add(self, place: slice, chunk: Tensor, seen: Observed) -> None:
+        if self.features is None:
+            self.features = torch.zeros(self.count, seen.features.shape[1])
+        self.features[place] = seen.features.cpu()
+
+    def sums(self) -> list[Tensor]:
+        assert self.features is not None
+        return [self.features]
+
+    def found(self) -> dict[str, Any]:
+        return {"features": self.features}
+
+
+class _Predictions:
+    """Counts of how often the classifier reads images as what they claim to be and, of classes, as which."""
+
+    def __init__(self, images: Images, extractor: Extractor, classifier: Extractor | None) -> None:
+        assert images.labels is not None
+        assert classifier is not None
+        self.labels, self.classifier = images.labels, None if classifier is extractor else classifier
+        self.width = images.labels.spec.width if images.labels.spec.exclusive else 0
+        self.right = torch.zeros(1, dtype=torch.float64)
+        self.confusion = torch.zeros(self.width, self.width, dtype=torch.long)
+
+    def add(self, place: slice, chunk: Tensor, seen: Observed) -> None:
+        logits = (seen if self.classifier is None else _observed(self.classifier, chunk, place)).logits
+        assert logits is not None
+        claimed = self.labels[place].to(logits.device)
+        self.right += claimed.accuracy(logits).double().sum().cpu()
+        if self.width:
+            cells = torch.bincount(claimed.index() * self.width + logits.argmax(1), minlength=self.width**2)
+            self.confusion += cells.view(self.width, self.width).cpu()
+
+    def sums(self) -> list[Tensor]:
+        return [self.right, self.confusion]
+
+    def found(self) -> dict[str, Any]:
+        right = float(self.right / len(self.labels))
+        return {"agreement": right, "confusion": self.confusion if self.width else None}
+
+
+class _Pairs:
+    """Pairs of images of a class, which are compared in the end."""
+
+    def __init__(self, images: Images, extractor: Extractor, needs: frozenset[Need]) -> None:
+        self.extractor, self.needs = extractor, needs
+        self.pairs, self.index = torch.empty(0, 2, dtype=torch.long), torch.empty(0, dtype=torch.long)
+        if images.labels is not None and images.labels.spec.exclusive:
+            self.index = images.labels.index()
+            self.pairs = class_pairs(self.index, images.labels.spec.width)
+        self.wanted = self.pairs.unique()
+        self.stored: Tensor | None = None
+
+    def add(self, place: slice, chunk: Tensor, seen: Observed) -> None:
+        if not len(self.wanted):
+            return
+        if self.stored is None:
+            self.stored = torch.zeros(len(self.wanted), *chunk.shape[1:], dtype=torch.uint8)
+        own = (self.wanted >= place.start) & (self.wanted < place.stop)
+        self.stored[own] = chunk[self.wanted[own] - place.start].cpu()
+
+    def sums(self) -> list[Tensor]:
+        return [] if self.stored is None else [self.stored]
+
+    def found(self) -> dict[str, Any]:
+        if self.stored is None:
+            return {}
+        alike = _compared(self.stored, torch.searchsorted(self.wanted, self.pairs), self.extractor, self.needs)
+        return {"pairs": Pairs(self.index[self.pairs[:, 0]], *alike)}
+
+
+class _RoundTrips:
+    """Sums of how far images are from themselves after a translation and back, and after one to their own labels."""
+
+    def __init__(self, images: Images) -> None:
+        assert isinstance(images, Translations)
+        self.images = images
+        self.far = torch.zeros(2, dtype=torch.long)
+
+    def add(self, place: slice, chunk: Tensor, seen: Observed) -> None:
+        if place.start == place.stop:
+            return
+        inputs, own = self.images.split.images[place], self.images.split.labels[place]
+        for number, images in enumerate((chunk, inputs)):
+            self.far[number] += l1_sum(self.images.model.generate(images, own).cpu(), inputs)
+
+    def sums(self) -> list[Tensor]:
+        return [self.far]
+
+    def found(self) -> dict[str, Any]:
+        reconstruction, identity = (self.far.double() / (255 * self.images.split.images.numel())).tolist()
+        return {"reconstruction": reconstruction, "identity": identity}
+
+
+def collect_statistics(
     images: Images,
     extractor: Extractor,
     needs: frozenset[Need],
     classifier: Extractor | None = None,
     grouped: bool = False,
 ) -> FeatureStatistics:
-    """One pass over images, of which each process looks at a part; all of them get the whole evidence.
+    """Collect what metrics need in one pass over images, of which each process looks at a part; all get the whole.
 
-    `classifier`: who reads their classes, where "judged" is needed. `grouped`: moments are kept in groups, for
+    `classifier`: who reads their classes, where "predictions" are needed. `grouped`: moments are kept in groups, for
     intervals. Raises UserError for an image whose features are not finite.
     """
-    count, labels = len(images), images.labels
-    moments = scores = features = stored = None
-    exclusive = labels is not None and labels.spec.exclusive
-    width = labels.spec.width if labels is not None and exclusive else 0
-    right, judged = torch.zeros(1, dtype=torch.float64), torch.zeros(width, width, dtype=torch.long)
-    group, split = groups_of(count, images.strata), splits_of(count)
-    pairs = torch.empty(0, 2, dtype=torch.long)
-    if {"perceptual", "ms_ssim"} & needs and labels is not None and exclusive:
-        pairs = class_pairs(labels.index(), width)
-    wanted = pairs.unique()
+    parts: list[Collector] = []
+    if "moments" in needs:
+        parts.append(_Moments(images, grouped))
+    if "scores" in needs:
+        parts.append(_Scores(images))
+    if "features" in needs:
+        parts.append(_Features(images))
+    if "predictions" in needs:
+        parts.append(_Predictions(images, extractor, classifier))
+    if {"perceptual", "ms_ssim"} & needs:
+        parts.append(_Pairs(images, extractor, needs))
+    if "round trips" in needs:
+        parts.append(_RoundTrips(images))
     with distributed.all_or_fail():
         for place, chunk in _shown(images, _own_part(images)):
             seen = _observed(extractor, chunk, place)
             _require_finite(seen.features, extractor, images, place.start)
-            device = seen.features.device
-            if "moments" in needs:
-                moments = moments or Moments.nothing(seen.features.shape[1], GROUPS if grouped else 1, device)
-                moments.add(seen.features, group[place].to(device) if grouped else None)
-            if "scores" in needs:
-                assert seen.logits is not None
-                scores = scores or Scores.nothing(seen.logits.shape[1], device)
-                scores.add(seen.logits, split[place].to(device))
-            if "features" in needs:
-                if features is None:
-                    features = torch.zeros(count, seen.features.shape[1])
-                features[place] = seen.features.cpu()
-            if "judged" in needs:
-                assert classifier is not None
-                assert labels is not None
-                logits = (seen if classifier is extractor else _observed(classifier, chunk, place)).logits
-                assert logits is not None
-                claimed = labels[place].to(device)
-                right += claimed.accuracy(logits).double().sum().cpu()
-                if exclusive:
-                    both = torch.bincount(claimed.index() * width + logits.argmax(1), minlength=width**2)
-                    judged += both.view(width, width).cpu()
-            if len(wanted):
-                if stored is None:
-                    stored = torch.zeros(len(wanted), *chunk.shape[1:], dtype=torch.uint8)
-                own = (wanted >= place.start) & (wanted < place.stop)
-                stored[own] = chunk[wanted[own] - place.start].cpu()
-    _add_up(moments, scores, features, right, judged, stored)
-    alike = None
-    if labels is not None and stored is not None:
-        found = _compared(stored, torch.searchsorted(wanted, pairs), extractor, needs)
-        alike = Pairs(labels.index()[pairs[:, 0]], *found)
-    return FeatureStatistics(
-        count,
-        labels=labels,
-        normal=None if moments is None else moments.normal(),
-        moments=moments if grouped else None,
-        scores=scores,
-        features=features,
-        agreement=float(right / count) if "judged" in needs else None,
-        judged=judged if "judged" in needs and exclusive else None,
-        pairs=alike,
-    )
+            for part in parts:
+                part.add(place, chunk, seen)
+    for part in parts:
+        for sums in part.sums():
+            distributed.all_reduce(sums)
+    found: dict[str, Any] = {}
+    for part in parts:
+        found |= part.found()
+    return FeatureStatistics(len(images), labels=images.labels, **found)
 
 
 def _own_part(images: Images) -> slice:
@@ -255,7 +422,7 @@ def _shown(images: Images, part: slice) -> Iterator[tuple[slice, UInt8[Tensor, "
 
 
 def _observed(extractor: Extractor, chunk: UInt8[Tensor, "b c h w"], place: slice) -> Observed:
-    """What is seen of a chunk, as far as it is at its place."""
+    """Look at a chunk, as far as it is at its place."""
     seen, count = extractor(chunk), place.stop - place.start
     return Observed(seen.features[:count], None if seen.logits is None else seen.logits[:count])
 
@@ -273,16 +440,10 @@ def _compared(
                 perceptual[block] = perceptual_distance(extractor, a, b)
             if structural is not None:
                 structural[block] = ms_ssim(a, b)
-    _add_up(perceptual, structural)
+    for values in (perceptual, structural):
+        if values is not None:
+            distributed.all_reduce(values)
     return perceptual, structural
-
-
-def _add_up(*parts: Tensor | Moments | Scores | None) -> None:
-    """Make each of them the sum over all processes, in place; each process has them in the same shapes."""
-    for part in parts:
-        for sums in vars(part).values() if isinstance(part, Moments | Scores) else [part]:
-            if sums is not None:
-                distributed.all_reduce(sums)
 
 
 def _require_finite(features: Float[Tensor, "b d"], extractor: Extractor, images: Images, start: int) -> None:

@@ -1,4 +1,4 @@
-"""Whether fakes are of use to a classifier: what it learns from them with real images, and from them alone.
+"""Measure of what use fakes are to a classifier: what it learns from them with real images, and from them alone.
 
 Axes: n images, c channels, h × w pixels; a arms, s seeds, t test images.
 """
@@ -12,12 +12,12 @@ from scipy.special import stdtrit
 from torch import Tensor
 from tqdm import tqdm
 
-from condgan.evaluation.classifier import train_judge, training_steps
+from condgan.evaluation.classifier import train_classifier, training_steps
 from condgan.labels import LabelTable
 from condgan.utils.errors import UserError
 
 ARMS = ("real", "real+fakes", "fakes")
-"""What classifiers are trained on."""
+"""The training sets of classifiers."""
 LEAST_SEEDS = 3
 """Of two, the spread is too uncertain for the intervals: they missed the truth in up to 12 % of simulations."""
 CONFIDENCE = 0.95
@@ -53,15 +53,15 @@ def usefulness(
         fakes = _like(draw(seed), real, "fakes")
         counts.append(len(fakes.images))
         steps = training_steps(len(real.images) + len(fakes.images), spec)
-        judges = (train_judge(*pool, steps, seed, device) for pool in (real, _union(real, fakes), fakes))
-        seen = [judge.judge(test.images, test.labels[:]) for judge in judges]
+        models = (train_classifier(*pool, steps, seed, device) for pool in (real, _union(real, fakes), fakes))
+        seen = [model.predict(test.images, test.labels[:]) for model in models]
         correct.append(torch.stack([one.labels.accuracy(one.logits) for one in seen]))
     sizes = {"seeds": seeds, "n_real": len(real.images), "n_fakes": counts[0], "n_test": len(test.images)}
     return sizes | compare(torch.stack(correct, 1), test.labels.index(), spec.classes)
 
 
 def compare(correct: Float[Tensor, "a s t"], index: Int[Tensor, " t"], classes: tuple[str, ...]) -> dict[str, Any]:
-    """What follows from which test images (their classes: `index`) the classifiers of `ARMS` get right, 1 or 0.
+    """Compare accuracies, given which test images (their classes: `index`) the classifiers of `ARMS` get right, 1 or 0.
 
     {"arms": {arm: {"accuracy": {"mean", "std", "values"}, "per_class": {class: {"mean", "std"}}}},
     "classification_accuracy_score", "difference", "interval", "verdict", "per_class": {class: {"difference",
@@ -83,8 +83,8 @@ def compare(correct: Float[Tensor, "a s t"], index: Int[Tensor, " t"], classes: 
     return {
         "arms": arms,
         "classification_accuracy_score": arms["fakes"]["accuracy"]["mean"],
-        **_judged(difference, CONFIDENCE),
-        "per_class": {name: _judged(difference[:, where], for_each) for name, where in of_class.items()},
+        **_verdict(difference, CONFIDENCE),
+        "per_class": {name: _verdict(difference[:, where], for_each) for name, where in of_class.items()},
     }
 
 
@@ -108,13 +108,13 @@ def interval(differences: Float[Tensor, "s t"], confidence: float = CONFIDENCE) 
 
 
 def as_table(result: dict[str, Any]) -> str:
-    """What `usefulness` returns as plain text, in percent; the last line is the verdict."""
+    """Write what `usefulness` returns as plain text, in percent; the last line is the verdict."""
     all_images = {arm: row["accuracy"] for arm, row in result["arms"].items()}
     rows = [
         ["class", *ARMS, "difference", "interval", "verdict"],
         *(
-            _row(name, {arm: row["per_class"][name] for arm, row in result["arms"].items()}, judged)
-            for name, judged in result["per_class"].items()
+            _row(name, {arm: row["per_class"][name] for arm, row in result["arms"].items()}, found)
+            for name, found in result["per_class"].items()
         ),
         _row("all", all_images, result),
     ]
@@ -165,15 +165,15 @@ def _over_seeds(correct: Float[Tensor, "s t"]) -> dict[str, Any]:
     return {"mean": float(accuracy.mean()), "std": float(accuracy.std())}
 
 
-def _judged(differences: Float[Tensor, "s t"], confidence: float) -> dict[str, Any]:
+def _verdict(differences: Float[Tensor, "s t"], confidence: float) -> dict[str, Any]:
     low, high = interval(differences, confidence)
     verdict = "helps" if low > 0 else "hurts" if high < 0 else "no difference"
     return {"difference": float(differences.mean()), "interval": [low, high], "verdict": verdict}
 
 
-def _row(name: str, accuracies: dict[str, dict[str, Any]], judged: dict[str, Any]) -> list[str]:
+def _row(name: str, accuracies: dict[str, dict[str, Any]], found: dict[str, Any]) -> list[str]:
     of_arms = [f"{100 * one['mean']:.1f} ± {100 * one['std']:.1f}" for one in accuracies.values()]
-    return [name, *of_arms, _signed(judged["difference"]), _range(judged["interval"]), judged["verdict"]]
+    return [name, *of_arms, _signed(found["difference"]), _range(found["interval"]), found["verdict"]]
 
 
 def _signed(share: float) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from condgan.build import build_model, empty_networks, placed
-from condgan.evaluation.metrics import conditional, translation
+from condgan.evaluation.catalog import better_first
 from condgan.labels import Field, LabelSpec
 from condgan.recipes.load import as_tree, from_tree
 from condgan.recipes.schema import Recipe, Schedule
@@ -125,7 +125,7 @@ def checkpoints(directory: Path) -> list[Path]:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint's files, or None."""
+    """Say what is wrong with a checkpoint's files, or None."""
     try:
         description = _described(path)
         for name, expected in description["sha256"].items():
@@ -140,7 +140,7 @@ def damage(path: Path) -> str | None:
 
 def ranked(paths: list[Path], by: str) -> list[Path]:
     """The checkpoints that have this score, the best first."""
-    sign = -1 if (conditional.GENERATOR_SCORES | translation.TRANSLATOR_SCORES)[by] else 1
+    sign = better_first(by)
     scores = {path: sign * score for path in paths if (score := _score(path, by)) is not None}
     return sorted(scores, key=lambda path: scores[path])
 

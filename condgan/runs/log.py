@@ -1,4 +1,4 @@
-"""What a run says while it trains: a progress bar, log.jsonl, TensorBoard."""
+"""Say how a run trains: a progress bar, log.jsonl, TensorBoard."""
 
 import json
 import sys

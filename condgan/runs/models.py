@@ -1,4 +1,4 @@
-"""What a run directory holds, for those who come later: its data, its checkpoints, the models in them."""
+"""Load what a run directory holds: its data, its checkpoints, the models in them."""
 
 import json
 from dataclasses import replace

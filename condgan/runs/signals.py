@@ -41,7 +41,7 @@ class Signals:
             self.waiting = False
 
     def interruption(self) -> Interrupted:
-        """What to raise once everything is saved."""
+        """Make the error to raise once everything is saved."""
         saved = checkpoint.checkpoints(self.directory / "checkpoints")
         what = f"stopped and saved in {self.directory} at {int(saved[-1].name):,} images" if saved else "stopped"
         known = (self.directory / "recipe.yaml").is_file() and distributed.size() == 1

@@ -20,6 +20,7 @@ from condgan.build import build_model, build_state
 from condgan.data.dataset import Dataset
 from condgan.data.loader import to_device
 from condgan.estimate import compiles
+from condgan.evaluation.catalog import score_names
 from condgan.evaluation.scoring import build_scorer, real_sheet
 from condgan.networks.spectral_norm import singular_values
 from condgan.recipes.load import differences, dump, load
@@ -34,7 +35,7 @@ from condgan.training.state import State
 from condgan.training_steps import build_steps, pretrain
 from condgan.utils import distributed
 from condgan.utils.device import can_compile, device, has_bfloat16, keep_memory, precision, try_algorithms
-from condgan.utils.errors import Diverged, UserError
+from condgan.utils.errors import Diverged, UserError, unknown
 from condgan.utils.figures import png
 from condgan.utils.files import TEMPORARY, remove_temporaries, write
 from condgan.utils.provenance import describe_machine
@@ -62,7 +63,7 @@ RESUMABLE_OPTIONS = {
 """Options that may change when a run is resumed."""
 
 RESUME_RECORD = ("command", "commit", "processes", "precision", "compiled")
-"""What environment.json tells of each time that a run was resumed."""
+"""The entries of environment.json for each time that a run was resumed."""
 
 
 def choose_directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
@@ -127,7 +128,10 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
 
 
 def require_possible(recipe: Recipe) -> None:
-    """That the processes can have equal parts of a batch, and compile if they are told to. Raises UserError."""
+    """Raises UserError unless checkpoints have the score that ranks them, and processes equal parts of a batch."""
+    scores = score_names("translator" if recipe.translates else "generator")
+    if recipe.schedule.best_by not in scores:
+        raise unknown("score schedule.best_by", recipe.schedule.best_by, scores)
     if recipe.compute.compile is True and not can_compile():
         raise UserError(
             "compute.compile true given, and no C++ compiler found: install one such as g++, or leave it at auto"
@@ -222,11 +226,11 @@ def _newest_whole(place: Path) -> int:
 
 
 class _Keeper:
-    """What a run writes while it trains: log, sheets and checkpoints. The leader's alone."""
+    """Write log, sheets and checkpoints of a run while it trains. The leader's alone."""
 
     def __init__(self, directory: Path, recipe: Recipe, data: Dataset, state: State) -> None:
         self.directory, self.recipe, self.spec, self.state = directory, recipe, data.spec, state
-        self.bench = build_scorer(recipe, data)
+        self.scorer = build_scorer(recipe, data)
         self.model = build_model(recipe, data.spec, state.ema.module, state.discriminator, state.images)
         self.log = Log(directory, state.images, recipe.schedule.images)
         if state.images == 0:
@@ -235,11 +239,11 @@ class _Keeper:
 
     def sheet(self) -> None:
         """Draw what the model does now."""
-        self._picture("samples", self.bench.sheet(self.model, self.state.seed), str(self.state.images))
+        self._picture("samples", self.scorer.sheet(self.model, self.state.seed), str(self.state.images))
 
     def values(self, values: dict[str, float], score: bool, save: bool) -> None:
         """Log them, with the score of a model that is to be scored, and keep the state if it is to be saved."""
-        scores = self.bench.score(self.model) if score else {}
+        scores = self.scorer.score(self.model) if score else {}
         self.log.scalars(self.state.images, values | scores)
         if save:
             place = self.directory / "checkpoints"

@@ -1,19 +1,30 @@
-"""Whether a run's fakes, or images, are of use to a classifier of real ones."""
+"""Tell whether a run's fakes, or images, are of use to a classifier of real ones."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from condgan.data.dataset import Dataset
+from condgan.evaluation.images import Real, fakes_of, read_fakes_and_real, require_enough, size_text
 from condgan.evaluation.usefulness import Pool, usefulness
 from condgan.recipes.load import load
+from condgan.runs.evaluate import real_of_run
 from condgan.runs.models import find_checkpoint, load_model
-from condgan.runs.subjects import Sampling, both, enough, fakes_of, real_of_run, size_said, told, with_sampling
+from condgan.sampling.options import Sampling, sampling_record, with_sampling
 from condgan.utils.device import device
 from condgan.utils.errors import UserError
 from condgan.utils.files import write
+
+
+class Subject(NamedTuple):
+    """Real images, the fakes of each seed, and what these are of."""
+
+    real: Real
+    draw: Callable[[int], Pool]
+    about: dict[str, Any]
 
 
 def utility(
@@ -25,7 +36,7 @@ def utility(
     sampling: Sampling = Sampling(),
     skip_bad_images: bool = False,
 ) -> dict[str, Any]:
-    """Whether a run's fakes, or images, help a classifier of real images: see `usefulness`.
+    """Tell whether a run's fakes, or images, help a classifier of real images: see `usefulness`.
 
     `data` as in `evaluate`; classifiers learn on its training split and are tested on the held-out one. `n`: fakes of
     each seed, by default as many as there are training images, with their labels. Of a run on its own data,
@@ -34,32 +45,11 @@ def utility(
     if n is not None and n < 1:
         raise UserError(f"--n {n} given: expected 1 or more")
     path = Path(subject).expanduser()
-    if (path / "recipe.yaml").is_file():
-        checkpoint = find_checkpoint(path, sampling.which)
-        model = load_model(path, checkpoint.name, "float32")
-        real = real_of_run(path, load(path / "recipe.yaml"), data, "train")
-        about = {"checkpoint": checkpoint.name, **told(sampling), "seed": sampling.seed}
-
-        def draw(seed: int) -> Pool:
-            one = sampling._replace(seed=sampling.seed + seed)
-            fakes = fakes_of(with_sampling(model, one), real, n, one)
-            return Pool(torch.cat([*fakes.chunks()]), fakes.asked)
+    is_run = (path / "recipe.yaml").is_file()
+    if is_run:
+        real, draw, about = _of_run(path, data, n, sampling)
     else:
-        if data is None:
-            raise UserError(f"images '{subject}' given without --data: expected real images to train a classifier on")
-        images, real, odd = both(str(subject), data, "train", size, True, skip_bad_images)
-        if images.labels is None:
-            raise UserError(
-                f"the classes of '{subject}' are not those of '{data}': expected class folders of the same names"
-            )
-        chosen = images if n is None else images.some(enough(n, len(images), f"images in '{subject}'"))
-        labels = chosen.labels
-        assert labels is not None
-        pool, about = Pool(torch.cat([*chosen.chunks()]), labels), {"warnings": odd}
-
-        def draw(seed: int) -> Pool:
-            return pool
-
+        real, draw, about = _of_images(str(subject), data, n, size, skip_bad_images)
     if real.data is None:
         raise UserError(f"statistics '{data}' given: expected real images to train a classifier on")
     train, test = (Pool(split.images, split.labels) for split in (real.data.train, real.data.held_out))
@@ -68,9 +58,42 @@ def utility(
         "source": Path(subject).name,
         "reference": real.source,
         "sha256": real.data.content_hash,
-        "size": size_said(train.images),
+        "size": size_text(train.images),
         **about,
     }
-    if (path / "recipe.yaml").is_file() and not isinstance(data, str | Path):
+    if is_run and not isinstance(data, str | Path):
         write(path / "utility.json", json.dumps(result, indent=1).encode())
     return result
+
+
+def _of_run(path: Path, data: Dataset | str | Path | None, n: int | None, sampling: Sampling) -> Subject:
+    """Find a run's real images, and draw its fakes."""
+    checkpoint = find_checkpoint(path, sampling.which)
+    model = load_model(path, checkpoint.name, "float32")
+    real = real_of_run(path, load(path / "recipe.yaml"), data, "train")
+
+    def draw(seed: int) -> Pool:
+        one = sampling._replace(seed=sampling.seed + seed)
+        fakes = fakes_of(with_sampling(model, one), real, n, one)
+        return Pool(torch.cat([*fakes.chunks()]), fakes.asked)
+
+    about = {"checkpoint": checkpoint.name, **sampling_record(sampling), "seed": sampling.seed}
+    return Subject(real, draw, about)
+
+
+def _of_images(
+    subject: str, data: Dataset | str | Path | None, n: int | None, size: int | str | None, skip_bad_images: bool
+) -> Subject:
+    """Read images, which are the fakes of each seed, and the real ones."""
+    if data is None:
+        raise UserError(f"images '{subject}' given without --data: expected real images to train a classifier on")
+    images, real, odd = read_fakes_and_real(subject, data, "train", size, True, skip_bad_images)
+    if images.labels is None:
+        raise UserError(
+            f"the classes of '{subject}' are not those of '{data}': expected class folders of the same names"
+        )
+    chosen = images if n is None else images.evenly_spaced(require_enough(n, len(images), f"images in '{subject}'"))
+    labels = chosen.labels
+    assert labels is not None
+    pool = Pool(torch.cat([*chosen.chunks()]), labels)
+    return Subject(real, lambda seed: pool, {"warnings": odd})

@@ -245,6 +245,8 @@ class Translations:
     model: Translator
     split: Split
     labels: LabelTable
+    numbers: Int[Tensor, " n"]
+    """Of the images among those that they were chosen from."""
 
     source = "the run's translations"
     strata = None

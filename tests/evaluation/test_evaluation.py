@@ -14,22 +14,23 @@ from torch import Tensor, nn
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
 from condgan.data.open import read
-from condgan.evaluation import compare
-from condgan.evaluation.catalog import ask
-from condgan.evaluation.compare import Reference, evidence_of
+from condgan.evaluation import cache, catalog
+from condgan.evaluation.cache import cached_statistics
+from condgan.evaluation.catalog import select_metrics
+from condgan.evaluation.compare import Reference, compare_images
 from condgan.evaluation.extractors import Extractor
-from condgan.evaluation.images import stored
+from condgan.evaluation.images import Real, stored
 from condgan.evaluation.metrics.distances import frechet
 from condgan.evaluation.metrics.diversity import class_pairs
-from condgan.evaluation.statistics import gather
+from condgan.evaluation.statistics import collect_statistics
 from condgan.labels import LabelSpec, LabelTable
-from condgan.runs.evaluate import EvaluationOptions, evaluate, look_at
-from condgan.runs.subjects import Real, Sampling
+from condgan.runs.evaluate import EvaluationOptions, evaluate
+from condgan.sampling.options import Sampling
 from tests.conftest import write_image
 from tests.helpers import condgan, refused
 
 SPEC = LabelSpec.of_classes(["a", "b"])
-EVERYTHING = frozenset({"moments", "scores", "features", "judged", "perceptual", "ms_ssim"})
+EVERYTHING = frozenset({"moments", "scores", "features", "predictions", "perceptual", "ms_ssim"})
 
 
 class Colors(nn.Module):
@@ -73,31 +74,33 @@ class Drawn:
 
 
 def test_four_chunks_are_one() -> None:
-    whole, parts = (gather(Drawn(0, 200, size), EXTRACTOR, EVERYTHING, EXTRACTOR, grouped=True) for size in (200, 50))
+    whole, parts = (
+        collect_statistics(Drawn(0, 200, size), EXTRACTOR, EVERYTHING, EXTRACTOR, grouped=True) for size in (200, 50)
+    )
     assert torch.equal(whole.features, parts.features)
     torch.testing.assert_close(whole.moments.outer, parts.moments.outer)
     assert whole.scores.score() == pytest.approx(parts.scores.score())
-    assert torch.equal(whole.judged, parts.judged)
+    assert torch.equal(whole.confusion, parts.confusion)
     assert whole.agreement == parts.agreement
     assert torch.equal(whole.pairs.perceptual, parts.pairs.perceptual)
     assert torch.equal(whole.pairs.ms_ssim, parts.pairs.ms_ssim)
 
 
-def test_evidence_is_that_of_the_images() -> None:
+def test_statistics_are_those_of_the_images() -> None:
     drawn = Drawn(0, 60)
-    seen = gather(drawn, EXTRACTOR, EVERYTHING, EXTRACTOR)
+    seen = collect_statistics(drawn, EXTRACTOR, EVERYTHING, EXTRACTOR)
     features, logits = EXTRACTOR(drawn.images)
     torch.testing.assert_close(seen.normal.mean, features.double().mean(0))
     torch.testing.assert_close(seen.normal.covariance, features.double().T.cov())
-    judged, asked = logits.argmax(1), drawn.labels.index()
-    assert seen.agreement == pytest.approx(float((judged == asked).double().mean()))
-    assert seen.judged[0, 1] == ((asked == 0) & (judged == 1)).sum()
+    read, asked = logits.argmax(1), drawn.labels.index()
+    assert seen.agreement == pytest.approx(float((read == asked).double().mean()))
+    assert seen.confusion[0, 1] == ((asked == 0) & (read == 1)).sum()
     index = class_pairs(asked, 2)
     assert torch.equal(seen.pairs.index, asked[index[:, 0]])
     one = seen.of_class(1)
     assert one.count == 30
     assert torch.equal(one.features, features[asked == 1])
-    assert one.agreement == pytest.approx(float((judged == 1)[asked == 1].double().mean()))
+    assert one.agreement == pytest.approx(float((read == 1)[asked == 1].double().mean()))
 
 
 def test_features_that_are_not_finite_are_named() -> None:
@@ -110,17 +113,17 @@ def test_features_that_are_not_finite_are_named() -> None:
     drawn.images[13] = 0
     drawn.names = [f"{number}.png" for number in range(20)]
     with pytest.raises(ValueError, match=r"features of extractor 'colors' for image 13 \('13.png'\) of 'drawn'"):
-        gather(drawn, Extractor("colors", "00", "none", Divides()), frozenset({"moments"}))
+        collect_statistics(drawn, Extractor("colors", "00", "none", Divides()), frozenset({"moments"}))
 
 
-def test_evidence_is_kept_and_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statistics_are_kept_and_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
     data = read("digits", 16, 3)
     images = stored(data, "digits", "held-out")
     colors = Extractor("colors", "01", "none", Colors())
     needs = frozenset({"moments", "scores", "features", "perceptual", "ms_ssim"})
-    first = evidence_of(images, "key", colors, None, needs)
-    monkeypatch.setattr(compare, "gather", None)
-    again = evidence_of(images, "key", colors, None, needs)
+    first = cached_statistics(images, "key", colors, None, needs)
+    monkeypatch.setattr(cache, "collect_statistics", None)
+    again = cached_statistics(images, "key", colors, None, needs)
     torch.testing.assert_close(again.normal.covariance, first.normal.covariance)
     assert again.scores.score() == first.scores.score()
     assert torch.equal(again.features, first.features)
@@ -128,33 +131,33 @@ def test_evidence_is_kept_and_found_again(monkeypatch: pytest.MonkeyPatch) -> No
     assert torch.equal(again.labels.codes, images.labels.codes)
     for other in (
         (images, "key", Extractor("colors", "02", "none", Colors()), None, needs),
-        (images.some(100), "key", colors, None, needs),
+        (images.evenly_spaced(100), "key", colors, None, needs),
         (images, "other", colors, None, needs),
     ):
         with pytest.raises(TypeError):
-            evidence_of(*other)
+            cached_statistics(*other)
 
 
 def reference_of(real: Drawn, asked: list[str] | None = None) -> Reference:
-    metrics = ask("colors", asked, {"copies": "there is no training"})
-    seen = gather(real, EXTRACTOR, metrics.needs, EXTRACTOR)
+    metrics = select_metrics("colors", asked, {"copies": "there is no training"})
+    seen = collect_statistics(real, EXTRACTOR, metrics.needs, EXTRACTOR)
     return Reference(EXTRACTOR, EXTRACTOR, metrics, seen, None, None, None)
 
 
 def test_real_images_against_themselves_are_perfect() -> None:
     real = Drawn(0, 400)
-    metrics = reference_of(real).look(real).metrics()
+    metrics = reference_of(real).compare(real).metrics()
     assert metrics["fd_colors"] == pytest.approx(0, abs=1e-9)
     assert metrics["precision"] == metrics["recall"] == metrics["coverage"] == 1
     for name, value in metrics["real"].items():
         assert metrics[name] == pytest.approx(value), name
-    swapped = [reference_of(Drawn(a, 300), ["fd_colors"]).look(Drawn(b, 300)).metrics() for a, b in ((0, 1), (1, 0))]
+    swapped = [reference_of(Drawn(a, 300), ["fd_colors"]).compare(Drawn(b, 300)).metrics() for a, b in ((0, 1), (1, 0))]
     assert swapped[0]["fd_colors"] == pytest.approx(swapped[1]["fd_colors"], abs=1e-12)
 
 
 def test_only_what_is_asked_for_is_kept_in_memory() -> None:
-    metrics = ask("colors", ["fd_colors", "score_colors", "label_agreement"], {})
-    seen = gather(Drawn(0, 100), EXTRACTOR, metrics.needs, EXTRACTOR)
+    metrics = select_metrics("colors", ["fd_colors", "score_colors", "label_agreement"], {})
+    seen = collect_statistics(Drawn(0, 100), EXTRACTOR, metrics.needs, EXTRACTOR)
     assert seen.features is None
     row = metrics.row(seen, seen, None)
     assert set(row) == {"label_agreement", "fd_colors", "score_colors_mean", "score_colors_std", "real"}
@@ -162,7 +165,7 @@ def test_only_what_is_asked_for_is_kept_in_memory() -> None:
 
 def test_names_are_those_of_the_extractor() -> None:
     def names(extractor: str, wanted: list[str] | None) -> set[str]:
-        return {one for names in ask(extractor, wanted, {}).names.values() for one in names if one}
+        return {one for names in select_metrics(extractor, wanted, {}).names.values() for one in names if one}
 
     assert names("inception", ["fid", "is", "kid"]) == {"fid", "is_mean", "is_std", "kid_mean", "kid_std"}
     assert names("inception", ["is_mean", "precision"]) == {"is_mean", "precision"}
@@ -173,8 +176,27 @@ def test_names_are_those_of_the_extractor() -> None:
     with pytest.raises(ValueError, match="did you mean 'coverage'"):
         names("classifier", ["covrage"])
     with pytest.raises(ValueError, match="metric 'is_mean' asked for, but it tells no classes"):
-        ask("inception", ["is_mean"], {"is": "it tells no classes"})
-    assert "is_mean" not in {one for names in ask("inception", None, {"is": ""}).names.values() for one in names}
+        select_metrics("inception", ["is_mean"], {"is": "it tells no classes"})
+    assert "is_mean" not in {
+        one for names in select_metrics("inception", None, {"is": ""}).names.values() for one in names
+    }
+
+
+def test_every_number_is_found_by_its_full_name() -> None:
+    for extractor in ("inception", "classifier", "mine:Mine"):
+        for metric in catalog.METRICS.values():
+            for number in metric.numbers:
+                name = number.name.format(**catalog.vocabulary(extractor))
+                found = catalog.find_number(name)
+                assert found is not None
+                assert found[1] is number
+                assert found[2] == (None if extractor == "inception" or "{" not in number.name else extractor)
+    assert catalog.describe("intra_fid").title == "FID within a class"
+    assert catalog.describe("fd_dinov2").title == "Fréchet distance (dinov2)"
+    assert catalog.describe("intra_class_diversity").title == "Diversity within a class"
+    assert catalog.describe("fidelity") is None
+    assert catalog.score_names("generator") == ("label_agreement", "fd_classifier", "density", "coverage")
+    assert catalog.score_names("translator") == ("label_agreement", "fd_classifier", "reconstruction_l1", "identity_l1")
 
 
 # whole runs ----------------------------------------------------------------------------------------------------------
@@ -284,7 +306,7 @@ def test_statistics_stand_for_images(capsys: pytest.CaptureFixture[str], folders
 
 @pytest.fixture(scope="module")
 def run(trained_digits: Callable[[int], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of a run of a second, which is judged by the classifier."""
+    """A copy of a run of a second, which is compared by the classifier's features."""
     return Path(shutil.copytree(trained_digits(320), tmp_path_factory.mktemp("runs") / "tiny"))
 
 
@@ -324,7 +346,7 @@ def test_more_fakes_their_latents_and_their_batch_norms(run: Path) -> None:
     assert len(set(numbers)) == 5
     assert cut["about"]["truncation"] == 0.1
     assert batch["about"]["batch_norm"] == "statistics of each batch of 50"
-    assert (run / "metrics.json").read_text() == before, "what is not a whole judgement is not kept"
+    assert (run / "metrics.json").read_text() == before, "what is not a whole evaluation is not kept"
 
 
 def test_a_run_against_a_folder_and_in_the_training_split(run: Path, folders: SimpleNamespace) -> None:
@@ -344,12 +366,9 @@ def test_a_run_against_a_folder_and_in_the_training_split(run: Path, folders: Si
 def test_copies_are_found(run: Path) -> None:
     data = read("digits", 16, 1)
     side = Real("digits", "held-out", data, stored(data, "digits", "train"))
-    copied, drawn = (
-        look_at(stored(data, "digits", which).some(300), side, EvaluationOptions(metrics=["copies"]), {})[0].metrics()[
-            "copies"
-        ]
-        for which in ("train", "held-out")
-    )
+    asked = EvaluationOptions(metrics=["copies"])
+    subsets = (stored(data, "digits", which).evenly_spaced(300) for which in ("train", "held-out"))
+    copied, drawn = (compare_images(images, side, asked, {})[0].metrics()["copies"] for images in subsets)
     assert copied > 0.9
     assert drawn < 0.05
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from condgan.data.open import read
 from condgan.evaluation import classifier
-from condgan.evaluation.classifier import trained_judge
+from condgan.evaluation.classifier import trained_classifier
 from condgan.evaluation.metrics import distances
 from condgan.evaluation.metrics.distances import (
     frechet,
@@ -198,12 +198,12 @@ def test_statistics_are_kept_in_the_layout_of_others(tmp_path: Path, theirs: boo
     assert known == ({} if theirs else about)
 
 
-@pytest.mark.usefixtures("good_judges")
-def test_the_judge_knows_digits_and_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("good_classifiers")
+def test_the_classifier_knows_digits_and_is_trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
     data = read("digits", 16, 1)
-    judge = trained_judge(data.train.images, data.train.labels, data.content_hash)
-    seen = judge.judge(data.held_out.images, data.held_out.labels[:])
+    model = trained_classifier(data.train.images, data.train.labels, data.content_hash)
+    seen = model.predict(data.held_out.images, data.held_out.labels[:])
     assert seen.labels.accuracy(seen.logits).mean() >= 0.97
     monkeypatch.setattr(classifier, "_train", None)
-    again = trained_judge(data.train.images, data.train.labels, data.content_hash)
-    assert torch.equal(again.judge(data.held_out.images, data.held_out.labels[:]).features, seen.features)
+    again = trained_classifier(data.train.images, data.train.labels, data.content_hash)
+    assert torch.equal(again.predict(data.held_out.images, data.held_out.labels[:]).features, seen.features)

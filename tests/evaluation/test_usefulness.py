@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 
 from condgan.data.open import read
 from condgan.evaluation import usefulness as module
-from condgan.evaluation.classifier import train_judge
+from condgan.evaluation.classifier import train_classifier
 from condgan.evaluation.usefulness import ARMS, Pool, as_table, compare, interval, usefulness
 from condgan.labels import Field, LabelSpec, LabelTable
 from condgan.utils.errors import UserError
@@ -152,13 +152,13 @@ def test_arms_of_a_seed_differ_in_their_images_alone(monkeypatch: pytest.MonkeyP
 
     def train(images, labels, steps, seed, device):
         trained.append((len(images), steps, seed))
-        return train_judge(images, labels, 2, seed, device)
+        return train_classifier(images, labels, 2, seed, device)
 
     def draw(seed):
         drawn.append(seed)
         return halves(50)
 
-    monkeypatch.setattr(module, "train_judge", train)
+    monkeypatch.setattr(module, "train_classifier", train)
     arms = usefulness(halves(50), draw, halves(100, seed=9), 3)["arms"]
     assert drawn == [0, 1, 2]
     assert trained == [(count, 50, seed) for seed in range(3) for count in (50, 100, 50)]

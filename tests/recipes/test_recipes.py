@@ -114,7 +114,6 @@ def test_differences_name_what_changed() -> None:
         ("objective.adversarial=wasserstein", "add objective.penalties.gradient_penalty=10"),
         ("objective.penalties.r1=-1", "option objective.penalties: -1 given, expected greater than or equal to 0"),
         ("objective.penalties.r2=1", "unknown option 'objective.penalties.r2': did you mean 'objective.penalties.r1'?"),
-        ("schedule.best_by=fid", "option schedule.best_by: 'fid' given, expected 'fd_classifier'"),
     ],
 )
 def test_wrong_overrides_are_one_clear_line(override: str, message: str) -> None:

@@ -318,7 +318,7 @@ def wait_for_checkpoint(run: Path, process: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize(
     ("signum", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
-@pytest.mark.usefixtures("digits_judge")
+@pytest.mark.usefixtures("digits_classifier")
 def test_a_signal_saves_and_says_how_to_go_on(capsys: pytest.CaptureFixture[str], signum: int, code: int) -> None:
     process = start("schedule.images=1_000_000", "g_opt.lr=2e-3", "--out", "stopped")
     wait_for_checkpoint(Path("stopped"), process)
@@ -381,3 +381,17 @@ def test_another_process_samples_the_same(capsys: pytest.CaptureFixture[str], di
 @pytest.mark.slow
 def test_ten_kills_change_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     kills(10, capsys)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "score", "known"),
+    [("digits-acgan", "fid", "coverage"), ("digits-acgan", "identity_l1", "coverage"),
+     ("digits-stargan", "coverage", "identity_l1")],
+)  # fmt: skip
+def test_a_score_that_there_is_not_is_refused_before_anything_is_written(
+    capsys: pytest.CaptureFixture[str], recipe: str, score: str, known: str
+) -> None:
+    for options in (["--dry-run"], []):
+        done = condgan(capsys, "train", recipe, f"schedule.best_by={score}", "--out", "run", *options)
+        refused(done, f"unknown score schedule.best_by '{score}'", known)
+    assert not list(Path().iterdir())

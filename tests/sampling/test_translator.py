@@ -16,7 +16,10 @@ import condgan as package
 from condgan import build, training_steps
 from condgan.data.open import read
 from condgan.data.readers.digits import TINTS, tint
-from condgan.evaluation.scoring import TranslatorScorer, permuted
+from condgan.evaluation.compare import compare_images
+from condgan.evaluation.images import Real, permuted, stored, translations_of
+from condgan.evaluation.options import EvaluationOptions
+from condgan.evaluation.scoring import TranslatorScorer
 from condgan.labels import Field, Labels, LabelSpec, LabelTable
 from condgan.losses import OBJECTIVES, Regularizers, weighted_sum
 from condgan.networks import BACKBONES, GENERATORS, HEADS, Discriminator
@@ -381,7 +384,6 @@ def test_parts_are_exchanged_by_options(options: list[str]) -> None:
         ("objective.name=acgan", "generator 'stargan' given with objective 'acgan': expected objective stargan"),
         ("generator={name: acgan}", "expected another objective, or generator stargan"),
         ("head.name=plain", "head 'plain' given with objective 'stargan': expected domain or classifier"),
-        ("schedule.best_by=coverage", "unknown score schedule.best_by 'coverage'"),
         ("schedule.fake_labels=uniform", "targets are its batch's labels, permuted"),
         ("data.weights=[1, 2]", "data.weights of 2 data sets given, expected one for each of the 1"),
         ("schedule.decay=50000", "schedule.decay 50000 given with schedule.images 40000"),
@@ -541,14 +543,18 @@ def test_names_are_kept_and_never_collide() -> None:
         output_names(["e.jpg", "e.png", "e.jpg.png"])
 
 
-# ---- judging
+# ---- evaluating
 
 
 @pytest.mark.slow
 def test_a_perfect_translator_scores_like_real_images(monkeypatch: pytest.MonkeyPatch) -> None:
     data = read("tinted-digits", 16, 3)
-    bench = TranslatorScorer.of(data)
-    metrics = bench.compare(perfect(), 0)
+    real = Real("tinted-digits", "held-out", data, stored(data, "tinted-digits", "train"))
+
+    def compared(model: Translator) -> dict:
+        return compare_images(translations_of(model, data.held_out, 0), real, EvaluationOptions(), {})[0].metrics()
+
+    metrics = compared(perfect())
     assert metrics["attribute_accuracy"] == pytest.approx(metrics["real"]["attribute_accuracy"], abs=0.01) == 1
     assert metrics["kept_accuracy"] > 0.99
     assert metrics["content_accuracy"] == pytest.approx(metrics["real"]["content_accuracy"], abs=0.02)
@@ -558,7 +564,7 @@ def test_a_perfect_translator_scores_like_real_images(monkeypatch: pytest.Monkey
     assert metrics["fd_classifier"] < metrics["real"]["fd_classifier"]
     assert set(metrics["per_attribute"]) == set(TINTS.fields[0].values)
 
-    off = bench.compare(perfect(wrong=0.2), 0)  # brighter by a tenth of the range, where there is room
+    off = compared(perfect(wrong=0.2))  # brighter by a tenth of the range, where there is room
     assert 0.04 < off["identity_l1"] < 0.1
     assert 0.04 < off["target_mae"] < 0.1
 
@@ -566,7 +572,7 @@ def test_a_perfect_translator_scores_like_real_images(monkeypatch: pytest.Monkey
         def forward(self, images: Tensor, labels: Labels) -> Tensor:
             return images
 
-    copied = bench.compare(Translator(Copies(), ReadsTints(TINTS), TINTS, ImageShape(3, 16, 16), "white", 0), 0)
+    copied = compared(Translator(Copies(), ReadsTints(TINTS), TINTS, ImageShape(3, 16, 16), "white", 0))
     assert copied["attribute_accuracy"] < 0.02, "only translations that change something count"
     assert copied["kept_accuracy"] > 0.99
     assert copied["identity_l1"] == copied["reconstruction_l1"] == 0
@@ -581,7 +587,7 @@ def test_a_perfect_translator_scores_like_real_images(monkeypatch: pytest.Monkey
             values[:, 3] = 1 - values[:, 3]
             return to_float(tint(blot, values))
 
-    spoiled = bench.compare(Translator(Blots(), ReadsTints(TINTS), TINTS, ImageShape(3, 16, 16), "white", 0), 0)
+    spoiled = compared(Translator(Blots(), ReadsTints(TINTS), TINTS, ImageShape(3, 16, 16), "white", 0))
     assert spoiled["content_accuracy"] < 0.25
     assert spoiled["per_attribute"]["Red_Ink"]["kept_accuracy"] < 0.1
     targets = permuted(data.held_out.labels, 0).values.clone()
@@ -598,7 +604,8 @@ def test_a_perfect_translator_scores_like_real_images(monkeypatch: pytest.Monkey
         wanted, _ = data.exact["attributes"](index, asked[index])
         true.append(float((data.held_out.images[index].double() - wanted.double()).abs().mean() / 255))
     assert copied["target_mae"] == pytest.approx(np.mean(true))
-    scores = [bench.score(model) for model in (perfect(), perfect(wrong=0.2))]
+    scorer = TranslatorScorer.of(data)
+    scores = [scorer.score(model) for model in (perfect(), perfect(wrong=0.2))]
     assert scores[0]["label_agreement"] > 0.99
     assert scores[0]["identity_l1"] < scores[1]["identity_l1"]
 
@@ -659,13 +666,17 @@ def test_evaluation_gives_what_is_promised(capsys: pytest.CaptureFixture[str], t
     table = condgan(capsys, "evaluate", trained / "both").out
     assert "other data sets" in table
     assert "Dark_Paper" in table
-    asked = "fd_classifier,precision,copies,label_agreement"
+    asked = "fd_classifier,precision,copies,label_agreement,attribute_accuracy,identity_l1"
     for name in ("one", "both"):
         found = json.loads(condgan(capsys, "evaluate", trained / name, "--metrics", asked, "--n", 50, "--json").out)
         assert found["about"]["fakes"] == 50
         assert 0 <= found["label_agreement"] <= found["real"]["label_agreement"]
         assert found["fd_classifier"] > 0
+        assert set(found["real"]) == {"attribute_accuracy", "label_agreement", "fd_classifier", "precision"}
+        assert set(found["per_attribute"]["Red_Ink"]) <= {"attribute_accuracy", "real", "across"}
+        assert "kept_accuracy" not in found
     refused(condgan(capsys, "evaluate", trained / "one", "--metrics", "ms_ssim"), "these are attributes")
+    refused(condgan(capsys, "evaluate", trained / "one", "--metrics", "target_mea"), "did you mean 'target_mae'?")
     refused(condgan(capsys, "evaluate", trained / "one", "--truncation", 1), "options of latents given")
     refused(condgan(capsys, "evaluate", trained / "one", "--data", "digits"), "translations are of its own data")
 

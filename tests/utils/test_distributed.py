@@ -18,12 +18,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from condgan.data.open import read
-from condgan.evaluation import compare
-from condgan.evaluation.compare import evidence_of
+from condgan.evaluation import cache
+from condgan.evaluation.cache import cached_statistics
 from condgan.evaluation.extractors import Extractor
 from condgan.evaluation.images import stored
 from condgan.evaluation.moments import Moments
-from condgan.evaluation.statistics import FeatureStatistics, Images, gather
+from condgan.evaluation.statistics import FeatureStatistics, Images, collect_statistics
 from condgan.labels import Field, LabelSpec, LabelTable
 from condgan.recipes.load import load
 from condgan.runs.evaluate import EvaluationOptions, evaluate
@@ -87,7 +87,7 @@ def assert_same(one: FeatureStatistics, other: FeatureStatistics) -> None:
     """Sums are of another order; all else is the same to the bit."""
     assert one.count == other.count
     assert one.agreement == (None if other.agreement is None else pytest.approx(other.agreement, rel=1e-12))
-    for name in ("features", "judged"):
+    for name in ("features", "confusion"):
         a, b = getattr(one, name), getattr(other, name)
         assert (a is None and b is None) or torch.equal(a, b), name
     for name in ("normal", "moments", "scores"):
@@ -120,12 +120,12 @@ def test_processes_see_together_what_one_sees(monkeypatch: pytest.MonkeyPatch, c
 
     def look() -> FeatureStatistics:
         extractor = deepcopy(EXTRACTOR)
-        return gather(Drawn(0, 230, 50), extractor, EVERYTHING, extractor, grouped=True)
+        return collect_statistics(Drawn(0, 230, 50), extractor, EVERYTHING, extractor, grouped=True)
 
     whole = look()
     assert len(whole.moments.count) > 1
-    for evidence in together(monkeypatch, count, look):
-        assert_same(evidence, whole)
+    for found in together(monkeypatch, count, look):
+        assert_same(found, whole)
 
 
 def test_images_with_attributes_and_images_without_labels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,12 +133,12 @@ def test_images_with_attributes_and_images_without_labels(monkeypatch: pytest.Mo
     drawn.labels = attributes(100)
     unlabeled = Drawn(0, 100, 16, labeled=False)
     for look in (
-        lambda: gather(drawn, reader, frozenset({"moments", "judged"}), reader),
-        lambda: gather(unlabeled, reader, frozenset({"scores", "features"})),
+        lambda: collect_statistics(drawn, reader, frozenset({"moments", "predictions"}), reader),
+        lambda: collect_statistics(unlabeled, reader, frozenset({"scores", "features"})),
     ):
         whole = look()
-        for evidence in together(monkeypatch, 3, look):
-            assert_same(evidence, whole)
+        for found in together(monkeypatch, 3, look):
+            assert_same(found, whole)
 
 
 @pytest.mark.parametrize("batch", [None, 40])
@@ -154,14 +154,14 @@ def test_fakes_are_made_once_by_who_looks_at_them(monkeypatch: pytest.MonkeyPatc
         return making(self, place, latents)
 
     def look() -> FeatureStatistics:
-        return gather(fakes, EXTRACTOR, frozenset({"moments", "features"}))
+        return collect_statistics(fakes, EXTRACTOR, frozenset({"moments", "features"}))
 
     monkeypatch.setattr(Fakes, "_made", counted)
     whole = look()
     assert [place.start for place in made] == [*range(0, count, chunk)]
     made.clear()
-    for evidence in together(monkeypatch, 2, look):
-        assert_same(evidence, whole)
+    for found in together(monkeypatch, 2, look):
+        assert_same(found, whole)
     assert sorted(place.start for place in made) == [*range(0, count, chunk)]
 
 
@@ -192,9 +192,9 @@ def test_what_one_cannot_see_stops_all(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn.images[[61, 93]] = 0
     drawn.names = [f"ä{number}.png" for number in range(100)]
     divides = Extractor("divides", "00", "none", Divides())
-    errors = together(monkeypatch, 3, lambda: gather(drawn, divides, frozenset({"moments"})))
+    errors = together(monkeypatch, 3, lambda: collect_statistics(drawn, divides, frozenset({"moments"})))
     with pytest.raises(UserError) as alone:
-        gather(drawn, divides, frozenset({"moments"}))
+        collect_statistics(drawn, divides, frozenset({"moments"}))
     assert isinstance(errors[0], distributed.FailedElsewhere)
     assert str(errors[1]) == str(alone.value)
     assert "'ä93.png'" in str(errors[2])
@@ -204,7 +204,7 @@ def test_what_one_cannot_see_stops_all(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_one_process_lacks_all_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
     images = stored(read("digits", 16, 3), "digits", "held-out")
     kept, looked = [], []
-    keep, recall, see = compare._keep, compare._load, compare.gather
+    keep, recall, see = cache._keep, cache._load, cache.collect_statistics
 
     def forgetful(*arguments: Any) -> FeatureStatistics | None:
         return None if dist.get_rank() == 1 else recall(*arguments)
@@ -213,43 +213,43 @@ def test_what_one_process_lacks_all_look_for(monkeypatch: pytest.MonkeyPatch) ->
         looked.append(dist.get_rank())
         return see(*arguments)
 
-    def keeps(path: Path, evidence: FeatureStatistics) -> None:
+    def keeps(path: Path, statistics: FeatureStatistics) -> None:
         kept.append(dist.get_rank())
-        keep(path, evidence)
+        keep(path, statistics)
 
     def look() -> FeatureStatistics:
-        return evidence_of(images, "sharded", deepcopy(EXTRACTOR), None, frozenset({"moments", "features"}))
+        return cached_statistics(images, "sharded", deepcopy(EXTRACTOR), None, frozenset({"moments", "features"}))
 
-    monkeypatch.setattr(compare, "gather", noted)
-    monkeypatch.setattr(compare, "_keep", keeps)
+    monkeypatch.setattr(cache, "collect_statistics", noted)
+    monkeypatch.setattr(cache, "_keep", keeps)
     first = together(monkeypatch, 2, look)
     assert (kept, sorted(looked)) == ([0], [0, 1]), "the leader writes"
     again = together(monkeypatch, 2, look)
     assert len(looked) == 2, "both found it"
-    monkeypatch.setattr(compare, "_load", forgetful)
+    monkeypatch.setattr(cache, "_load", forgetful)
     once_more = together(monkeypatch, 2, look)
     assert (kept, sorted(looked)) == ([0, 0], [0, 0, 1, 1])
-    for evidence in (*again, *once_more):
-        assert_same(evidence, first[0])
+    for found in (*again, *once_more):
+        assert_same(found, first[0])
 
 
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from condgan import world
+from condgan.utils import distributed
 from condgan.utils.errors import UserError
-from condgan.evaluation import Question, evaluate
+from condgan.runs.evaluate import EvaluationOptions, evaluate
 from condgan.evaluation import classifier as features
 
 features.ENOUGH = features.ENOUGH_OF_ATTRIBUTES = 6_400
 subject, data, out, *options = sys.argv[1:]
-with world.joined():
-    assert world.size() == 2
+with distributed.joined():
+    assert distributed.size() == 2
     try:
-        found = evaluate(subject, data or None, Question(**json.loads(options[0])))
-    except (UserError, world.FailedElsewhere) as error:
+        found = evaluate(subject, data or None, EvaluationOptions(**json.loads(options[0])))
+    except (UserError, distributed.FailedElsewhere) as error:
         found = str(error) or "elsewhere"
-    Path(f"{out}-{world.rank()}.json").write_text(json.dumps(found))
+    Path(f"{out}-{distributed.rank()}.json").write_text(json.dumps(found))
 """
 
 
@@ -257,7 +257,7 @@ def two_processes(subject: Path, data: str | Path, question: dict[str, Any], out
     """What two processes of torchrun return, or say."""
     Path("script.py").write_text(SCRIPT)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "script.py"]
-    path = os.pathsep.join([str(Path(compare.__file__).parents[2]), os.getcwd()])
+    path = os.pathsep.join([str(Path(cache.__file__).parents[2]), os.getcwd()])
     done = subprocess.run(
         [*launch, str(subject), str(data), out, json.dumps(question)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}, capture_output=True, text=True, timeout=300,
@@ -282,7 +282,7 @@ def close(one: Any, other: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "overrides"), [("digits-acgan", TINY), ("digits-stargan", TINY_TRANSLATOR)])
-def test_two_processes_judge_a_run_as_one(
+def test_two_processes_evaluate_a_run_as_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recipe: str, overrides: list[str]
 ) -> None:
     run = tmp_path / "run"

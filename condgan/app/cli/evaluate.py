@@ -58,7 +58,7 @@ def evaluate_command(
     Of a run RUN/metrics.json, sheet.png and neighbors.png are written.
     """
     from condgan.runs.evaluate import EvaluationOptions, evaluate
-    from condgan.runs.subjects import Sampling
+    from condgan.sampling.options import Sampling
 
     asked = None if metrics is None else comma_separated(metrics)
     question = EvaluationOptions(extractor, weights, asked, n, split, per_class, size, skip_bad_images)
@@ -104,8 +104,8 @@ def utility_command(
     Of a run RUN/utility.json is written.
     """
     from condgan.evaluation.usefulness import as_table
-    from condgan.runs.subjects import Sampling
     from condgan.runs.utility import utility
+    from condgan.sampling.options import Sampling
 
     sampling = Sampling(checkpoint, truncation=truncation, standing=standing)
     result = utility(subject, data, seeds, n, size, sampling, skip_bad_images)

@@ -5,22 +5,19 @@ from typing import Any
 
 FEW_HELD_OUT = 50
 """Held-out images below which a table of metrics warns of itself."""
-COLUMNS = (
-    "label_agreement", "fd_", "fid", "precision", "recall", "coverage", "intra_class_diversity", "attribute_accuracy",
-    "kept_accuracy", "content_accuracy", "target_mae",
-)  # fmt: skip
-"""The metrics that the table per class or attribute shows, by how their names begin."""
 ROWS = 40
 """Classes that a table shows unless all are asked for."""
 
 
 def metric_table(metrics: dict[str, Any], everything: bool = False) -> str:
     """The metrics as text: a line each and, below, the most telling ones per class or attribute."""
+    from condgan.evaluation.catalog import is_column, of_translators
+
     about = metrics["about"]
     values = {name: value for name, value in metrics.items() if not isinstance(value, dict)}
     kinds = [kind for kind in ("real", "across", "intervals") if kind in metrics]
     heads = {"real": "real images", "across": "other data sets", "intervals": "95 % of other fakes"}
-    made = "translations" if "fakes" not in about else "fakes"
+    made = "translations" if any(map(of_translators, values)) else "fakes"
     rows = [
         ["", made, *(heads[kind] for kind in kinds)],
         *(
@@ -34,15 +31,14 @@ def metric_table(metrics: dict[str, Any], everything: bool = False) -> str:
         if not groups:
             continue
         shown = dict(list(groups.items())[: len(groups) if everything else ROWS])
-        names = [name for name in values if name.startswith(COLUMNS) and any(name in row for row in shown.values())]
+        names = [name for name in values if is_column(name) and any(name in row for row in shown.values())]
         cells = [[name, *(_cell(row, metric) for metric in names)] for name, row in shown.items()]
         lines += ["", *_aligned([["", *names], *cells])]
         if len(shown) < len(groups):
             lines.append(f"… and {len(groups) - len(shown):,} more: --per-class shows all")
-    fakes = f"{about['fakes']:,} fakes" if "fakes" in about else "translations"
     of = f" of checkpoint {about['checkpoint']}" if "checkpoint" in about else f" of {about['source']}"
-    real = "statistics" if about["real"] is None else f"{about['real']:,} {about.get('split', 'held-out')} images"
-    lines += ["", f"{fakes}{of} against {real}; extractor {about['extractor']}"]
+    real = "statistics" if about["real"] is None else f"{about['real']:,} {about['split']} images"
+    lines += ["", f"{about['fakes']:,} {made}{of} against {real}; extractor {about['extractor']}"]
     if (sure := about.get("extractor_accuracy")) is not None:
         lines.append(f"classes are read by a classifier that is right on {sure:.1%} of these real images")
     if about["real"] is not None and about["real"] < FEW_HELD_OUT:

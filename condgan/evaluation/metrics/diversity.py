@@ -1,4 +1,4 @@
-"""How different the images of one class are from each other.
+"""Measure how different the images of one class are from each other.
 
 Axes: n images or pairs of them, p pairs, c channels, h × w pixels, i × o pixels before and after a window.
 """
@@ -20,7 +20,7 @@ SCALES = 0.0448, 0.2856, 0.3001, 0.2363, 0.1333
 """Weights of the scales, the finest first (Wang et al. 2003, section 3.2)."""
 WINDOW, SIGMA = 11, 1.5
 LUMINANCE, CONTRAST = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-"""What keeps ratios finite (Wang et al. 2003, eq. 4)."""
+"""Constants that keep ratios finite (Wang et al. 2003, eq. 4)."""
 COMPARED_AT_ONCE = 32
 
 

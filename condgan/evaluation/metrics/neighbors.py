@@ -1,4 +1,4 @@
-"""Whether fakes are copies: their nearest training images, and how often these are suspiciously near.
+"""Find copies among fakes: their nearest training images, and how often these are suspiciously near.
 
 Axes: n queries (fakes, or held-out images), m training images, d features, k neighbors, c channels, h × w pixels.
 """

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from condgan.runs.report.metrics import Number, _metric
+from condgan.runs.report.metrics import Value, _metric
 from condgan.utils.figures import spread
 
 POINTS, POINTS_OF_SINGULAR_VALUES = 500, 100
@@ -53,13 +53,13 @@ class Chart(NamedTuple):
     """The elements between the SVG's tags."""
 
 
-def draw_charts(log: Sequence[Mapping[str, Number]], best_by: str, marked: int | None) -> dict[str, list[Chart]]:
+def draw_charts(log: Sequence[Mapping[str, Value]], best_by: str, marked: int | None) -> dict[str, list[Chart]]:
     """Draw the charts of a log by kind: scores, losses, singular values, speed.
 
     Terms of both players that are called alike share a chart, such as D/class/real and G/class/fake. A dashed line is
     at `marked` images, if any.
     """
-    lines: dict[str, list[tuple[Number, Number]]] = {}
+    lines: dict[str, list[tuple[Value, Value]]] = {}
     for record in log:
         for name, value in record.items():
             if name not in ("images", "seconds") and math.isfinite(value):
@@ -94,14 +94,12 @@ def _groups(names: Mapping[str, object]) -> dict[str, dict[str, list[str]]]:
     return groups
 
 
-def _spans_much(values: Sequence[Number]) -> bool:
+def _spans_much(values: Sequence[Value]) -> bool:
     """Whether values are positive and of very different sizes."""
     return min(values) > sys.float_info.min and max(values) > 30 * min(values)
 
 
-def _svg(
-    lines: Sequence[Sequence[tuple[Number, Number]]], end: Number, marked: int | None, logarithmic: bool
-) -> Markup:
+def _svg(lines: Sequence[Sequence[tuple[Value, Value]]], end: Value, marked: int | None, logarithmic: bool) -> Markup:
     """Draw curves from 0 to `end` images."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure

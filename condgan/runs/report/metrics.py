@@ -3,8 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-Number = int | float
-HIGHER, LOWER, LIKE_REAL = "↑ higher is better", "↓ lower is better", "→ best near real images"
+from condgan.evaluation.catalog import describe
+
+Value = int | float
+BETTER = {"higher": "↑ higher is better", "lower": "↓ lower is better", "like real": "→ best near real images"}
 
 
 class MetricText(NamedTuple):
@@ -16,42 +18,6 @@ class MetricText(NamedTuple):
     meaning: str = ""
 
 
-METRIC_TEXTS = {
-    "label_agreement": MetricText("Label agreement", HIGHER, True, "generated images read as the class asked for"),
-    "fid": MetricText("FID", LOWER, False, "Fréchet distance of Inception features"),
-    "kid_mean": MetricText("KID", LOWER, False, "kernel distance of Inception features"),
-    "is_mean": MetricText(
-        "Inception score", HIGHER, False, "how sure the network is of an image, and how varied they are"
-    ),
-    "precision": MetricText("Precision", HIGHER, True, "generated images that lie among real ones"),
-    "recall": MetricText("Recall", HIGHER, True, "real images that lie among generated ones"),
-    "density": MetricText("Density", HIGHER, False, "how densely generated images lie around real ones"),
-    "coverage": MetricText("Coverage", HIGHER, True, "real images with a generated one nearby"),
-    "intra_class_diversity": MetricText(
-        "Diversity within a class", LIKE_REAL, False, "mean distance of features between two images of a class"
-    ),
-    "perceptual_diversity": MetricText(
-        "Perceptual diversity", LIKE_REAL, False, "mean perceptual distance between two images of a class"
-    ),
-    "ms_ssim": MetricText("MS-SSIM", LIKE_REAL, False, "similarity of two images of a class; 1 if they are the same"),
-    "copies": MetricText(
-        "Copies", LIKE_REAL, True, "generated images suspiciously near a training image; 1% by chance"
-    ),
-    "attribute_accuracy": MetricText("Attribute accuracy", HIGHER, True, "translations that show what was asked for"),
-    "kept_accuracy": MetricText("Kept accuracy", HIGHER, True, "other attributes that a translation keeps"),
-    "content_accuracy": MetricText("Content accuracy", HIGHER, True, "what else is known of an image, and still seen"),
-    "target_mae": MetricText("Distance to the target", LOWER, True, "mean difference, as a share of the pixels' range"),
-    "reconstruction_l1": MetricText(
-        "Reconstruction error", LOWER, True, "to other labels and back, of the pixels' range"
-    ),
-    "identity_l1": MetricText("Identity error", LOWER, True, "to an image's own labels, of the pixels' range"),
-}
-OF_EXTRACTORS = {
-    "fd": MetricText("Fréchet distance", LOWER, False, "between the features of generated and real images"),
-    "kd": MetricText("Kernel distance", LOWER, False, "squared discrepancy of generated and real images' features"),
-    "score": MetricText("Score", HIGHER, False, "how sure the network is of an image, and how varied they are"),
-}
-"""Metrics that are named after what extracted the features: fd_inception."""
 ABOUT = {
     "fakes": "generated images", "real": "real images", "ceilings": "real images of the ceilings",
     "extractor_sha256": "its weights' SHA-256",
@@ -90,13 +56,11 @@ def _judgement(metrics: Mapping[str, Any]) -> JudgementText:
 
 
 def _metric(name: str) -> MetricText:
-    if name.startswith("intra_") and name not in METRIC_TEXTS:
-        of_all = _metric(name.removeprefix("intra_"))
-        return of_all._replace(title=f"{of_all.title} within a class", meaning="the same of each class, on average")
-    kind, _, extractor = name.removesuffix("_mean").partition("_")
-    if kind in OF_EXTRACTORS:
-        return OF_EXTRACTORS[kind]._replace(title=f"{OF_EXTRACTORS[kind].title} ({extractor})")
-    return METRIC_TEXTS.get(name, MetricText(name.replace("_", " ")))
+    """Describe a metric by its full name; one that the catalog does not know is called by that."""
+    known = describe(name)
+    if known is None:
+        return MetricText(name.replace("_", " "))
+    return MetricText(known.title, BETTER[known.better], known.share, known.meaning)
 
 
 def _names(values: Mapping[str, Any]) -> list[str]:
@@ -119,7 +83,7 @@ def _told(values: Mapping[str, Any], names: Iterable[str]) -> list[Told]:
     return told
 
 
-def _number(value: Number, share: bool) -> str:
+def _number(value: Value, share: bool) -> str:
     if share:
         return _percent(value)
     if isinstance(value, int) or abs(value) >= 1_000:
@@ -127,11 +91,11 @@ def _number(value: Number, share: bool) -> str:
     return f"{value:#.3g}".rstrip(".")
 
 
-def _percent(share: Number, digits: int = 1) -> str:
+def _percent(share: Value, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}%"
 
 
-def _percentage_points(difference: Number) -> str:
+def _percentage_points(difference: Value) -> str:
     return f"{100 * difference:+.1f}".replace("-", "−")
 
 

@@ -13,7 +13,7 @@ from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs.directory import require_run
 from condgan.runs.report.charts import HEIGHT, WIDTH, draw_charts
-from condgan.runs.report.metrics import Number, _judgement, _percent, _percentage_points
+from condgan.runs.report.metrics import Value, _judgement, _percent, _percentage_points
 from condgan.runs.report.pictures import _over_time, _picture
 from condgan.runs.report.tables import WORST, _confusion, _tables
 from condgan.utils.errors import UserError
@@ -80,7 +80,7 @@ def _json(path: Path) -> dict[str, Any]:
         raise UserError(f"'{path}' is damaged ({error}): make it anew") from None
 
 
-def _log(path: Path) -> list[dict[str, Number]]:
+def _log(path: Path) -> list[dict[str, Value]]:
     """The whole lines of a log; the last one of a run that was killed may be none."""
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
@@ -91,7 +91,7 @@ def _log(path: Path) -> list[dict[str, Number]]:
     return records
 
 
-def _facts(recipe: Recipe, environment: dict[str, Any], log: list[dict[str, Number]]) -> str:
+def _facts(recipe: Recipe, environment: dict[str, Any], log: list[dict[str, Value]]) -> str:
     """Say in a sentence what was trained on which data, how long and on which hardware."""
     gan = "A conditional GAN" if recipe.conditional else "An unconditional GAN"
     model = "An image translator" if recipe.translates else gan
@@ -107,7 +107,7 @@ def _facts(recipe: Recipe, environment: dict[str, Any], log: list[dict[str, Numb
     return f"{said}."
 
 
-def _duration(seconds: Number) -> str:
+def _duration(seconds: Value) -> str:
     """In its two largest units."""
     left = max(1, round(seconds))
     for larger, size, smaller, unit in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)):

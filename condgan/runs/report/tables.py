@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from condgan.runs.report.metrics import MetricText, Number, Told, _metric, _names, _told
+from condgan.runs.report.metrics import MetricText, Told, Value, _metric, _names, _told
 
 WORST = 20
 """Rows of a table before the rest is folded."""
@@ -77,7 +77,7 @@ def _confusion(per_class: Mapping[str, dict[str, Any]]) -> Confusion | None:
 def _worst_first(rows: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     """Those least often right, and among equals the farthest from real images."""
 
-    def quality(row: dict[str, Any]) -> tuple[Number, Number]:
+    def quality(row: dict[str, Any]) -> tuple[Value, Value]:
         right = row.get("label_agreement", row.get("attribute_accuracy"))
         far = [value for name, value in row.items() if name.startswith(("fd_", "target_mae")) and value is not None]
         return math.inf if right is None else right, -far[0] if far else 0.0
