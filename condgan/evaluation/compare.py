@@ -161,9 +161,9 @@ class Comparison:
         whole |= {name: part for name, part in found.items() if name not in whole}
         fields = dict.fromkeys(domain.field for domain in rows)
         if len(fields) > 1:
-            spec = next(iter(self.domains.values())).fake.translated
-            assert spec is not None
-            names = [field.name for field in spec.shown.labels.spec.fields]
+            readings = next(iter(self.domains.values())).fake.translated
+            assert readings is not None
+            names = [field.name for field in readings.shown.labels.spec.fields]
             whole["per_field"] = {
                 names[field]: mean_row([row for domain, row in rows.items() if domain.field == field])
                 for field in fields

@@ -16,7 +16,7 @@ from PIL import Image
 from condgan.recipes.load import dump, load
 from condgan.runs.models import find_checkpoint
 from condgan.runs.report import write_report
-from condgan.runs.report.metrics import _metric
+from condgan.runs.report.metrics import metric_text
 from condgan.utils.errors import UserError
 
 VOID = {"meta", "img", "br", "link", "input"}
@@ -140,9 +140,9 @@ def full(tmp_path):
 
 
 def test_the_mean_over_classes_is_named_after_its_metric() -> None:
-    assert _metric("intra_fd_classifier").title == "Fréchet distance (classifier) within a class"
-    assert _metric("intra_fid").title == "FID within a class"
-    assert _metric("intra_class_diversity").title == "Diversity within a class"
+    assert metric_text("intra_fd_classifier").title == "Fréchet distance (classifier) within a class"
+    assert metric_text("intra_fid").title == "FID within a class"
+    assert metric_text("intra_class_diversity").title == "Diversity within a class"
 
 
 def test_tells_what_a_run_has(full):

@@ -255,7 +255,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         return step.on_fake.score / (len(iterations) < 3)
 
     broken = Objective({"adv": Term(explodes)}, {"adv": Term(lambda step: -step.on_fake.score)})
-    monkeypatch.setattr("condgan.build.build_objective", lambda _: broken)
+    monkeypatch.setattr("condgan.training_steps.build_objective", lambda _: broken)
     stopped = condgan(capsys, "train", *TINY, "--out", "bad")
     assert stopped.code == 1
     last = stopped.err.strip().splitlines()[-1]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from condgan.runs.report.metrics import Value, _metric
+from condgan.runs.report.metrics import Value, metric_text
 from condgan.utils.figures import spread
 
 POINTS, POINTS_OF_SINGULAR_VALUES = 500, 100
@@ -90,7 +90,7 @@ def _groups(names: Mapping[str, object]) -> dict[str, dict[str, list[str]]]:
         elif parts:
             groups["losses"].setdefault(parts[0] if kind in ("D", "G") else kind, []).append(name)
         else:
-            groups["scores"][_metric(name).title] = [name]
+            groups["scores"][metric_text(name).title] = [name]
     return groups
 
 

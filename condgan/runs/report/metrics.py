@@ -45,17 +45,17 @@ class JudgementText(NamedTuple):
     warnings: list[str]
 
 
-def _judgement(metrics: Mapping[str, Any]) -> JudgementText:
+def judgement(metrics: Mapping[str, Any]) -> JudgementText:
     about = metrics.get("about", {})
     measured = [
         (ABOUT.get(key) or key.replace("_", " "), _plain(key, value))
         for key, value in about.items()
         if key != "warnings"
     ]
-    return JudgementText(_told(metrics, _names(metrics)), measured, about.get("warnings", []))
+    return JudgementText(tell_numbers(metrics, number_names(metrics)), measured, about.get("warnings", []))
 
 
-def _metric(name: str) -> MetricText:
+def metric_text(name: str) -> MetricText:
     """Describe a metric by its full name; one that the catalog does not know is called by that."""
     known = describe(name)
     if known is None:
@@ -63,16 +63,16 @@ def _metric(name: str) -> MetricText:
     return MetricText(known.title, BETTER[known.better], known.share, known.meaning)
 
 
-def _names(values: Mapping[str, Any]) -> list[str]:
+def number_names(values: Mapping[str, Any]) -> list[str]:
     """The names of its numbers; a spread is told with its mean."""
     return [name for name, value in values.items() if isinstance(value, int | float) and not name.endswith("_std")]
 
 
-def _told(values: Mapping[str, Any], names: Iterable[str]) -> list[Told]:
+def tell_numbers(values: Mapping[str, Any], names: Iterable[str]) -> list[Told]:
     """Metrics in words, beside the real images' where these are known."""
     told = []
     for name in names:
-        metric, ends = _metric(name), values.get("intervals", {}).get(name)
+        metric, ends = metric_text(name), values.get("intervals", {}).get(name)
         numbers = (
             values.get(name), values.get(f"{name.removesuffix('_mean')}_std"), values.get("real", {}).get(name),
             values.get("across", {}).get(name),
@@ -85,17 +85,17 @@ def _told(values: Mapping[str, Any], names: Iterable[str]) -> list[Told]:
 
 def _number(value: Value, share: bool) -> str:
     if share:
-        return _percent(value)
+        return percent(value)
     if isinstance(value, int) or abs(value) >= 1_000:
         return f"{value:,.0f}"
     return f"{value:#.3g}".rstrip(".")
 
 
-def _percent(share: Value, digits: int = 1) -> str:
+def percent(share: Value, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}%"
 
 
-def _percentage_points(difference: Value) -> str:
+def percentage_points(difference: Value) -> str:
     return f"{100 * difference:+.1f}".replace("-", "−")
 
 

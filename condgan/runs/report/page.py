@@ -13,9 +13,9 @@ from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs.directory import require_run
 from condgan.runs.report.charts import HEIGHT, WIDTH, draw_charts
-from condgan.runs.report.metrics import Value, _judgement, _percent, _percentage_points
-from condgan.runs.report.pictures import _over_time, _picture
-from condgan.runs.report.tables import WORST, _confusion, _tables
+from condgan.runs.report.metrics import Value, judgement
+from condgan.runs.report.pictures import embedded_picture, pictures_over_time
+from condgan.runs.report.tables import WORST, confusion_of, tables_of
 from condgan.utils.errors import UserError
 from condgan.utils.files import write
 
@@ -48,14 +48,14 @@ def _page(directory: Path) -> str:
         description=recipe.description,
         facts=_facts(recipe, environment, log),
         translates=recipe.translates,
-        sheet=_picture(directory / "sheet.png", "generated images"),
-        judgements=[_judgement(_json(path)) for path in [directory / "metrics.json", *others] if path.is_file()],
+        sheet=embedded_picture(directory / "sheet.png", "generated images"),
+        judgements=[judgement(_json(path)) for path in [directory / "metrics.json", *others] if path.is_file()],
         curves=draw_charts(log, recipe.schedule.best_by, marked),
         marked=marked,
-        over_time=_over_time(directory / "samples"),
-        tables=_tables(metrics),
-        neighbors=_picture(directory / "neighbors.png", "generated images and their nearest training images"),
-        confusion=_confusion(metrics.get("per_class", {})),
+        over_time=pictures_over_time(directory / "samples"),
+        tables=tables_of(metrics),
+        neighbors=embedded_picture(directory / "neighbors.png", "generated images and their nearest training images"),
+        confusion=confusion_of(metrics.get("per_class", {})),
         utility=utility,
         harmed_first=sorted(utility.get("per_class", {}).items(), key=lambda one: one[1]["difference"]),
         yaml=(directory / "recipe.yaml").read_text(encoding="utf-8"),
@@ -69,7 +69,7 @@ def _page(directory: Path) -> str:
 @cache
 def _template() -> Template:
     jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    jinja.filters |= {"percent": _percent, "points": _percentage_points}
+    jinja.filters |= {"percent": percent, "points": percentage_points}
     return jinja.from_string(files("condgan.runs.report").joinpath("page.html").read_text(encoding="utf-8"))
 
 

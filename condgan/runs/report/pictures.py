@@ -26,7 +26,7 @@ class EmbeddedPicture(NamedTuple):
     caption: str
 
 
-def _picture(path: Path, caption: str, pixels: int = PIXELS) -> EmbeddedPicture | None:
+def embedded_picture(path: Path, caption: str, pixels: int = PIXELS) -> EmbeddedPicture | None:
     """A picture if it exists, reduced to so many pixels where this makes the file smaller."""
     if not path.is_file():
         return None
@@ -43,10 +43,10 @@ def _picture(path: Path, caption: str, pixels: int = PIXELS) -> EmbeddedPicture 
     return EmbeddedPicture(base64.b64encode(content).decode(), *size, caption)
 
 
-def _over_time(samples: Path) -> list[EmbeddedPicture]:
+def pictures_over_time(samples: Path) -> list[EmbeddedPicture]:
     """Sheets of samples, evenly spread over the training, and the real images'."""
     numbers = sorted(int(path.stem) for path in samples.glob("*.png") if path.stem.isdecimal())
     shown = [numbers[position] for position in spread(len(numbers), SHEETS)]
-    pictures = [_picture(samples / f"{images}.png", f"{images:,} images", PIXELS_OF_MANY) for images in shown]
-    real = _picture(samples / "real.png", "real images", PIXELS_OF_MANY)
+    pictures = [embedded_picture(samples / f"{images}.png", f"{images:,} images", PIXELS_OF_MANY) for images in shown]
+    real = embedded_picture(samples / "real.png", "real images", PIXELS_OF_MANY)
     return [picture for picture in (*pictures, real) if picture]

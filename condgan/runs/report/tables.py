@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from condgan.runs.report.metrics import MetricText, Told, Value, _metric, _names, _told
+from condgan.runs.report.metrics import MetricText, Told, Value, metric_text, number_names, tell_numbers
 
 WORST = 20
 """Rows of a table before the rest is folded."""
@@ -38,20 +38,20 @@ class Confusion(NamedTuple):
     classes: int
 
 
-def _tables(metrics: Mapping[str, Any]) -> list[Table]:
+def tables_of(metrics: Mapping[str, Any]) -> list[Table]:
     kinds = {"per_class": ("Classes", "class"), "per_field": ("Data sets", "labels"),
              "per_attribute": ("Attributes", "asked for")}  # fmt: skip
     tables = []
     for key, (title, what) in kinds.items():
         rows = _worst_first(metrics.get(key, {}))
-        names = list(dict.fromkeys(name for row in metrics.get(key, {}).values() for name in _names(row)))
+        names = list(dict.fromkeys(name for row in metrics.get(key, {}).values() for name in number_names(row)))
         if names:
-            told = [(name, _told(row, names)) for name, row in rows]
-            tables.append(Table(title, what, [_metric(name) for name in names], told))
+            told = [(name, tell_numbers(row, names)) for name, row in rows]
+            tables.append(Table(title, what, [metric_text(name) for name in names], told))
     return tables
 
 
-def _confusion(per_class: Mapping[str, dict[str, Any]]) -> Confusion | None:
+def confusion_of(per_class: Mapping[str, dict[str, Any]]) -> Confusion | None:
     """As which classes the classifier reads the images of each; of too many classes, of the worst ones."""
     judged = {name: row["judged"] for name, row in per_class.items() if row.get("judged")}
     if not judged:
