@@ -124,8 +124,8 @@ def fidelity(source: str, count: int, rounds: int) -> dict[str, Any]:
             times["theirs"].append(time.perf_counter() - start)
             os.environ["CONDGAN_CACHE"] = str(folder / "cache")
             start = time.perf_counter()
-            question = EvaluationOptions("inception", folder / "weights.pth", ["fid", "is", "kid"])
-            rows["ours"].append(evaluate(str(folder / "held-out"), str(folder / "train"), question))
+            options = EvaluationOptions("inception", folder / "weights.pth", ["fid", "is", "kid"])
+            rows["ours"].append(evaluate(str(folder / "held-out"), str(folder / "train"), options))
             times["ours"].append(time.perf_counter() - start)
             shutil.rmtree(folder / "cache")
     names = {

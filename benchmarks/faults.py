@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgan.labels import Labels, LabelSpec
-from condgan.losses import OBJECTIVES, Objective, Regularizers, Term, on_fake, on_real
+from condgan.losses import OBJECTIVES, Objective, Penalties, Term, on_fake, on_real
 from condgan.losses.adversarial import AdversarialKind
 from condgan.networks import BACKBONES, GENERATORS
 from condgan.networks.dcgan import ACGANBackbone, ACGANGenerator
 from condgan.types import DiscriminatorOutput, ImageShape, Step
 
-NONE = Regularizers()
+NONE = Penalties()
 LEGACY = Path(__file__).parent / "mnist-acgan-legacy.yaml"
 
 
@@ -52,7 +52,7 @@ def tutorial(
     sigmoid: bool = True,
     softmax: bool = True,
     adversarial: AdversarialKind = "non-saturating",
-    penalties: Regularizers = NONE,
+    penalties: Penalties = NONE,
 ) -> Objective:
     """AC-GAN with a sigmoid before binary cross-entropy, and a softmax before cross-entropy."""
     objective = OBJECTIVES["acgan"](adversarial=adversarial, penalties=penalties)

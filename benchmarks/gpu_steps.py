@@ -650,9 +650,9 @@ def failures(plan: Plan) -> Iterator[Finding]:
 ALONE = """
 import json, torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
-from condgan import world
+from condgan.utils import distributed
 from condgan.utils.device import device
-with world.joined():
+with distributed.joined():
     here = device()
     values = torch.arange(4.0, device=here)
     dist.all_reduce(values)

@@ -45,7 +45,7 @@ start = most()
 listing = list_source(sys.argv[1])
 listed = most()
 began = time.perf_counter()
-prepare(listing, Framing(16, 16, 3), Path(sys.argv[2]), False)
+prepare(listing, Preprocessing(16, 16, 3), Path(sys.argv[2]), False)
 workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 print(json.dumps({"images": len(listing), "start_mb": start, "listed_mb": listed, "prepared_mb": most(),
                   "largest_worker_mb": workers, "seconds": time.perf_counter() - began}))

@@ -138,9 +138,9 @@ class Apart:
         self.process.start()
         theirs.close()
 
-    def ask(self, question: int | str) -> float:
+    def ask(self, options: int | str) -> float:
         """How long a step takes, the mean of so many in a row; or the "flops" of one, or what it needs "MiB" of."""
-        self.pipe.send(question)
+        self.pipe.send(options)
         return self.pipe.recv()
 
     def stop(self) -> None:
@@ -159,8 +159,8 @@ def _serve(pipe: Connection, case: Case, kind: str) -> None:
     step = (plain_stepper if kind == "plain" else fast_stepper)(recipe, split)
     answers = {"flops": lambda: counted(step), "MiB": lambda: _taken(before)}
     while True:
-        question = pipe.recv()
-        pipe.send(answers[question]() if question in answers else seconds(step, question))
+        options = pipe.recv()
+        pipe.send(answers[options]() if options in answers else seconds(step, options))
 
 
 def seconds(step: Callable[[], Any], times: int) -> float:

@@ -68,6 +68,7 @@ def build_state(recipe: Recipe, labels: LabelSpec) -> State:
         for name, one in {"ema": recipe.ema, **recipe.averages}.items()
     }
     modules: dict[str, nn.Module] = {name: make() for name, make in build_objective(recipe).trackers.items()}
+    assert modules.keys().isdisjoint({"augment", "ema", "generator", "discriminator"}), "names of other files"
     modules["augment"] = recipe.augment.build(AUGMENTATIONS)
     if distributed.size() > 1 and recipe.compute.sync_batch_norm:
         for network in (generator, discriminator):

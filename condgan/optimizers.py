@@ -1,15 +1,12 @@
 """Optimizers by their names in recipes, made of parameters, fused where asked for and there."""
 
 from collections.abc import Iterable
-from typing import Annotated
 
-from pydantic import Field, PositiveFloat
+from pydantic import PositiveFloat
 from torch import nn
 from torch.optim import Adam
 
-from condgan.schedules import Positive, Ramp, value_at
-
-Beta = Annotated[float, Field(ge=0, lt=1)] | Ramp
+from condgan.schedules import Positive, Share, value_at
 
 
 def adam(
@@ -17,7 +14,7 @@ def adam(
     fused: bool,
     *,
     lr: Positive,
-    betas: tuple[Beta, Beta] = (0.9, 0.999),
+    betas: tuple[Share, Share] = (0.9, 0.999),
     eps: PositiveFloat = 1e-8,
 ) -> Adam:
     """Adam (Kingma & Ba 2015)."""

@@ -1,8 +1,9 @@
 """Numbers that change as training goes on, counted in the real images that the discriminator has seen."""
 
+from math import inf
 from typing import Annotated
 
-from pydantic import AfterValidator, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from condgan.utils.options import STRICT
@@ -32,16 +33,18 @@ def value_at(number: Number, images: int) -> float:
     return number.at(images) if isinstance(number, Ramp) else number
 
 
-def _above(least: float, strictly: bool) -> AfterValidator:
+def _within(least: float, most: float, *, least_too: bool = True, most_too: bool = True) -> AfterValidator:
     """Refuse ramps that leave the range of the number in whose place they are."""
 
     def check(ramp: Ramp) -> Ramp:
-        if min(ramp.start, ramp.end) < least or (strictly and min(ramp.start, ramp.end) == least):
-            raise ValueError(f"a ramp whose ends are {'greater than' if strictly else 'at least'} {least:g}")
+        for end in (ramp.start, ramp.end):
+            if not least <= end <= most or (end == least and not least_too) or (end == most and not most_too):
+                raise ValueError(f"expected a ramp within {least:g} … {most:g}")
         return ramp
 
     return AfterValidator(check)
 
 
-Weight = NonNegativeFloat | Annotated[Ramp, _above(0.0, strictly=False)]
-Positive = PositiveFloat | Annotated[Ramp, _above(0.0, strictly=True)]
+Weight = NonNegativeFloat | Annotated[Ramp, _within(0.0, inf)]
+Positive = PositiveFloat | Annotated[Ramp, _within(0.0, inf, least_too=False)]
+Share = Annotated[float, Field(ge=0, lt=1)] | Annotated[Ramp, _within(0.0, 1.0, most_too=False)]

@@ -168,6 +168,10 @@ class _WholeStep(Step):
         )
 
     @cached_property
+    def whole(self) -> Step:
+        return self
+
+    @cached_property
     def on_real(self) -> DiscriminatorOutput:
         return tree_map_only(Tensor, distributed.all_gather_with_gradient, self._own.on_real)
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from condgan.labels import Field, Labels, LabelSpec
-from condgan.losses import ADVERSARIAL, OBJECTIVES, AdversarialKind, Objective, Regularizers, Term, on_fake, on_real
+from condgan.losses import ADVERSARIAL, OBJECTIVES, AdversarialKind, Objective, Penalties, Term, on_fake, on_real
 from condgan.losses.labels import of_output
 from condgan.networks import HEADS
 from condgan.networks.heads import NormalizedHead
 from condgan.types import DiscriminatorOutput
 
-NONE = Regularizers()
+NONE = Penalties()
 
 
 class Head(NormalizedHead):
@@ -43,13 +43,11 @@ def loss(scores: Tensor, labels: Labels, *, fake: int) -> Tensor:
     return labels.over_fields(scores, of_field)
 
 
-def objective(*, adversarial: AdversarialKind = "hinge", penalties: Regularizers = NONE) -> Objective:
+def objective(*, adversarial: AdversarialKind = "hinge", penalties: Penalties = NONE) -> Objective:
     adv, (real, fake) = ADVERSARIAL[adversarial], (of_output("discriminative", partial(loss, fake=f)) for f in (0, 1))
-    return Objective(
-        {"adv": Term(adv.discriminator), "class/real": Term(on_real(real)), "class/fake": Term(on_fake(fake))},
-        {"adv": Term(adv.generator), "class/as-real": Term(on_fake(real)), "class/as-fake": Term(on_fake(fake), -1.0)},
-        reads=("discriminative",),
-    )
+    of_d = {"adv": Term(adv.discriminator), "class/real": Term(on_real(real)), "class/fake": Term(on_fake(fake))}
+    of_g = {"adv": Term(adv.generator), "as-real": Term(on_fake(real)), "as-fake": Term(on_fake(fake), -1.0)}
+    return Objective(of_d | penalties.discriminator(), of_g | penalties.generator(), reads=("discriminative",))
 
 
 PARTS = ((HEADS, Head), (OBJECTIVES, objective))

@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from condgan.augment import AUGMENTATIONS
-from condgan.losses import ADVERSARIAL, OBJECTIVES, AdversarialKind, Objective, Regularizers, Term
+from condgan.losses import ADVERSARIAL, OBJECTIVES, AdversarialKind, Objective, Penalties, Term
 from condgan.optimizers import OPTIMIZERS
 from condgan.schedules import Weight
 from condgan.types import Step, Tracker
 from condgan.utils import distributed
 
-NONE = Regularizers()
+NONE = Penalties()
 
 
 class Means(Tracker):
@@ -66,9 +66,7 @@ def alike(step: Step) -> Tensor:
     return (features @ features.T).fill_diagonal_(0).sum(1) / (len(features) - 1)
 
 
-def opened(
-    *, adversarial: AdversarialKind = "hinge", weight: Weight = 0.1, penalties: Regularizers = NONE
-) -> Objective:
+def opened(*, adversarial: AdversarialKind = "hinge", weight: Weight = 0.1, penalties: Penalties = NONE) -> Objective:
     adv = ADVERSARIAL[adversarial]
     return Objective(
         {"adv": Term(adv.discriminator), "means": Term(near_means, weight)} | penalties.discriminator(),

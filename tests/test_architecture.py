@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -124,14 +125,48 @@ def test_the_package_itself_imports_nothing_of_ours() -> None:
     assert [ast.unparse(node) for node in above] == ["from typing import TYPE_CHECKING"]
 
 
+def test_no_module_imports_private_names_of_another() -> None:
+    wrong = [
+        f"{path}: {alias.name}"
+        for path in ROOT.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("condgan")
+        for alias in node.names
+        if alias.name.startswith("_") and alias.name != VERSION
+    ]
+    assert not wrong
+
+
+def test_scripts_in_strings_import_what_there_is() -> None:
+    """Those that benchmarks and tests give to other processes."""
+    root, found = ROOT.parent, 0
+    for path in [*root.glob("benchmarks/*.py"), *root.glob("tests/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Constant) and isinstance(node.value, str) and "\nfrom condgan" in node.value):
+                continue
+            try:
+                script = ast.parse(node.value)
+            except SyntaxError:  # part of a longer one
+                continue
+            for one in ast.walk(script):
+                if isinstance(one, ast.ImportFrom) and (one.module or "").startswith("condgan"):
+                    module = importlib.import_module(one.module or "")
+                    for alias in one.names:
+                        found += 1
+                        inner = f"{one.module}.{alias.name}"
+                        assert hasattr(module, alias.name) or importlib.util.find_spec(inner), f"{path}: {inner}"
+    assert found > 10
+
+
 def test_no_public_name_has_two_meanings() -> None:
     """Constants and classes of one name are one thing, wherever they are imported from."""
     defined: dict[str, set[str]] = {}
     for path in ROOT.rglob("*.py"):
         for node in ast.parse(path.read_text()).body:
             names = [node.name] if isinstance(node, ast.ClassDef | ast.FunctionDef) else []
-            if isinstance(node, ast.Assign):
-                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            if isinstance(node, ast.Assign | ast.AnnAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                names = [one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name)]
             for name in names:
                 if not name.startswith("_"):
                     defined.setdefault(name, set()).add(module_name(path))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from condgan.labels import Labels, LabelSpec
 from condgan.losses import ADVERSARIAL, OBJECTIVES, Objective, Term, on_real
 from condgan.losses.adversarial import AdversarialKind
-from condgan.losses.penalties import Regularizers
+from condgan.losses.penalties import Penalties
 from condgan.networks import HEADS
 from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
@@ -79,7 +79,7 @@ def nearest(output: DiscriminatorOutput, labels: Labels) -> Tensor:
 
 
 def prototypes(
-    *, adversarial: AdversarialKind = "hinge", weight: float = 0.5, penalties: Regularizers = Regularizers()
+    *, adversarial: AdversarialKind = "hinge", weight: float = 0.5, penalties: Penalties = Penalties()
 ) -> Objective:
     adv = ADVERSARIAL[adversarial]
     return Objective(
@@ -137,7 +137,7 @@ BROKEN = {
 def test_a_broken_method_does_not(broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     player, loss = BROKEN[broken]
 
-    def wrong(*, adversarial: AdversarialKind = "hinge", penalties: Regularizers = Regularizers()) -> Objective:
+    def wrong(*, adversarial: AdversarialKind = "hinge", penalties: Penalties = Penalties()) -> Objective:
         right = prototypes(adversarial=adversarial, penalties=penalties)
         terms = {name: dict(getattr(right, name)) for name in ("discriminator", "generator")}
         terms[player] = {"adv": Term(loss)} if player == "generator" else terms[player] | {"adv": Term(loss)}

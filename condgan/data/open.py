@@ -63,11 +63,11 @@ def read(
     sources = [source] if isinstance(source, str) else list(source)
     if twice := repeated(sources):
         raise UserError(f"data '{twice}' given twice: expected different data sets")
-    framing = Preprocessing(*height_and_width(size), channels, crop, color(background))
+    preprocessing = Preprocessing(*height_and_width(size), channels, crop, color(background))
     parts = [
-        _read_embedded(one, framing, held_out)
+        _read_embedded(one, preprocessing, held_out)
         if one in EMBEDDED
-        else _read(one, framing, root, held_out, attributes, exclusive, paired, skip_bad_images)
+        else _read(one, preprocessing, root, held_out, attributes, exclusive, paired, skip_bad_images)
         for one in sources
     ]
     chosen_from = [one for one, part in zip(sources, parts, strict=True) if not part.spec.fields[0].exclusive]
@@ -117,9 +117,9 @@ def _open_packed(path: Path, held_out: float | None) -> Prepared:
     return open_packed(path)
 
 
-def _read_embedded(source: str, framing: Preprocessing, held_out: float | None) -> Dataset:
+def _read_embedded(source: str, preprocessing: Preprocessing, held_out: float | None) -> Dataset:
     _require_share(held_out)
-    data = EMBEDDED[source](framing)
+    data = EMBEDDED[source](preprocessing)
     if held_out is None:
         return data
     if not data.spec.exclusive:
@@ -153,7 +153,7 @@ def _databases(path: Path) -> dict[str, Path]:
 
 def _read(
     source: str,
-    framing: Preprocessing,
+    preprocessing: Preprocessing,
     root: str | None,
     held_out: float | None,
     attributes: Sequence[str] | None,
@@ -164,11 +164,11 @@ def _read(
     path = Path(source).expanduser()
     prepared = _open_packed(path, held_out) if source not in KNOWN and is_packed(path) else None
     listing = list_source(source, root, held_out, paired) if prepared is None else prepared.listing
-    if prepared is None or prepared.framing != framing:
-        if prepared is not None and (was := prepared.framing) is not None:
+    if prepared is None or prepared.preprocessing != preprocessing:
+        if prepared is not None and (was := prepared.preprocessing) is not None:
             kind = f"{was.width}×{was.height} with {was.channels} channels, {was.crop} crop"
             listing = replace(listing, notes=(*listing.notes, f"made from images prepared at {kind}"))
-        prepared = decoded(listing, framing, skip_bad_images)
+        prepared = decoded(listing, preprocessing, skip_bad_images)
     listing = prepared.listing
     if not listing.labels.spec.fields[0].exclusive:
         listing = choose(listing, attributes, exclusive)

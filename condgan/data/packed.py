@@ -21,7 +21,7 @@ from condgan.data.preprocessing import Preprocessing
 from condgan.labels import Field, LabelSpec, LabelTable
 from condgan.utils.errors import UserError
 
-PACKED_FORMAT = 1
+PACKED_FORMAT = 2
 PARTS = ("train", "held-out")
 
 
@@ -35,7 +35,7 @@ class Prepared:
     skipped: tuple[str, ...]
     digest: str | None = None
     """Of the images and labels, where it is known."""
-    framing: Preprocessing | None = None
+    preprocessing: Preprocessing | None = None
 
 
 def is_packed(path: Path) -> bool:
@@ -61,7 +61,9 @@ def open_packed(path: Path) -> Prepared:
                 for one in about["labels"]
             )
         )
-        framing = Preprocessing(**about["framing"] | {"background": tuple(about["framing"]["background"])})
+        preprocessing = Preprocessing(
+            **about["preprocessing"] | {"background": tuple(about["preprocessing"]["background"])}
+        )
         assert [len(train), len(held_out)] == [about["train"], about["held_out"]]
         assert len(codes) == len(names) == len(train) + len(held_out)
     except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
@@ -78,7 +80,7 @@ def open_packed(path: Path) -> Prepared:
         pairs=pairs,
         notes=tuple(about["notes"]),
     )
-    return Prepared(listing, train, held_out, tuple(about["left_out"]), about["sha256"], framing)
+    return Prepared(listing, train, held_out, tuple(about["left_out"]), about["sha256"], preprocessing)
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,10 @@ class _Images:
 
 
 def describe_packed(
-    work: Path, listing: Listing, framing: Preprocessing, files: Sequence["ImageFile"], skipped: Sequence[str]
+    work: Path, listing: Listing, preprocessing: Preprocessing, files: Sequence["ImageFile"], skipped: Sequence[str]
 ) -> None:
     """Write everything but the images beside their files."""
-    shape = (listing.train, len(listing), framing.channels, framing.height, framing.width)
+    shape = (listing.train, len(listing), preprocessing.channels, preprocessing.height, preprocessing.width)
     digest = hashlib.sha256(repr((listing.labels.spec, shape)).encode())
     for file in files:
         for block in file.blocks():
@@ -117,7 +119,7 @@ def describe_packed(
     about = {
         "format": PACKED_FORMAT,
         "source": listing.source,
-        "framing": asdict(framing),
+        "preprocessing": asdict(preprocessing),
         "labels": [
             {"name": field.name, "values": field.values, "exclusive": field.exclusive, "groups": field.groups}
             for field in listing.labels.spec.fields

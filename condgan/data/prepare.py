@@ -40,22 +40,22 @@ class Bad(NamedTuple):
     reason: str
 
 
-def decoded(listing: Listing, framing: Preprocessing, skip_bad_images: bool) -> Prepared:
+def decoded(listing: Listing, preprocessing: Preprocessing, skip_bad_images: bool) -> Prepared:
     """The images of a listing, from the cache where it has them; few are decoded in memory.
 
     The cache is keyed by the content of the pictures, their labels and the framing. Raises UserError for unreadable
     pictures, unless they are to be left out.
     """
     if len(listing) <= FEW_PICTURES:
-        rows = np.empty((len(listing), framing.channels, framing.height, framing.width), np.uint8)
-        bad = _decode(listing, framing, range(len(listing)), rows)
+        rows = np.empty((len(listing), preprocessing.channels, preprocessing.height, preprocessing.width), np.uint8)
+        bad = _decode(listing, preprocessing, range(len(listing)), rows)
         _judge(listing, bad, skip_bad_images)
         orders = _orders(listing, bad)
         halves = np.split(rows, [listing.train])
         train, held_out = (torch.from_numpy(half[order]) for half, order in zip(halves, orders, strict=True))
         return Prepared(_kept(listing, orders), train, held_out, _skipped(listing, bad))
     digests = _digests(listing)
-    key = hashlib.sha256(f"{PACKED_FORMAT} {RULE} {framing} {listing.train} {listing.labels.spec}".encode())
+    key = hashlib.sha256(f"{PACKED_FORMAT} {RULE} {preprocessing} {listing.train} {listing.labels.spec}".encode())
     names = "\n".join(listing.names).encode(errors="surrogateescape")
     for part in (digests.tobytes(), listing.labels.codes.numpy().tobytes(), names):
         key.update(hashlib.sha256(part).digest())
@@ -63,10 +63,12 @@ def decoded(listing: Listing, framing: Preprocessing, skip_bad_images: bool) -> 
         key.update(listing.pairs.tobytes())
     path = cache_directory() / "prepared" / key.hexdigest()[:32]
     if not _complete(path):
-        work = hashlib.sha256(f"{listing.source} {framing} {listing.train} {len(listing)}".encode()).hexdigest()[:32]
+        work = hashlib.sha256(f"{listing.source} {preprocessing} {listing.train} {len(listing)}".encode()).hexdigest()[
+            :32
+        ]
         with _working(path.parent / f"{TEMPORARY}{work}") as directory:
             if not _complete(path):
-                _fill(directory, listing, framing, digests, skip_bad_images)
+                _fill(directory, listing, preprocessing, digests, skip_bad_images)
                 _publish(directory, path)
     prepared = open_packed(path)
     if prepared.skipped and not skip_bad_images:
@@ -74,7 +76,9 @@ def decoded(listing: Listing, framing: Preprocessing, skip_bad_images: bool) -> 
     return replace(prepared, listing=replace(prepared.listing, source=listing.source, notes=listing.notes))
 
 
-def prepare(listing: Listing, framing: Preprocessing, out: Path, skip_bad_images: bool, hdf5: bool = False) -> Prepared:
+def prepare(
+    listing: Listing, preprocessing: Preprocessing, out: Path, skip_bad_images: bool, hdf5: bool = False
+) -> Prepared:
     """Decode a listing into a packed data set, or an HDF5 file; goes on where it was stopped.
 
     Raises UserError for unreadable pictures unless they are to be left out; what was decoded is kept then.
@@ -82,14 +86,16 @@ def prepare(listing: Listing, framing: Preprocessing, out: Path, skip_bad_images
     if out.exists() and not (is_hdf5(out) if hdf5 else is_packed(out)):
         what = "HDF5 file: give another file" if hdf5 else "prepared data set: give another folder"
         raise UserError(f"'{out}' exists and is no {what}")
-    if not hdf5 and out.exists() and (there := open_packed(out)).framing != framing:
-        raise UserError(f"'{out}' holds data prepared otherwise ({there.framing}): give another folder, or remove it")
+    if not hdf5 and out.exists() and (there := open_packed(out)).preprocessing != preprocessing:
+        raise UserError(
+            f"'{out}' holds data prepared otherwise ({there.preprocessing}): give another folder, or remove it"
+        )
     if out.exists() and out.resolve() == Path(listing.source).resolve():
         raise UserError(f"'{out}' given as source and as output: give another output")
     if hdf5 and listing.pairs is not None:
         raise UserError("--paired given with --format hdf5, which has no place for pairs: leave one of them")
     with _working(out.absolute().parent / f"{TEMPORARY}{out.name}") as directory:
-        _fill(directory, listing, framing, _digests(listing), skip_bad_images)
+        _fill(directory, listing, preprocessing, _digests(listing), skip_bad_images)
         if not hdf5:
             _publish(directory, out)
             return open_packed(out)
@@ -102,13 +108,13 @@ def prepare(listing: Listing, framing: Preprocessing, out: Path, skip_bad_images
 
 
 def _fill(
-    work: Path, listing: Listing, framing: Preprocessing, digests: UInt8[np.ndarray, "n d"], skip_bad_images: bool
+    work: Path, listing: Listing, preprocessing: Preprocessing, digests: UInt8[np.ndarray, "n d"], skip_bad_images: bool
 ) -> None:
     """Decode all pictures into a directory that may hold some of them from before."""
     sizes = (listing.train, len(listing) - listing.train)
-    shape = (framing.channels, framing.height, framing.width)
+    shape = (preprocessing.channels, preprocessing.height, preprocessing.width)
     files = [ImageFile(work / f"{part}.npy", (size, *shape)) for part, size in zip(PARTS, sizes, strict=True)]
-    _begin(work, files, json.dumps([PACKED_FORMAT, RULE, asdict(framing), sizes]))
+    _begin(work, files, json.dumps([PACKED_FORMAT, RULE, asdict(preprocessing), sizes]))
     chunks = [chunk for start, stop in ((0, sizes[0]), (sizes[0], len(listing))) for chunk in chunked(start, stop)]
     marks = [hashlib.sha256(digests[chunk.start : chunk.stop].tobytes()).hexdigest()[:32] for chunk in chunks]
     with _Journal(work / "journal", []) as journal:
@@ -118,7 +124,7 @@ def _fill(
     bad = [Bad(place, reason) for of_chunk in done.values() for place, reason in of_chunk]
     todo = [number for number in range(len(chunks)) if number not in done]
     if todo:
-        worker = _Decoder(listing, framing, [chunks[number] for number in todo], files)
+        worker = _Decoder(listing, preprocessing, [chunks[number] for number in todo], files)
         bad += _decode_chunks(worker, work / "journal", {number: marks[number] for number in todo})
     bad.sort()
     _judge(listing, bad, skip_bad_images)
@@ -126,7 +132,7 @@ def _fill(
     kept = _kept(listing, orders)
     for file, order in zip(files, orders, strict=True):
         file.close_holes(order)
-    describe_packed(work, kept, framing, files, _skipped(listing, bad))
+    describe_packed(work, kept, preprocessing, files, _skipped(listing, bad))
 
 
 def _begin(work: Path, files: Sequence[ImageFile], job: str) -> None:
@@ -187,7 +193,7 @@ class _Decoder:
     """Decodes chunks of pictures into the files, in worker processes."""
 
     listing: Listing
-    framing: Preprocessing
+    preprocessing: Preprocessing
     chunks: Sequence[range]
     files: Sequence[ImageFile]
 
@@ -199,7 +205,7 @@ class _Decoder:
             raise IndexError
         chunk = self.chunks[number]
         rows = np.zeros((len(chunk), *self.files[0].shape[1:]), np.uint8)
-        bad = _decode(self.listing, self.framing, chunk, rows)
+        bad = _decode(self.listing, self.preprocessing, chunk, rows)
         held_out = chunk.start >= self.listing.train
         try:
             self.files[held_out].write(chunk.start - held_out * self.listing.train, rows)
@@ -297,13 +303,13 @@ def _complete(path: Path) -> bool:
 
 
 def _decode(
-    listing: Listing, framing: Preprocessing, places: Sequence[int], rows: UInt8[np.ndarray, "n c h w"]
+    listing: Listing, preprocessing: Preprocessing, places: Sequence[int], rows: UInt8[np.ndarray, "n c h w"]
 ) -> list[Bad]:
     """Decode pictures into rows; those of bad ones are left."""
     bad = []
     for row, place in enumerate(places):
         try:
-            rows[row] = pixels(listing.pictures.read(int(listing.numbers[place])), framing)
+            rows[row] = pixels(listing.pictures.read(int(listing.numbers[place])), preprocessing)
         except Exception as error:  # decoders raise whatever they like
             bad.append(Bad(place, reason(error)))
     return bad

@@ -65,14 +65,14 @@ class Preprocessing:
             raise unknown("crop", self.crop, get_args(Crop))
 
 
-def pixels(picture: Image.Image | bytes | np.ndarray, framing: Preprocessing) -> UInt8[np.ndarray, "c h w"]:
+def pixels(picture: Image.Image | bytes | np.ndarray, preprocessing: Preprocessing) -> UInt8[np.ndarray, "c h w"]:
     """A picture as an image. Raises whatever Pillow does where it cannot be decoded."""
     if isinstance(picture, Image.Image):
-        return _framed(_plain(picture, framing), framing, picture.tobytes)
+        return _preprocessed(_plain(picture, preprocessing), preprocessing, picture.tobytes)
     if not isinstance(picture, bytes):
-        return _framed(_plain(Image.fromarray(picture), framing), framing, picture.tobytes)
+        return _preprocessed(_plain(Image.fromarray(picture), preprocessing), preprocessing, picture.tobytes)
     with opened(picture) as image:
-        return _framed(_plain(image, framing), framing, lambda: picture)
+        return _preprocessed(_plain(image, preprocessing), preprocessing, lambda: picture)
 
 
 def opened(picture: bytes) -> Image.Image:
@@ -113,10 +113,12 @@ def _to_8_bits(deep: np.ndarray) -> UInt8[np.ndarray, "h w *c"]:
     return ((deep.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _plain(image: Image.Image, framing: Preprocessing) -> Image.Image:
+def _plain(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """Upright, in 8 bits, of the framing's channels."""
-    if image.format in ("JPEG", "MPO") and min(image.size) > REDUCING_GAP * max(framing.height, framing.width):
-        share = REDUCING_GAP * max(framing.height, framing.width) / min(image.size)
+    if image.format in ("JPEG", "MPO") and min(image.size) > REDUCING_GAP * max(
+        preprocessing.height, preprocessing.width
+    ):
+        share = REDUCING_GAP * max(preprocessing.height, preprocessing.width) / min(image.size)
         image.draft(None, (math.ceil(image.width * share), math.ceil(image.height * share)))
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         image = ImageOps.exif_transpose(image)
@@ -124,23 +126,25 @@ def _plain(image: Image.Image, framing: Preprocessing) -> Image.Image:
         raise ValueError("its pixels are real numbers of no known range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits of gray
         image = Image.fromarray(_to_8_bits(np.asarray(image).clip(0, 65_535)))
-    if image.has_transparency_data and framing.channels != 4:
+    if image.has_transparency_data and preprocessing.channels != 4:
         image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, framing.background), image)
-    return image.convert({1: "L", 3: "RGB", 4: "RGBA"}[framing.channels])
+        image = Image.alpha_composite(Image.new("RGBA", image.size, preprocessing.background), image)
+    return image.convert({1: "L", 3: "RGB", 4: "RGBA"}[preprocessing.channels])
 
 
-def _framed(image: Image.Image, framing: Preprocessing, content: Callable[[], bytes]) -> UInt8[np.ndarray, "c h w"]:
-    size, cubic = (framing.width, framing.height), Image.Resampling.BICUBIC
-    if framing.crop == "pad":
-        ground = Image.new("RGB", (1, 1), framing.background).convert(image.mode)
+def _preprocessed(
+    image: Image.Image, preprocessing: Preprocessing, content: Callable[[], bytes]
+) -> UInt8[np.ndarray, "c h w"]:
+    size, cubic = (preprocessing.width, preprocessing.height), Image.Resampling.BICUBIC
+    if preprocessing.crop == "pad":
+        ground = Image.new("RGB", (1, 1), preprocessing.background).convert(image.mode)
         image = ImageOps.pad(image, size, cubic, tuple(np.asarray(ground).ravel().tolist()))
     else:
-        where = 0.5 if framing.crop == "center" else _somewhere(content())
+        where = 0.5 if preprocessing.crop == "center" else _somewhere(content())
         image = ImageOps.fit(image, size, cubic, centering=(where, where))
-    array = np.array(image).reshape(framing.height, framing.width, framing.channels)
-    if framing.channels == 4:
-        array[array[..., 3] == 0] = (*framing.background, 0)
+    array = np.array(image).reshape(preprocessing.height, preprocessing.width, preprocessing.channels)
+    if preprocessing.channels == 4:
+        array[array[..., 3] == 0] = (*preprocessing.background, 0)
     return array.transpose(2, 0, 1)
 
 

@@ -114,11 +114,11 @@ class _Looker:
     def __getitem__(self, number: int) -> list[Seen]:
         if number >= len(self.chunks):
             raise IndexError
-        framing = Preprocessing(16, 16, 3)
-        return [_look(self.listing, place, framing) for place in self.chunks[number]]
+        preprocessing = Preprocessing(16, 16, 3)
+        return [_look(self.listing, place, preprocessing) for place in self.chunks[number]]
 
 
-def _look(listing: Listing, place: int, framing: Preprocessing | None) -> Seen:
+def _look(listing: Listing, place: int, preprocessing: Preprocessing | None) -> Seen:
     try:
         picture = listing.pictures.read(int(listing.numbers[place]))
         digest = digest_of(picture)
@@ -129,8 +129,8 @@ def _look(listing: Listing, place: int, framing: Preprocessing | None) -> Seen:
         with opened(picture) as image:
             size = image.size
             mode, form, clear = image.mode, image.format or "PNG", image.has_transparency_data
-        if framing is not None:
-            pixels(picture, framing)
+        if preprocessing is not None:
+            pixels(picture, preprocessing)
         return Seen(*size, mode, form, clear, digest)
     except Exception as error:  # decoders raise whatever they like
         return Seen(0, 0, "", "", False, bad=reason(error))
@@ -225,7 +225,7 @@ def describe_survey(look: Survey) -> list[str]:
 def contact_sheet(look: Survey) -> Image.Image | None:
     """Some pictures of each class or attribute, whole, in columns."""
     listing, cells, columns = look.listing, [], []
-    framing = Preprocessing(64, 64, 3, "pad")
+    preprocessing = Preprocessing(64, 64, 3, "pad")
     good = {place for place, one in zip(look.places.tolist(), look.seen, strict=True) if not one.bad}
     field = listing.labels.spec.fields[0]
     for value in spread(len(field.values), 40):
@@ -233,7 +233,7 @@ def contact_sheet(look: Survey) -> Image.Image | None:
         if places:
             shown = [places[number] for number in spread(len(places), 8)]
             columns.append(field.values[value])
-            read = [pixels(listing.pictures.read(int(listing.numbers[place])), framing) for place in shown]
+            read = [pixels(listing.pictures.read(int(listing.numbers[place])), preprocessing) for place in shown]
             blank = np.full_like(read[0], 255)
             cells.append(read + [blank] * (8 - len(read)))
     if not cells:

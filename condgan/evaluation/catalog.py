@@ -31,6 +31,11 @@ Better = Literal["higher", "lower", "like real"]
 Kind = Literal["generator", "translator"]
 """A kind of model: noise → image, or image → image."""
 BOTH_KINDS: tuple[Kind, ...] = ("generator", "translator")
+CHEAP: dict[Kind, frozenset[Need]] = {
+    "generator": frozenset({"predictions", "moments", "features", "classes"}),
+    "translator": frozenset({"predictions", "moments", "features", "classes", "round trips"}),
+}
+"""The needs of numbers that may score checkpoints during training."""
 ENOUGH_FOR_INTERVALS = 100
 """Fakes below which an interval says nothing."""
 
@@ -389,10 +394,13 @@ def of_translators(name: str) -> bool:
 
 def score_names(kind: Kind) -> tuple[str, ...]:
     """The numbers that score the checkpoints of a kind of model during training, with the classifier's features."""
-    words = vocabulary("classifier")
-    return tuple(
-        number.name.format(**words) for metric in METRICS.values() for number in metric.numbers if kind in number.scores
-    )
+    words, names = vocabulary("classifier"), []
+    for metric in METRICS.values():
+        for number in metric.numbers:
+            if kind in number.scores:
+                assert metric.needs <= CHEAP[kind], f"{number.name} is not cheap enough to score checkpoints"
+                names.append(number.name.format(**words))
+    return tuple(names)
 
 
 def curve_names(classes: int) -> tuple[str, ...]:
@@ -409,7 +417,9 @@ def curve_names(classes: int) -> tuple[str, ...]:
 def better_first(name: str) -> int:
     """1 where a lower number is better and −1 where a higher one is: to sort the best first."""
     found = find_number(name)
-    return -1 if found is not None and found[1].better == "higher" else 1
+    assert found is not None
+    assert found[1].better != "like real", f"{name} has no direction to rank checkpoints by"
+    return -1 if found[1].better == "higher" else 1
 
 
 @dataclass(frozen=True)

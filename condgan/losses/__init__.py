@@ -3,10 +3,10 @@
 from condgan.losses.adversarial import ADVERSARIAL, AdversarialKind
 from condgan.losses.labels import CROSS_ENTROPY
 from condgan.losses.methods import OBJECTIVES
-from condgan.losses.penalties import Regularizers
+from condgan.losses.penalties import Penalties
 from condgan.losses.terms import Loss, Objective, Term, on_fake, on_real, weighted_sum
 
 __all__ = [
     "ADVERSARIAL", "CROSS_ENTROPY", "OBJECTIVES",
-    "AdversarialKind", "Loss", "Objective", "Regularizers", "Term", "on_fake", "on_real", "weighted_sum",
+    "AdversarialKind", "Loss", "Objective", "Penalties", "Term", "on_fake", "on_real", "weighted_sum",
 ]  # fmt: skip

@@ -4,13 +4,13 @@ from functools import partial
 
 from condgan.losses.adversarial import ADVERSARIAL, AdversarialKind
 from condgan.losses.labels import ACCURACY, CLASSIFICATION, CROSS_ENTROPY, ClassificationKind, adc, of_output
-from condgan.losses.penalties import Regularizers
+from condgan.losses.penalties import Penalties
 from condgan.losses.terms import Objective, Term, on_fake, on_real
 from condgan.losses.translation import cycle_consistency, to_own_labels
 from condgan.schedules import Weight
 
 
-def gan(*, adversarial: AdversarialKind = "hinge", penalties: Regularizers = Regularizers()) -> Objective:
+def gan(*, adversarial: AdversarialKind = "hinge", penalties: Penalties = Penalties()) -> Objective:
     """The adversarial game alone: unconditional, or conditioned by a projection head (Miyato & Koyama 2018).
 
     With hinge, SAGAN's objective (Zhang et al. 2019, eq. 4) and BigGAN's.
@@ -27,7 +27,7 @@ def acgan(
     adversarial: AdversarialKind = "non-saturating",
     weight: Weight = 1.0,
     class_on_fake: bool = True,
-    penalties: Regularizers = Regularizers(),
+    penalties: Penalties = Penalties(),
 ) -> Objective:
     """AC-GAN: both players want labels recognized, the discriminator on real and fake images (Odena et al. 2017, §3).
 
@@ -51,7 +51,7 @@ def tacgan(
     adversarial: AdversarialKind = "hinge",
     classification: ClassificationKind = "cross-entropy",
     weight: Weight = 1.0,
-    penalties: Regularizers = Regularizers(),
+    penalties: Penalties = Penalties(),
 ) -> Objective:
     """TAC-GAN: a classifier learns on real images, its twin on fakes; the generator fools the twin (Gong et al. 2019).
 
@@ -85,7 +85,7 @@ def adcgan(
     *,
     adversarial: AdversarialKind = "hinge",
     weight: Weight = 1.0,
-    penalties: Regularizers = Regularizers(),
+    penalties: Penalties = Penalties(),
 ) -> Objective:
     """ADC-GAN: one classifier tells each label's real images from its fakes (Hou et al. 2022, §4).
 
@@ -117,7 +117,7 @@ def stargan(
     weight: Weight = 1.0,
     cycle: Weight = 10.0,
     identity: Weight = 0.0,
-    penalties: Regularizers = Regularizers(),
+    penalties: Penalties = Penalties(),
 ) -> Objective:
     """StarGAN: images translated to other labels show these, and come back unharmed (Choi et al. 2018, eq. 5–6).
 

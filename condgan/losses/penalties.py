@@ -18,7 +18,7 @@ from condgan.utils.options import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
-class Regularizers:
+class Penalties:
     """Weights of the penalties that any objective may add; each is a term of the player's one loss.
 
     `orthogonal_…` is β of β |W Wᵀ ⊙ (1 − I)|²; BigGAN-PyTorch adds half of its gradient, so its 1e-4 is 5e-5 here.

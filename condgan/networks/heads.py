@@ -136,7 +136,7 @@ class ADCHead(NormalizedHead):
         super().__init__()
         exclusive = [field.exclusive for field in labels.fields for _ in field.values]
         self.rows = 2 if all(exclusive) else 4
-        self.register_buffer("exclusive", torch.tensor(exclusive), persistent=False)
+        self.register_buffer("exclusive", torch.tensor(exclusive))
         self.score = nn.Linear(math.prod(features), 1)
         self.classifier = nn.Linear(math.prod(features), self.rows * labels.width)
         self.finish(**shared)

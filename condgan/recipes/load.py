@@ -77,7 +77,7 @@ def from_tree(tree: dict[str, Any]) -> Recipe:
         cause = first.get("ctx", {}).get("error")
         if isinstance(cause, UserError):
             raise cause from None
-        raise type_error(".".join(map(str, first["loc"])), error) from None
+        raise type_error("", error) from None
 
 
 def differences(before: Recipe, after: Recipe) -> dict[str, tuple[Any, Any]]:

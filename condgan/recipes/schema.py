@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -17,12 +17,12 @@ from condgan.augment import AUGMENTATIONS
 from condgan.data.preprocessing import height_and_width
 from condgan.labels import Field as Labeled
 from condgan.labels import LabelSpec
-from condgan.losses import OBJECTIVES, Objective, Regularizers
+from condgan.losses import OBJECTIVES, Objective, Penalties
 from condgan.networks import BACKBONES, GENERATORS, HEADS
 from condgan.optimizers import OPTIMIZERS
 from condgan.schedules import Positive
 from condgan.utils.choices import Crop, Precision
-from condgan.utils.errors import UserError, unknown
+from condgan.utils.errors import UserError, repeated, unknown
 from condgan.utils.options import STRICT
 
 CountOrZero = Annotated[int, Field(ge=0)]
@@ -85,8 +85,8 @@ def _options(made: Callable) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _option(where: str, hint: Any, value: Any) -> Any:
     """An option's value, of its type. Raises UserError for another one."""
-    kinds = [one for one in (hint, *get_args(hint)) if isinstance(one, type)]
-    section = next((one for one in kinds if hasattr(one, "__dataclass_fields__")), None)
+    kinds = [get_args(one)[0] if get_origin(one) is Annotated else one for one in (hint, *get_args(hint))]
+    section = next((one for one in kinds if isinstance(one, type) and dataclasses.is_dataclass(one)), None)
     if section is not None and isinstance(value, Mapping):
         check_names(section, value, f"{where}.")
     config = None if section is hint else STRICT  # a section brings its own
@@ -269,18 +269,19 @@ class Recipe:
                 f"data.weights of {len(self.data.weights)} data sets given, expected one for each of the "
                 f"{len(self.data.sources)} of data.source"
             )
-        if self.objective.options["adversarial"] == "wasserstein" and not self.penalties.gradient_penalty:
+        if self.objective.options.get("adversarial") == "wasserstein" and not self.penalties.gradient_penalty:
             raise UserError(
                 "objective.adversarial wasserstein given without a gradient penalty, which would diverge: "
                 "add objective.penalties.gradient_penalty=10, and spectral_norm=null to backbone and head"
             )
         if self.schedule.init_classifier:
             _require_outputs("schedule.init_classifier", self.head.name, ("logits",))
-        taken = {"ema", "generator", "discriminator"} & self.averages.keys()
-        if taken or not all(map(str.isidentifier, self.averages)):
+        reserved = {"ema", "generator", "discriminator", "augment", *objective.trackers}
+        lower = [name.lower() for name in self.averages]  # since some file systems tell no case
+        if repeated([*lower, *map(str.lower, reserved)]) or not all(map(str.isidentifier, self.averages)):
             raise UserError(
-                f"averages {', '.join(self.averages)} given: expected names of letters, digits and _, other than ema, "
-                "generator and discriminator"
+                f"averages {', '.join(self.averages)} given: expected names of letters, digits and _, other than "
+                f"{', '.join(sorted(reserved))}"
             )
 
     @property
@@ -294,14 +295,16 @@ class Recipe:
         return getattr(GENERATORS[self.generator.name], "latent_dim", 0) is None
 
     @property
-    def penalties(self) -> Regularizers:
-        return self.objective.options["penalties"]
+    def penalties(self) -> Penalties:
+        return self.objective.options.get("penalties", Penalties())
 
 
 def _require_outputs(what: str, head: str, wanted: tuple[str, ...]) -> None:
     """Refuse a head that lacks what is read of it, or one whose outputs nobody would read."""
     fitting = [name for name, one in HEADS.items() if {*wanted} <= {*one.outputs} and bool(wanted) == bool(one.outputs)]
     fitting.sort(key=lambda name: (len(HEADS[name].outputs), not HEADS[name].conditional))
+    if not fitting:
+        raise UserError(f"{what} given, which reads {', '.join(wanted)}: no head gives that; add one to HEADS")
     if head not in fitting:
         raise UserError(f"head '{head}' given with {what}: expected {' or '.join(fitting)}; set head.name={fitting[0]}")
 
@@ -320,11 +323,23 @@ def check_names(cls: type, tree: Mapping[str, Any], prefix: str) -> None:
                     + ", ".join(inner.name for inner in dataclasses.fields(field.type))
                 )
             check_names(field.type, tree[name], f"{prefix}{name}.")
+        elif name in tree and field.type == Mapping[str, Average] and isinstance(tree[name], Mapping):
+            for one, inner in tree[name].items():
+                check_names(Average, inner if isinstance(inner, Mapping) else {}, f"{prefix}{name}.{one}.")
         elif name not in tree and field.default is field.default_factory is dataclasses.MISSING:
             raise UserError(f"option {prefix}{name} is missing: the recipe must set it")
 
 
 def type_error(where: str, error: ValidationError) -> UserError:
-    first = error.errors()[0]
-    expected = first["msg"].replace("Input should be", "expected", 1)
-    return UserError(f"option {where}: {first['input']!r} given, {expected}")
+    """The first thing that is wrong with an option, or with one inside; of a ramp what is wrong with it as a ramp."""
+    found = error.errors()
+    of_ramp = [one for one in found if one["type"] != "float_type"] if isinstance(found[0]["input"], Mapping) else []
+    first = (of_ramp or found)[0]
+    inner = [part for part in first["loc"] if isinstance(part, str) and part.isidentifier() and part not in KINDS]
+    expected = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
+    name = ".".join([where, *inner] if where else inner)
+    return UserError(f"option {name}: {first['input']!r} given, {expected}")
+
+
+KINDS = ("Ramp", "float", "int", "str", "bool")
+"""How pydantic names the kinds that a value may be of."""

@@ -65,8 +65,8 @@ def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSp
 
 def require_finite(state: State) -> None:
     """Raises NonFinite if a network holds a value that is none, which is not worth keeping."""
-    for name, network in state.networks.items():
-        for key, value in network.state_dict().items():
+    for name in state.networks.keys() - state.modules.keys():
+        for key, value in state.networks[name].state_dict().items():
             if not value.isfinite().all():
                 raise NonFinite(f"the {name}'s {key} at {state.images:,} images")
 
@@ -93,8 +93,9 @@ def _as_built(optimizer: Optimizer) -> None:
         for name, value in kept.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape and name != "step":
                 kept[name] = torch.empty_like(parameter).copy_(value)
-        if "step" in kept:
-            kept["step"] = kept["step"].to(parameter.device if kernel.get("fused") else "cpu")
+        if isinstance(step := kept.get("step"), Tensor):
+            on_device = kernel.get("fused") or optimizer.defaults.get("capturable")
+            kept["step"] = step.to(parameter.device if on_device else "cpu")
 
 
 def load_checkpoint(path: Path, average: str = "ema") -> Model | Translator:

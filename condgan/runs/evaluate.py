@@ -50,7 +50,7 @@ from condgan.utils.files import file_names, write
 def evaluate(
     subject: str | Path,
     data: Dataset | str | Path | None = None,
-    question: EvaluationOptions = EvaluationOptions(),
+    options: EvaluationOptions = EvaluationOptions(),
     sampling: Sampling = Sampling(),
 ) -> dict[str, Any]:
     """Compare a run's fakes, or images by a name or path that can be read as a data set, with real images.
@@ -65,7 +65,7 @@ def evaluate(
     """
     path = Path(subject).expanduser()
     if (path / "recipe.yaml").is_file():
-        return _evaluate_run(path, data, question, sampling)
+        return _evaluate_run(path, data, options, sampling)
     if str(subject) not in SOURCES and not path.exists():
         raise UserError(f"'{subject}' does not exist: give a run directory, a folder of images or an npz file of some")
     if data is None:
@@ -77,7 +77,7 @@ def evaluate(
         raise UserError(
             f"options of a run's sampling given with images '{subject}', which are what they are: leave them out"
         )
-    return _evaluate_images(str(subject), data, question)
+    return _evaluate_images(str(subject), data, options)
 
 
 def _chosen_checkpoint(directory: Path, which: str) -> Path:
@@ -106,31 +106,31 @@ def real_of_run(directory: Path, recipe: Recipe, data: Dataset | str | Path | No
 
 
 def _evaluate_run(
-    directory: Path, data: Dataset | str | Path | None, question: EvaluationOptions, sampling: Sampling
+    directory: Path, data: Dataset | str | Path | None, options: EvaluationOptions, sampling: Sampling
 ) -> dict[str, Any]:
-    if question.size is not None:
-        raise UserError(f"--size {question.size} given with run '{directory}', whose images have a size: leave it out")
+    if options.size is not None:
+        raise UserError(f"--size {options.size} given with run '{directory}', whose images have a size: leave it out")
     path = _chosen_checkpoint(directory, sampling.which)
     model, recipe = checkpoint.load_checkpoint(path), load(directory / "recipe.yaml")
     own = data is None or isinstance(data, Dataset)
-    real = real_of_run(directory, recipe, data, question.split or "held-out")
+    real = real_of_run(directory, recipe, data, options.split or "held-out")
     about: dict[str, Any] = {"checkpoint": path.name}
     if isinstance(model, Translator):
         _require_plain(directory, sampling, own)
         assert real.data is not None
-        fakes: Images = translations_of(model, real.data.held_out, sampling.seed, question.n)
+        fakes: Images = translations_of(model, real.data.held_out, sampling.seed, options.n)
     else:
         model = with_sampling(model, sampling)
-        fakes = fakes_of(model, real, question.n, sampling)
+        fakes = fakes_of(model, real, options.n, sampling)
         about |= sampling_record(sampling)
-    comparison, about = compare_images(fakes, real, question, about | {"seed": sampling.seed})
+    comparison, about = compare_images(fakes, real, options, about | {"seed": sampling.seed})
     metrics = comparison.metrics() | {"about": about}
-    plain = EvaluationOptions(question.extractor, question.weights, per_class=question.per_class) == question
+    plain = EvaluationOptions(options.extractor, options.weights, per_class=options.per_class) == options
     drawn = Sampling(sampling.which, sampling.seed, standing=sampling.standing, batch=sampling.batch) == sampling
     if distributed.is_main() and own and plain and drawn:
-        if question.extractor == "classifier":
+        if options.extractor == "classifier":
             _write_pictures(directory, model, recipe, real.data, comparison)
-        _write_metrics(directory, question.extractor, metrics)
+        _write_metrics(directory, options.extractor, metrics)
     return metrics
 
 
@@ -164,37 +164,37 @@ def _write_metrics(directory: Path, extractor: str, metrics: Mapping[str, Any]) 
     write(directory / name, json.dumps(metrics, indent=1).encode())
 
 
-def _evaluate_images(subject: str, data: str | Path | Dataset, question: EvaluationOptions) -> dict[str, Any]:
+def _evaluate_images(subject: str, data: str | Path | Dataset, options: EvaluationOptions) -> dict[str, Any]:
     """Compare images with others, all of the same size."""
-    trained = question.extractor == "classifier"
-    split = question.split or ("held-out" if trained else "all")
-    fakes, real, odd = read_fakes_and_real(subject, data, split, question.size, trained, question.skip_bad_images)
+    trained = options.extractor == "classifier"
+    split = options.split or ("held-out" if trained else "all")
+    fakes, real, odd = read_fakes_and_real(subject, data, split, options.size, trained, options.skip_bad_images)
     about: dict[str, Any] = {"source": subject, "size": size_text(fakes)}
-    if question.n is not None:
-        fakes = fakes.evenly_spaced(require_enough(question.n, len(fakes), f"images in '{subject}'"))
-    comparison, about = compare_images(fakes, real, question, about)
+    if options.n is not None:
+        fakes = fakes.evenly_spaced(require_enough(options.n, len(fakes), f"images in '{subject}'"))
+    comparison, about = compare_images(fakes, real, options, about)
     about["warnings"] += odd
     return comparison.metrics() | {"about": about}
 
 
-def statistics(source: str, out: Path, question: EvaluationOptions) -> dict[str, Any]:
+def statistics(source: str, out: Path, options: EvaluationOptions) -> dict[str, Any]:
     """Write the mean and covariance of real images' features to an npz file, for `evaluate`, pytorch-fid and others.
 
     Returns what they are of. Raises UserError for bad input.
     """
-    if question.extractor == "classifier":
+    if options.extractor == "classifier":
         raise UserError("statistics of the classifier asked for, which each data set has its own: give --extractor")
-    size = question.size or one_size({source: quick_look(list_source(source))})
+    size = options.size or one_size({source: quick_look(list_source(source))})
     with distributed.main_first():
-        data = read(source, size, 3, skip_bad_images=question.skip_bad_images)
-    extractor = find_named_extractor(question)
-    images = stored(data, source, question.split or "all")
+        data = read(source, size, 3, skip_bad_images=options.skip_bad_images)
+    extractor = find_named_extractor(options)
+    images = stored(data, source, options.split or "all")
     found = cached_statistics(images, data.content_hash, extractor, None, frozenset({"moments"}))
     assert found.normal is not None
     about = {
         "source": Path(source).name,
         "sha256": data.content_hash,
-        "split": question.split or "all",
+        "split": options.split or "all",
         "real": len(images),
         "size": size_text(images),
         "extractor": extractor.name,

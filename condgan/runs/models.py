@@ -49,14 +49,18 @@ def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
 
 
 def load_model(
-    directory: str | Path, which: str = "best", precision: Precision = "auto", compiled: bool = False
+    directory: str | Path,
+    which: str = "best",
+    precision: Precision = "auto",
+    compiled: bool = False,
+    average: str = "ema",
 ) -> Model:
     """The averaged generator of a run: of its best checkpoint, its latest, or the one after `which` images.
 
     It computes in bfloat16 where the hardware does, unless `precision` is "float32". `compiled`: a minute later, and
     then faster. Raises UserError for a run that translates, and where nothing can be compiled.
     """
-    model = _load(directory, which, precision, compiled)
+    model = _load(directory, which, precision, compiled, average)
     if isinstance(model, Translator):
         raise UserError(
             f"run '{directory}' translates images and has none of its own: use condgan translate, or load_translator"
@@ -65,22 +69,26 @@ def load_model(
 
 
 def load_translator(
-    directory: str | Path, which: str = "best", precision: Precision = "auto", compiled: bool = False
+    directory: str | Path,
+    which: str = "best",
+    precision: Precision = "auto",
+    compiled: bool = False,
+    average: str = "ema",
 ) -> Translator:
     """The averaged generator of a run that translates images, with its discriminator; the rest as in `load_model`.
 
     Raises UserError for a run that makes images from labels.
     """
-    model = _load(directory, which, precision, compiled)
+    model = _load(directory, which, precision, compiled, average)
     if isinstance(model, Model):
         raise UserError(f"run '{directory}' is no translator, it makes images from labels: use condgan sample, or load")
     return model
 
 
-def _load(directory: str | Path, which: str, precision: Precision, compiled: bool) -> Model | Translator:
+def _load(directory: str | Path, which: str, precision: Precision, compiled: bool, average: str) -> Model | Translator:
     if compiled and not can_compile():
         raise UserError("a compiled model asked for, and no C++ compiler found: install one such as g++, or leave it")
-    model = checkpoint.load_checkpoint(find_checkpoint(Path(directory), which))
+    model = checkpoint.load_checkpoint(find_checkpoint(Path(directory), which), average)
     return replace(model, precision=precision, compiled=compiled)
 
 

@@ -230,7 +230,8 @@ class _Keeper:
 
     def __init__(self, directory: Path, recipe: Recipe, data: Dataset, state: State) -> None:
         self.directory, self.recipe, self.spec, self.state = directory, recipe, data.spec, state
-        self.scorer = build_scorer(recipe, data)
+        with distributed.alone():
+            self.scorer = build_scorer(recipe, data)
         self.model = build_model(recipe, data.spec, state.ema.module, state.discriminator, state.images)
         self.log = Log(directory, state.images, recipe.schedule.images)
         if state.images == 0:
@@ -239,11 +240,14 @@ class _Keeper:
 
     def sheet(self) -> None:
         """Draw what the model does now."""
-        self._picture("samples", self.scorer.sheet(self.model, self.state.seed), str(self.state.images))
+        with distributed.alone():
+            sheet = self.scorer.sheet(self.model, self.state.seed)
+        self._picture("samples", sheet, str(self.state.images))
 
     def values(self, values: dict[str, float], score: bool, save: bool) -> None:
         """Log them, with the score of a model that is to be scored, and keep the state if it is to be saved."""
-        scores = self.scorer.score(self.model) if score else {}
+        with distributed.alone():
+            scores = self.scorer.score(self.model) if score else {}
         self.log.scalars(self.state.images, values | scores)
         if save:
             place = self.directory / "checkpoints"

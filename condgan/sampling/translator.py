@@ -111,7 +111,7 @@ class Translator:
         return [domain.name for domain in domains(self.spec)]
 
     @property
-    def framing(self) -> Preprocessing:
+    def preprocessing(self) -> Preprocessing:
         """How pictures become images, as in training."""
         return Preprocessing(
             self.shape.height, self.shape.width, self.shape.channels, self.crop, color(self.background)
@@ -121,7 +121,7 @@ class Translator:
         """Pictures of any size and mode as the networks see them; see `condgan.read`."""
         images = torch.empty(len(pictures), *self.shape, dtype=torch.uint8)
         for image, picture in zip(images, pictures, strict=True):
-            image.copy_(torch.from_numpy(pixels(picture, self.framing).copy()))
+            image.copy_(torch.from_numpy(pixels(picture, self.preprocessing).copy()))
         return images
 
     def translate(self, pictures: Sequence[Image.Image], changes: Changes) -> list[Image.Image]:

@@ -14,11 +14,11 @@ Averaged = TypeVar("Averaged", bound=nn.Module)
 class EMA(Generic[Averaged]):
     """A copy of a network whose weights and buffers follow the original's, in evaluation mode.
 
-    ema ← decay · ema + (1 − decay) · original, once an iteration; or with a decay that forgets half in so many images,
-    however many an iteration has: ½ to the power of the iteration's images over `half_life`. Until `start` images were
-    seen it is a plain copy;
-    with a start of 0, the n-th iteration's decay is at most (1 + n) / (10 + n), as in TensorFlow's moving average, so
-    that a young average is not mostly the weights before training. Integer buffers (counters) are copied.
+    ema ← decay · ema + (1 − decay) · original, once an iteration. With a `half_life`, in images, the decay
+    is ½ to the power of the iteration's images over it, so that it does not depend on the batch. Until `start` images
+    were seen the average is a plain copy. With a start of 0 it is young at first, and should not be mostly the weights
+    before training: the n-th iteration's decay is at most (1 + n) / (10 + n), as in TensorFlow's moving average, and a
+    half-life at most a twentieth of the images seen (Karras et al. 2020). Integer buffers (counters) are copied.
     """
 
     def __init__(
@@ -36,12 +36,15 @@ class EMA(Generic[Averaged]):
         """
         pairs = list(zip(_tensors(self.module), _tensors(original), strict=True))
         floats = [pair for pair in pairs if pair[0].is_floating_point()]
-        young = 0.0 if self.start else 9 / (10 + iteration)
-        decay = self.decay
-        if decay is None:
-            assert self.half_life is not None
-            decay = 0.5 ** (iteration_images / value_at(self.half_life, images))
-        weight = 1.0 if images < self.start else max(1 - decay, young)
+        if images < self.start:
+            weight = 1.0
+        elif self.half_life is None:
+            assert self.decay is not None
+            weight = max(1 - self.decay, 0.0 if self.start else 9 / (10 + iteration))
+        else:
+            half_life = value_at(self.half_life, images - iteration_images)
+            half_life = half_life if self.start else min(half_life, images / 20)
+            weight = 1 - 0.5 ** (iteration_images / half_life)
         torch._foreach_lerp_([mine for mine, _ in floats], [theirs for _, theirs in floats], weight)  # pyright: ignore[reportPrivateImportUsage]
         for mine, theirs in pairs:
             if not mine.is_floating_point():

@@ -1,6 +1,5 @@
 """One flat loop for every method."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -71,17 +70,20 @@ def train(
     discriminator = MixedPrecision(state.discriminator, precision, compiled)
     d_loss = PlayerLoss(state.discriminator, objective.discriminator, objective.watched)
     g_loss = PlayerLoss(state.generator, objective.generator)
-    d_player = _Player(
-        "D", state.discriminator, state.d_optimizer, distributed.parallel(d_loss), d_steps, joint, d_options or {}
+    d_parallel, g_parallel = (
+        distributed.parallel(loss, uses_all=not any(term.every for term in loss.terms.values()))
+        for loss in (d_loss, g_loss)
     )
+    d_player = _Player("D", state.discriminator, state.d_optimizer, d_parallel, d_steps, joint, d_options or {})
     g_player = _Player(
-        "G", state.generator, state.g_optimizer, distributed.parallel(g_loss), g_steps,
+        "G", state.generator, state.g_optimizer, g_parallel, g_steps,
         joint and mixes_batch(state.discriminator), g_options or {},
     )  # fmt: skip
     trackers = {name: module for name, module in state.modules.items() if isinstance(module, Tracker)}
 
-    def take_step(player: _Player, batch: Batch, images: int, iteration_images: int) -> None:
-        """One optimizer step of a player; `images`: seen before the iteration."""
+    def take_step(player: _Player, batch: Batch, images: int, iteration_images: int) -> dict[str, Tensor]:
+        """Take one optimizer step of a player, and return its losses; `images`: seen before the iteration."""
+        losses: dict[str, Tensor] = {}
         observed: dict[str, Tensor] = {}
         inputs = _draw(state.generator, fake_labels, batch, accumulate)
         for part, (real, (source, labels)) in enumerate(zip(batch.chunk(accumulate), inputs, strict=True)):
@@ -95,37 +97,40 @@ def train(
                 total, means = player.loss(step, images, part, accumulate, iteration_images)
                 total.backward()
             for name, mean in means.items():
-                losses[name if name in objective.watched else f"{player.name}/{name}"] += mean / player.steps
+                _add(losses, name if name in objective.watched else f"{player.name}/{name}", mean / player.steps)
             if player is d_player:
                 with torch.no_grad():
                     for name, tracker in trackers.items():
-                        observed[name] = observed.get(name, 0) + tracker.observe(step) / accumulate
+                        _add(observed, name, tracker.observe(step) / accumulate)
         _step(player.optimizer, player.network)
         for name, seen in observed.items():
             trackers[name].update(distributed.mean(seen))
+        return losses
 
     while state.images < until:
         torch.manual_seed(derive_seed(state.seed, "iteration", 0, state.iteration))
         _set_options((d_player, g_player), state.images, until, decay)
-        losses: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=fake_labels.labels.device))
+        losses: dict[str, Tensor] = {}
         before = state.images
 
         state.discriminator.requires_grad_(True)
         real_batches = [next(batches) for _ in range(d_steps)]
         iteration_images = distributed.size() * sum(len(batch.images) for batch in real_batches)
         for batch in real_batches:
-            take_step(d_player, batch, before, iteration_images)
+            for name, loss in take_step(d_player, batch, before, iteration_images).items():
+                _add(losses, name, loss)
             state.images += distributed.size() * len(batch.images)
 
         state.discriminator.requires_grad_(False)
         for _ in range(g_steps):
-            take_step(g_player, real_batches[-1], before, iteration_images)
+            for name, loss in take_step(g_player, real_batches[-1], before, iteration_images).items():
+                _add(losses, name, loss)
 
         for average in state.averages.values():
             average.update(state.generator, state.images, state.iteration, iteration_images)
             power_iterate(average.module)
         state.iteration += 1
-        yield dict(losses)
+        yield losses
     _set_options((d_player, g_player), state.images, until, decay)
 
 
@@ -162,12 +167,17 @@ def _step(optimizer: Optimizer, network: nn.Module) -> None:
     optimizer.zero_grad()
 
 
+def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
+    sums[name] = sums[name] + value if name in sums else value
+
+
 def _set_options(players: Iterable[_Player], images: int, until: int, decay: int) -> None:
     """Optimizers' options as a function of the images seen, so that a resumed run has the same."""
     left = min(1.0, max(0, until - images) / decay) if decay else 1.0
     for player in players:
         now = {name: _now(option, images) for name, option in player.options.items()}
         for group in player.optimizer.param_groups:
+            assert now.keys() <= group.keys(), f"options {', '.join(now)} of an optimizer that has no such ones"
             group |= now | {"lr": left * now.get("lr", player.optimizer.defaults["lr"])}
 
 

@@ -36,4 +36,6 @@ class State:
         """All that has weights or buffers, by the names of a checkpoint's files."""
         averages = {name: average.module for name, average in self.averages.items()}
         modules = {name: module for name, module in self.modules.items() if module.state_dict()}
-        return {"generator": self.generator, "discriminator": self.discriminator, **averages, **modules}
+        networks = {"generator": self.generator, "discriminator": self.discriminator}
+        assert len(networks | averages | modules) == len(networks) + len(averages) + len(modules), "one name twice"
+        return networks | averages | modules

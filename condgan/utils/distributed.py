@@ -25,6 +25,7 @@ from condgan.utils.errors import FailedElsewhere, UserError
 PATIENCE = timedelta(hours=6)
 """For how long processes wait for each other, such as while one of them decodes a data set."""
 _stacked = 1
+_alone = False
 
 
 @contextmanager
@@ -60,12 +61,12 @@ def joined() -> Iterator[None]:
 
 def size() -> int:
     """How many processes there are."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_initialized() and not _alone else 1
 
 
 def rank() -> int:
     """The number of this one, from 0."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if dist.is_initialized() and not _alone else 0
 
 
 def neighbors() -> int:
@@ -76,6 +77,17 @@ def neighbors() -> int:
 def is_main() -> bool:
     """Whether this is the process that writes."""
     return rank() == 0
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """For what one process does while the others do something else: meanwhile there are no others to exchange with."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
 
 
 def local_rows(values: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def describe_machine() -> dict[str, Any]:
 
 def _commit() -> str | None:
     """The commit of a source checkout, with a + where files were changed."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
     try:

@@ -154,6 +154,15 @@ def test_the_version_stands_in_one_place(monkeypatch: pytest.MonkeyPatch) -> Non
     assert provenance.describe_machine()["condgan"] == condgan.__version__
 
 
+def test_a_record_knows_the_commit_of_the_source() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("no checkout")
+    head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    commit = provenance.describe_machine()["commit"]
+    assert commit is not None
+    assert head.startswith(commit.removesuffix("+"))
+
+
 def test_what_can_be_chosen_is_there() -> None:
     assert tuple(KNOWN) == KNOWN_NAMES
     assert tuple(EMBEDDED) == EMBEDDED_NAMES

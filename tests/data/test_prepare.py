@@ -64,7 +64,13 @@ def test_a_packed_set_is_what_reading_gives(many: Path, tmp_path: Path) -> None:
     assert np.load(tmp_path / "packed" / "train.npy", mmap_mode="r").shape == (len(one.train), 1, 8, 8)
     about = json.loads((tmp_path / "packed" / "data.json").read_text())
     assert about["source"] == str(many)
-    assert about["framing"] == {"height": 8, "width": 8, "channels": 1, "crop": "center", "background": [255, 255, 255]}
+    assert about["preprocessing"] == {
+        "height": 8,
+        "width": 8,
+        "channels": 1,
+        "crop": "center",
+        "background": [255, 255, 255],
+    }
     assert read(str(tmp_path / "packed"), 4, 1).shape == (1, 4, 4), "another size is made from it"
     assert "prepared at 8×8" in read(str(tmp_path / "packed"), 4, 1).notes[-1]
     with pytest.raises(UserError, match="whose images were split when it was prepared"):
@@ -408,14 +414,14 @@ def test_large_photos_are_nearly_what_decoding_them_whole_gives(monkeypatch: pyt
 
 
 def test_other_modes_by_the_stated_rule() -> None:
-    framing = Preprocessing(4, 4, 3)
+    preprocessing = Preprocessing(4, 4, 3)
     palette = Image.new("P", (4, 4), 1)
     palette.putpalette([0, 0, 0, 10, 20, 30])
-    assert pixels(content(palette), framing)[:, 0, 0].tolist() == [10, 20, 30]
+    assert pixels(content(palette), preprocessing)[:, 0, 0].tolist() == [10, 20, 30]
     cmyk = Image.new("CMYK", (4, 4), (255, 0, 0, 0))
-    assert pixels(content(cmyk, "TIFF"), framing)[:, 0, 0].tolist() == list(cmyk.convert("RGB").getpixel((0, 0)))
+    assert pixels(content(cmyk, "TIFF"), preprocessing)[:, 0, 0].tolist() == list(cmyk.convert("RGB").getpixel((0, 0)))
     with pytest.raises(ValueError, match="real numbers"):
-        pixels(content(Image.new("F", (4, 4), 0.5), "TIFF"), framing)
+        pixels(content(Image.new("F", (4, 4), 0.5), "TIFF"), preprocessing)
 
 
 def test_few_images_do_not_fill_the_cache(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

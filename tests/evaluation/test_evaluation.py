@@ -335,7 +335,7 @@ def test_more_fakes_their_latents_and_their_batch_norms(run: Path) -> None:
     before = (run / "metrics.json").read_text()
     asked = EvaluationOptions(metrics=["fd_classifier", "label_agreement"], n=500)
     plain, again, other, cut, batch, large = (
-        evaluate(run, question=asked, sampling=sampling)
+        evaluate(run, options=asked, sampling=sampling)
         for sampling in (
             Sampling(), Sampling(), Sampling(seed=1), Sampling(truncation=0.1), Sampling(batch=50), Sampling(batch=500),
         )
@@ -353,14 +353,14 @@ def test_a_run_against_a_folder_and_in_the_training_split(run: Path, folders: Si
     against = evaluate(run, folders.real, EvaluationOptions(metrics=["fd_classifier", "label_agreement"], split="all"))
     assert against["about"]["real"] == 900
     assert against["about"]["reference"] == str(folders.real)
-    training = evaluate(run, question=EvaluationOptions(metrics=["fd_classifier"], split="train", n=100))
+    training = evaluate(run, options=EvaluationOptions(metrics=["fd_classifier"], split="train", n=100))
     assert training["about"]["split"] == "train"
     assert training["about"]["real"] == 1438
     assert training["about"]["ceilings"] == 100
-    many = evaluate(run, question=EvaluationOptions(metrics=["fd_classifier"], n=3000))
+    many = evaluate(run, options=EvaluationOptions(metrics=["fd_classifier"], n=3000))
     assert "real images' numbers are of" in many["about"]["warnings"][0]
     with pytest.raises(ValueError, match="'copies' asked for, but it needs the training images"):
-        evaluate(run, question=EvaluationOptions(metrics=["copies"], split="train"))
+        evaluate(run, options=EvaluationOptions(metrics=["copies"], split="train"))
 
 
 def test_copies_are_found(run: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from condgan.labels import Field, Labels, LabelSpec
-from condgan.losses import ADVERSARIAL, OBJECTIVES, Objective, Regularizers, Term, weighted_sum
+from condgan.losses import ADVERSARIAL, OBJECTIVES, Objective, Penalties, Term, weighted_sum
 from condgan.losses.labels import multi_hinge
 from condgan.losses.penalties import gradient_penalty, orthogonal, r1
 from condgan.networks import BACKBONES, HEADS, Discriminator
@@ -242,7 +242,7 @@ def test_the_gradient_penalty_is_a_term_of_the_one_step_and_passes_attention() -
     """A penalty of its own under Adam would be as strong as all else whatever its weight (SAGAN's public code)."""
     backbone = BACKBONES["resnet"](ImageShape(1, 16, 16), width=2, attention=(8,))
     discriminator = Discriminator(backbone, HEADS["projection"](backbone.features, SPEC))
-    objective = OBJECTIVES["gan"](adversarial="wasserstein", penalties=Regularizers(gradient_penalty=10.0, r1=1.0))
+    objective = OBJECTIVES["gan"](adversarial="wasserstein", penalties=Penalties(gradient_penalty=10.0, r1=1.0))
     labels = Labels.from_index(SPEC, torch.arange(3))
     step = Step(generator=nn.Identity(), discriminator=discriminator, **_twice(torch.randn(3, 1, 16, 16), labels))
     total, values = weighted_sum(objective.discriminator, step, 0)

@@ -21,7 +21,7 @@ from condgan.evaluation.images import Real, permuted, stored, translations_of
 from condgan.evaluation.options import EvaluationOptions
 from condgan.evaluation.scoring import TranslatorScorer
 from condgan.labels import Field, Labels, LabelSpec, LabelTable
-from condgan.losses import OBJECTIVES, Regularizers, weighted_sum
+from condgan.losses import OBJECTIVES, Penalties, weighted_sum
 from condgan.networks import BACKBONES, GENERATORS, HEADS, Discriminator
 from condgan.recipes.load import load
 from condgan.runs.checkpoint import remove_after
@@ -57,10 +57,10 @@ def known(spec: LabelSpec, values: Tensor, fields: list[bool] | None = None) -> 
 def test_parameter_counts_are_the_published_ones(size: int, spec: LabelSpec, counts: tuple[int, int]) -> None:
     with torch.device("meta"):
         made = networks(ImageShape(3, size, size), spec)
-        score, _, logits, _ = made[1](torch.zeros(2, 3, size, size), known(spec, torch.zeros(2, spec.width)))
+        score, _, named = made[1](torch.zeros(2, 3, size, size), known(spec, torch.zeros(2, spec.width)))
     assert tuple(sum(p.numel() for p in network.parameters()) for network in made) == counts
     assert score.shape == (2, size // 64, size // 64)
-    assert logits.shape == (2, spec.width)
+    assert named["logits"].shape == (2, spec.width)
 
 
 def test_forward_passes_are_those_of_the_published_tables() -> None:
@@ -222,9 +222,7 @@ def test_stargans_two_equations_are_the_papers(mask: list[list[bool]]) -> None:
     step, n = a_step(mask)
     weight, m = step.discriminator.weight.detach().numpy(), np.array(mask)
     on_real, on_fake = n["real"].reshape(4, -1) @ weight, n["fake"].reshape(4, -1) @ weight
-    objective = OBJECTIVES["stargan"](
-        weight=2.0, cycle=10.0, identity=3.0, penalties=Regularizers(gradient_penalty=7.0)
-    )
+    objective = OBJECTIVES["stargan"](weight=2.0, cycle=10.0, identity=3.0, penalties=Penalties(gradient_penalty=7.0))
     torch.manual_seed(0)
     total, means = weighted_sum(objective.discriminator, step, 0)
     # D is linear: its gradient is the same at every mix, that of the sum over both patches
@@ -264,7 +262,7 @@ def test_the_gradient_penalty_takes_a_mix_of_its_own_for_each_image() -> None:
         fake=fake,
         fake_labels=labels,
     )
-    terms = OBJECTIVES["stargan"](penalties=Regularizers(gradient_penalty=10.0)).discriminator
+    terms = OBJECTIVES["stargan"](penalties=Penalties(gradient_penalty=10.0)).discriminator
     torch.manual_seed(4)
     penalty = terms["gradient-penalty"].loss(step)
     torch.manual_seed(4)
@@ -383,7 +381,10 @@ def test_parts_are_exchanged_by_options(options: list[str]) -> None:
     [
         ("objective.name=acgan", "generator 'stargan' given with objective 'acgan': expected objective stargan"),
         ("generator={name: acgan}", "expected another objective, or generator stargan"),
-        ("head.name=plain", "head 'plain' given with objective 'stargan': expected domain or classifier"),
+        (
+            "head.name=plain",
+            "head 'plain' given with objective 'stargan': expected classifier or domain or adc or twin",
+        ),
         ("schedule.fake_labels=uniform", "targets are its batch's labels, permuted"),
         ("data.weights=[1, 2]", "data.weights of 2 data sets given, expected one for each of the 1"),
         ("schedule.decay=50000", "schedule.decay 50000 given with schedule.images 40000"),

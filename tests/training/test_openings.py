@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,17 @@ import pytest
 import torch
 import yaml
 
-from condgan.build import build_objective, build_state, build_stream
+from condgan.build import build_state
 from condgan.data.open import read
 from condgan.labels import Field, Labels, LabelSpec
-from condgan.losses import OBJECTIVES, Term, weighted_sum
+from condgan.losses import OBJECTIVES, Objective, Term, weighted_sum
 from condgan.networks import HEADS
 from condgan.recipes.load import dump, load
 from condgan.recipes.schema import Recipe
 from condgan.runs.checkpoint import load_checkpoint, save_checkpoint
 from condgan.sampling.model import Model
-from condgan.schedules import Ramp, value_at
+from condgan.sampling.translator import Translator
+from condgan.schedules import Ramp, Weight, value_at
 from condgan.training.state import State
 from condgan.training_steps import build_steps
 from condgan.types import DiscriminatorOutput, Step
@@ -50,6 +52,7 @@ def after(recipe: Recipe, iterations: int) -> tuple[list[dict[str, float]], Stat
 
 def test_a_method_with_all_of_them_keeps_the_contract(tmp_path: Path) -> None:
     more = ["augment.name=brightness", "averages.slow.half_life=1000", "d_opt={name: rmsprop, lr: 1e-3}"]
+    more += ["g_opt.lr={start: 1e-3, end: 3e-3, images: 64}", "objective.weight={start: 0.1, end: 0.2, images: 64}"]
     recipe = load("digits-projection", [*SMALL, "objective.name=opened", *more])
     contract(recipe, tmp_path)
     saved = {path.stem for path in next((tmp_path / "checkpoints").iterdir()).glob("*.safetensors")}
@@ -109,7 +112,12 @@ def test_a_ramp_is_straight_and_then_level(images: int, value: float) -> None:
 def test_ramps_stand_where_numbers_do(tmp_path: Path) -> None:
     ramp = "{start: 0.5, end: 0.0, images: 32}"
     changes = [f"objective.penalties.r1={ramp}", "d_opt.lr={start: 1e-3, end: 3e-3, images: 16}"]
-    changes += ["d_opt.betas=[0, {start: 0.9, end: 0.99, images: 16}]", "schedule.decay=400", "ema.decay=null"]
+    changes += [
+        "d_opt.betas=[0, {start: 0.9, end: 0.99, images: 16}]",
+        "schedule.images=32",
+        "schedule.decay=16",
+        "ema.decay=null",
+    ]
     changes += ["ema.half_life={start: 8, end: 80, images: 16}"]
     recipe = load("digits-projection", [*SMALL, *changes])
     (tmp_path / "again.yaml").write_text(dump(recipe))
@@ -123,7 +131,11 @@ def test_ramps_stand_where_numbers_do(tmp_path: Path) -> None:
         next(steps)
         (group,) = state.d_optimizer.param_groups
         seen.append((group["lr"], group["betas"][1]))
-    assert np.array(seen) == pytest.approx(np.array([[1e-3, 0.9], [2e-3, 0.945], [3e-3, 0.99]]))
+    next(steps)
+    (group,) = state.d_optimizer.param_groups
+    seen.append((group["lr"], group["betas"][1]))
+    falling = [[1e-3, 0.9], [2e-3, 0.945], [3e-3, 0.99], [1.5e-3, 0.99]]
+    assert np.array(seen) == pytest.approx(np.array(falling)), "the ramp, times the decay over the last 16 of 32 images"
 
 
 def test_a_weight_is_read_where_its_ramp_is() -> None:
@@ -150,6 +162,23 @@ def test_a_lazy_term_is_counted_in_images() -> None:
         taken = [float(weighted_sum(terms, step, i, iteration_images=batch)[0]) for i in range(0, 1_000, batch)]
         assert sum(taken) == pytest.approx(1_000 / batch), batch
         assert sum(value > 0 for value in taken) == min(10, 1_000 // batch)
+
+
+def test_young_averages_of_different_half_lives_differ_and_forget_the_first_weights() -> None:
+    from condgan.training.ema import EMA
+
+    network = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(network.weight)
+    averages = [EMA(network, half_life=half_life) for half_life in (1_000.0, 100_000.0)]
+    torch.nn.init.ones_(network.weight)
+    for number in range(1_000):
+        if number == 950:
+            torch.nn.init.constant_(network.weight, 2.0)
+        for average in averages:
+            average.update(network, 64 * (number + 1), number, 64)
+    short, long = (average.module.weight.item() for average in averages)
+    assert 1.85 < short < 2
+    assert 1.4 < long < 1.7, "a half-life of at most a twentieth of the images: nothing of the weights before training"
 
 
 def test_half_of_an_average_is_new_after_its_half_life_whatever_the_batch() -> None:
@@ -188,8 +217,23 @@ def test_a_second_average_is_saved_and_sampled_from(tmp_path: Path) -> None:
         (["ema.half_life=10"], "both of decay and half_life of an average given"),
         (["g_opt={betas: [0, 0.9]}"], "option g_opt.lr is missing: the recipe must set it"),
         (["g_opt.name=adamm"], "unknown g_opt 'adamm': did you mean 'adam'?"),
-        (["g_opt.lr={start: 0, end: 1, images: 10}"], "option g_opt.lr: "),
-        (["objective.penalties.r1={start: -1, end: 1, images: 10}"], "option objective.penalties"),
+        (
+            ["g_opt.lr={start: 0, end: 1, images: 10}"],
+            "option g_opt.lr: {'start': 0, 'end': 1, 'images': 10} given, expected a ramp within 0",
+        ),
+        (["objective.penalties.r1={start: -1, end: 1, images: 10}"], "option objective.penalties.r1: "),
+        (["averages.augment.decay=0.9"], "averages augment given: expected names of letters"),
+        (
+            ["objective.name=opened", "averages.means.decay=0.9"],
+            "other than augment, discriminator, ema, generator, means",
+        ),
+        (["g_opt.lr={start: 1, ende: 1, images: 10}"], "unknown option 'g_opt.lr.ende': did you mean 'g_opt.lr.end'?"),
+        (
+            ["averages.slow.halflife=10"],
+            "unknown option 'averages.slow.halflife': did you mean 'averages.slow.half_life'",
+        ),
+        (["ema={half_life: 0}"], "option ema.half_life: 0 given, expected greater than 0"),
+        (["d_opt.betas=[0, {start: 0.5, end: 1.5, images: 10}]"], "expected a ramp within 0 … 1"),
         (["augment.name=brightnes"], "unknown augment 'brightnes': did you mean 'brightness'?"),
         (
             ["objective.name=opened", "schedule.accumulate=2"],
@@ -209,12 +253,15 @@ def mine() -> Recipe:
 
 
 def test_adc_gan_is_one_file_and_a_recipe(tmp_path: Path) -> None:
+    contract(
+        load("digits-projection", [*SMALL, "objective={name: mine, penalties: {r1: 1}}", "head.name=mine"]), tmp_path
+    )
     code = [line for line in Path(adc.__file__).read_text().splitlines() if line.strip()]
     assert len(code) <= 40
     assert yaml.safe_load(Path(adc.__file__).with_suffix(".yaml").read_text())["objective"]["name"] == "mine"
     losses, _ = after(mine(), 3)
     assert all(np.isfinite([*one.values()]).all() for one in losses)
-    assert losses[0].keys() == {"D/adv", "D/class/real", "D/class/fake", "G/adv", "G/class/as-real", "G/class/as-fake"}
+    assert losses[0].keys() == {"D/adv", "D/class/real", "D/class/fake", "G/adv", "G/as-real", "G/as-fake"}
 
 
 @pytest.mark.parametrize("fake", [0, 1])
@@ -281,8 +328,31 @@ def test_the_generators_label_terms_are_the_odds() -> None:
     assert float(total) == pytest.approx(float(-torch.stack(odds).mean()), abs=1e-6)
 
 
-def test_build_gives_the_objective_the_state_that_it_asks_for() -> None:
-    recipe = load("digits-projection", [*SMALL, "objective.name=opened"])
-    state = build_state(recipe, read("digits", 16, 1).spec)
-    assert build_objective(recipe).trackers.keys() <= state.modules.keys()
-    assert next(build_stream(recipe, read("digits", 16, 1).train)).images.shape == (8, 1, 16, 16)
+def test_a_tracker_sees_parts_of_a_batch_as_it_sees_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tracked(*, weight: Weight = 0.001) -> Objective:
+        whole = openings.opened(weight=weight)
+        return replace(whole, generator={"adv": whole.generator["adv"]})
+
+    monkeypatch.setitem(OBJECTIVES, "tracked", tracked)
+    overrides = [*SMALL, "objective={name: tracked}"]
+    scores = []
+    for parts in (1, 4):
+        _, state = after(load("digits-projection", [*overrides, f"schedule.accumulate={parts}"]), 2)
+        scores.append(state.modules["means"].scores)
+    assert torch.allclose(*scores, rtol=1e-4)
+
+
+def test_an_adc_discriminator_of_a_translator_is_loaded(tmp_path: Path) -> None:
+    small = ["generator.width=4", "generator.blocks=1", "backbone.width=4", "compute.compile=false"]
+    recipe = load("digits-stargan", [*small, "head={name: adc}", "compute.precision=float32"])
+    data = read("tinted-digits", 16, 3)
+    path = save_checkpoint(tmp_path, build_state(recipe, data.spec), recipe, data.spec, {})
+    model = load_checkpoint(path)
+    assert isinstance(model, Translator)
+    assert len(model.read(data.held_out.images[:3])) == 3
+
+
+def test_an_objective_that_no_head_serves_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OBJECTIVES, "lost", lambda *, weight=1.0: Objective({}, {}, reads=("nothing",)))
+    with pytest.raises(UserError, match="objective 'lost' given, which reads nothing: no head gives that"):
+        load("digits-projection", [*SMALL, "objective={name: lost}"])

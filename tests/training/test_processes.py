@@ -174,3 +174,25 @@ def test_a_killed_process_is_started_again_and_the_run_goes_on(tmp_path: Path) -
     assert seen == sorted(set(seen))
     assert (tmp_path / "run/checkpoints/3200").is_dir()
     assert json.loads((tmp_path / "run/metrics.json").read_text())["about"]["checkpoint"] == "3200"
+
+
+def test_alone_there_is_nobody_to_exchange_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: 1)
+    assert (distributed.size(), distributed.rank()) == (2, 1)
+    with distributed.alone():
+        assert (distributed.size(), distributed.rank()) == (1, 0)
+        assert distributed.all_gather(torch.arange(3)).tolist() == [0, 1, 2]
+    assert (distributed.size(), distributed.rank()) == (2, 1)
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_score_a_translator() -> None:
+    """The main one scores it, while the other goes on."""
+    overrides = ["generator.width=4", "generator.blocks=1", "backbone.width=4", "schedule.batch=8", "schedule.save=16"]
+    overrides += ["schedule.images=32", "schedule.decay=0", "schedule.log=16", "compute.compile=false"]
+    python(*TORCHRUN, "-m", "condgan", "train", "digits-stargan", *overrides, directory=Path.cwd())
+    log = Path("runs/digits-stargan/log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["images"] for line in log] == [16, 32]
+    assert all("fd_classifier" in json.loads(line) for line in log)

@@ -253,13 +253,13 @@ with distributed.joined():
 """
 
 
-def two_processes(subject: Path, data: str | Path, question: dict[str, Any], out: str) -> list[Any]:
+def two_processes(subject: Path, data: str | Path, options: dict[str, Any], out: str) -> list[Any]:
     """What two processes of torchrun return, or say."""
     Path("script.py").write_text(SCRIPT)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "script.py"]
     path = os.pathsep.join([str(Path(cache.__file__).parents[2]), os.getcwd()])
     done = subprocess.run(
-        [*launch, str(subject), str(data), out, json.dumps(question)],
+        [*launch, str(subject), str(data), out, json.dumps(options)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -299,7 +299,7 @@ def test_two_processes_evaluate_a_run_as_one(
         assert both[0] == both[1] == json.loads((run / "metrics.json").read_text())
         assert {path: path.read_bytes() for path in pictures} == pictures
     some = {"metrics": ["fd_classifier", "precision"], "n": 300}
-    close(two_processes(run, "", some, "some")[1], evaluate(run, question=EvaluationOptions(**some)))
+    close(two_processes(run, "", some, "some")[1], evaluate(run, options=EvaluationOptions(**some)))
 
 
 @pytest.mark.slow

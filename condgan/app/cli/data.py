@@ -88,9 +88,9 @@ def prepare_command(
             click.echo(
                 f"gray, since none of the {len(look.readable):,} pictures looked at has colors; --channels 3 for RGB"
             )
-    framing = Preprocessing(*height_and_width(size), channels, crop, color(background))
+    preprocessing = Preprocessing(*height_and_width(size), channels, crop, color(background))
     try:
-        prepared = prepare(listing, framing, out, skip_bad_images, hdf5=form == "hdf5")
+        prepared = prepare(listing, preprocessing, out, skip_bad_images, hdf5=form == "hdf5")
     except UnreadableImages as error:
         for one in error.bad:
             tqdm.write(f"unreadable     {one}", file=sys.stderr)

@@ -61,9 +61,9 @@ def evaluate_command(
     from condgan.sampling.options import Sampling
 
     asked = None if metrics is None else comma_separated(metrics)
-    question = EvaluationOptions(extractor, weights, asked, n, split, per_class, size, skip_bad_images)
+    options = EvaluationOptions(extractor, weights, asked, n, split, per_class, size, skip_bad_images)
     sampling = Sampling(checkpoint, seed, truncation, latent_scale, standing, batch_statistics)
-    found = evaluate(subject, data, question, sampling)
+    found = evaluate(subject, data, options, sampling)
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -82,8 +82,8 @@ def statistics_command(
     """Keep the mean and covariance of real images' features, for --data of evaluate, for pytorch-fid and others."""
     from condgan.runs.evaluate import EvaluationOptions, statistics
 
-    question = EvaluationOptions(extractor, weights, split=split, size=size, skip_bad_images=skip_bad_images)
-    about = statistics(source, out, question)
+    options = EvaluationOptions(extractor, weights, split=split, size=size, skip_bad_images=skip_bad_images)
+    about = statistics(source, out, options)
     click.echo(f"wrote {out}: {about['extractor']} features of {about['real']:,} images of {about['size']} pixels")
 
 

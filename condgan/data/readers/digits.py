@@ -21,24 +21,24 @@ PAPERS = {False: (250, 240, 215), True: (165, 140, 110)}
 TINTS = LabelSpec((Field("attributes", (*INKS, "Dark_Paper"), exclusive=False, groups=(tuple(INKS),)),))
 
 
-def digits(framing: Preprocessing) -> Dataset:
+def digits(preprocessing: Preprocessing) -> Dataset:
     """The digits, light on dark."""
-    images, index = _read(framing)
+    images, index = _read(preprocessing)
     whole = Split(images, LabelTable.from_index(CLASSES, index), tuple(f"digit-{i:04}.png" for i in range(len(index))))
     train, held_out = (torch.from_numpy(part) for part in hold_out(index.numpy(), share=0.2))
     return Dataset(whole.at(train), whole.at(held_out))
 
 
-def tinted_digits(framing: Preprocessing) -> Dataset:
+def tinted_digits(preprocessing: Preprocessing) -> Dataset:
     """The digits in one of three inks on light or dark paper, drawn for each; true translations are known.
 
     A pixel of the gray g, 0 … 1, is paper + g · (ink − paper). Raises UserError for other than 3 channels.
     """
-    if framing.channels != 3:
+    if preprocessing.channels != 3:
         raise UserError(
-            f"data.channels={framing.channels} given with data 'tinted-digits': expected 3, they are colored"
+            f"data.channels={preprocessing.channels} given with data 'tinted-digits': expected 3, they are colored"
         )
-    grays, index = _read(replace(framing, channels=1))
+    grays, index = _read(replace(preprocessing, channels=1))
     rng = np.random.default_rng(0)
     values = torch.zeros(len(index), TINTS.width)
     values[torch.arange(len(index)), torch.from_numpy(rng.integers(len(INKS), size=len(index)))] = 1
@@ -66,10 +66,10 @@ def tint(grays: Num[Tensor, "n 1 h w"], values: Float[Tensor, "n v"]) -> UInt8[T
     return (paper + grays / 255 * (ink - paper)).round().to(torch.uint8)
 
 
-def _read(framing: Preprocessing) -> tuple[Tensor, Tensor]:
+def _read(preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
     from sklearn.datasets import load_digits
 
     grays, index = load_digits(return_X_y=True)
     images = [Image.fromarray((gray * (255 / 16)).round().astype(np.uint8).reshape(8, 8)) for gray in grays]
-    decoded = np.stack([pixels(image, framing) for image in images])
+    decoded = np.stack([pixels(image, preprocessing) for image in images])
     return torch.from_numpy(decoded), torch.from_numpy(index)

@@ -23,7 +23,7 @@ VARIABLES = {f"#0000{i:02x}": f"var(--{name})" for i, name in enumerate(
     ("ink", "quiet", "rule", *(f"line{i}" for i in range(LINE_COLORS)))
 )}  # fmt: skip
 """The page's colors by the ones that are drawn with, which are replaced by them."""
-INK, QUIET, RULE, *LINES = VARIABLES
+INK, QUIET, RULE_COLOR, *LINES = VARIABLES
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "condgan",
@@ -36,7 +36,7 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
-    "grid.color": RULE,
+    "grid.color": RULE_COLOR,
     "grid.linewidth": 1,
     "xtick.color": QUIET, "ytick.color": QUIET,
     "xtick.major.size": 0, "ytick.major.size": 0, "ytick.minor.size": 0,

@@ -13,7 +13,7 @@ from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs.directory import require_run
 from condgan.runs.report.charts import HEIGHT, WIDTH, draw_charts
-from condgan.runs.report.metrics import Value, judgement
+from condgan.runs.report.metrics import Value, judgement, percent, percentage_points
 from condgan.runs.report.pictures import embedded_picture, pictures_over_time
 from condgan.runs.report.tables import WORST, confusion_of, tables_of
 from condgan.utils.errors import UserError
