@@ -58,7 +58,8 @@ def load_model(
     """The averaged generator of a run: of its best checkpoint, its latest, or the one after `which` images.
 
     It computes in bfloat16 where the hardware does, unless `precision` is "float32". `compiled`: a minute later, and
-    then faster. Raises UserError for a run that translates, and where nothing can be compiled.
+    then faster. `average`: by its name, where the recipe keeps more than `ema`. Raises UserError for a run that
+    translates, for an average that there is not, and where nothing can be compiled.
     """
     model = _load(directory, which, precision, compiled, average)
     if isinstance(model, Translator):
