@@ -245,8 +245,8 @@ class Recipe:
             raise UserError("compute.recompute and compute.compile given: expected one of them at most")
         if self.schedule.decay > self.schedule.images:
             raise UserError(
-                f"schedule.decay {self.schedule.decay} given with schedule.images {self.schedule.images}: rates cannot "
-                "fall for longer than that; lower it"
+                f"schedule.decay {self.schedule.decay} given with schedule.images {self.schedule.images}: learning "
+                f"rates cannot fall for longer than that; set schedule.decay={self.schedule.images // 2} or less"
             )
         objective: Objective = self.objective.build(OBJECTIVES)
         _require_outputs(f"objective '{self.objective.name}'", self.head.name, objective.reads)
