@@ -67,9 +67,6 @@ def build_state(recipe: Recipe, labels: LabelSpec) -> State:
         name: EMA(generator, one.decay, one.start, one.half_life)
         for name, one in {"ema": recipe.ema, **recipe.averages}.items()
     }
-    modules: dict[str, nn.Module] = {name: make() for name, make in build_objective(recipe).trackers.items()}
-    assert modules.keys().isdisjoint({"augment", "ema", "generator", "discriminator"}), "names of other files"
-    modules["augment"] = recipe.augment.build(AUGMENTATIONS)
     if distributed.size() > 1 and recipe.compute.sync_batch_norm:
         for network in (generator, discriminator):
             synchronize(network)
@@ -77,8 +74,15 @@ def build_state(recipe: Recipe, labels: LabelSpec) -> State:
     fused = recipe.compute.fused_optimizers
     g_optimizer = recipe.g_opt.build(OPTIMIZERS, generator.parameters(), fused)
     d_optimizer = recipe.d_opt.build(OPTIMIZERS, discriminator.parameters(), fused)
-    modules = {name: module.to(device()) for name, module in modules.items()}
+    modules = {name: module.to(device()) for name, module in build_modules(recipe).items()}
     return State(generator, discriminator, averages, g_optimizer, d_optimizer, recipe.seed, modules)
+
+
+def build_modules(recipe: Recipe) -> dict[str, nn.Module]:
+    """The trackers of the objective by their names, and the augmentation as `augment`."""
+    modules: dict[str, nn.Module] = {name: make() for name, make in build_objective(recipe).trackers.items()}
+    assert modules.keys().isdisjoint({"augment", "ema", "generator", "discriminator"}), "names of other files"
+    return modules | {"augment": recipe.augment.build(AUGMENTATIONS)}
 
 
 def build_stream(recipe: Recipe, split: Split, position: int = 0) -> Iterator[Batch]:

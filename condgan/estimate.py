@@ -10,8 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from condgan.augment import AUGMENTATIONS
-from condgan.build import build_objective, empty_networks, image_shape
+from condgan.build import build_modules, build_objective, empty_networks, image_shape
 from condgan.labels import Labels, LabelSpec
 from condgan.losses import weighted_sum
 from condgan.networks.blocks import set_recompute
@@ -130,16 +129,13 @@ class Rehearsal:
         self.objective = build_objective(recipe)
         self.on, self.kind = torch.device("meta"), torch.float32
         self.generator, self.discriminator = empty_networks(recipe, labels)
-        self.augment = recipe.augment.build(AUGMENTATIONS).to(self.on)
-        self.modules = {name: make().to(self.on) for name, make in self.objective.trackers.items()}
+        self.modules = {name: module.to(self.on) for name, module in build_modules(recipe).items()}
         set_recompute([self.generator, self.discriminator], recipe.compute.recompute)
 
     def move(self, on: torch.device, kind: torch.dtype) -> None:
         """To a device, and to the precision that networks compute in."""
         self.on, self.kind = on, kind
-        for network in (self.generator, self.discriminator):
-            network.to_empty(device=on)
-        for module in (self.augment, *self.modules.values()):
+        for module in (self.generator, self.discriminator, *self.modules.values()):
             module.to_empty(device=on)
 
     def loss(self, player: Player, count: int, part: int = 0) -> Tensor:
@@ -161,7 +157,7 @@ class Rehearsal:
                 fake = generator(source, claimed)
             step = Step(
                 generator=generator, discriminator=discriminator, real=images, real_labels=claimed, fake=fake,
-                fake_labels=claimed, joint=joint, augment=self.augment, modules=self.modules,
+                fake_labels=claimed, joint=joint, augment=self.modules["augment"], modules=self.modules,
             )  # fmt: skip
             return weighted_sum(getattr(self.objective, player), step, 0, part, part + 1)[0]
 

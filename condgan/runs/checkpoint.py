@@ -65,8 +65,9 @@ def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSp
 
 def require_finite(state: State) -> None:
     """Raises NonFinite if a network holds a value that is none, which is not worth keeping."""
-    for name in state.networks.keys() - state.modules.keys():
-        for key, value in state.networks[name].state_dict().items():
+    networks = {name: network for name, network in state.networks.items() if name not in state.modules}
+    for name, network in networks.items():
+        for key, value in network.state_dict().items():
             if not value.isfinite().all():
                 raise NonFinite(f"the {name}'s {key} at {state.images:,} images")
 
