@@ -2,7 +2,8 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -23,6 +24,32 @@ class Diverged(Exception):
 
 class FailedElsewhere(Exception):
     """Another process failed, and says why, or is gone."""
+
+
+@contextmanager
+def said_of(what: str, do: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Say in one line what goes wrong while `what` is read: what it is, why, and what to `do`.
+
+    For the one place where files of a kind are read. `kinds`: what their reader raises for damaged ones; a UserError
+    passes as it is, and so does the system's own error, but for one without a file's name.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except kinds as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise UserError(f"{what} cannot be read ({shown(error)}): {do}") from None
+
+
+def shown(value: object, at_most: int = 200) -> str:
+    """A text from elsewhere as it may stand in a line: what a terminal would obey is escaped, what is long cut."""
+    text = " ".join(str(value).split()) or type(value).__name__
+    text = "".join(
+        one if one.isprintable() else one.encode("unicode_escape", "backslashreplace").decode() for one in text
+    )
+    return text if len(text) <= at_most else f"{text[: at_most - 1]}…"
 
 
 def repeated(names: Iterable[str]) -> str | None:
