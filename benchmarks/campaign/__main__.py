@@ -2,7 +2,7 @@
 
 `python -m benchmarks.campaign --minutes M [--seed S] [--only images,archives,…] [--out FILE]`, or with `--cases N` so
 many of each kind. A case is made of the seed, its kind and number alone: `--case images/123 --keep DIR` makes one
-again, and leaves its files there. The kinds are in `benchmarks/campaign_kinds.py`; kills in `benchmarks/kills.py`.
+again, and leaves its files there. Kills are in `benchmarks/kills.py`.
 
 Each command runs in a process of its own, forked from this one, where condgan is imported already, with limits on time
 and memory. It may do what it is asked, or refuse it in one line that begins with `condgan: ` (exit code 2). Anything
@@ -17,16 +17,12 @@ import importlib
 import json
 import os
 import pkgutil
-import resource
 import shutil
-import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,121 +30,27 @@ from typing import Any
 import numpy as np
 
 import condgan
-from benchmarks.campaign_kinds import KINDS, SECRET, Command, Kind
+from benchmarks.campaign.archives import archives
+from benchmarks.campaign.cases import Command, Kind
+from benchmarks.campaign.hdf5 import hdf5
+from benchmarks.campaign.pictures import images
+from benchmarks.campaign.process import Outcome, faults, forked
+from benchmarks.campaign.runs import RUN, checkpoints, disk
+from benchmarks.campaign.settings import options, recipe_files
 from benchmarks.record import keep
 
-SECONDS = 10.0
-"""After which a command counts as hanging."""
-PREPARATION = 300.0
-"""The same of what cases start from."""
-MEMORY = 1_500_000_000
-"""Bytes that a command's largest process may hold."""
-ROOM = 4 << 30
-"""Bytes of addresses that a process gets on top of this one's, so that the machine lives on."""
-LINE = 1_000
-"""Characters of a line that refuses; more cannot be read."""
-
-
-@dataclass
-class Outcome:
-    """How a command ended."""
-
-    code: int
-    seconds: float
-    memory: int
-    """The most bytes that it, or a process that it started, held."""
-    out: bytes
-    err: bytes
-    hanging: bool = False
-
-
-def forked(command: Command, folder: Path, limit: float = SECONDS) -> Outcome:
-    """Run a command in a folder, in a fork of this process and a group of its own, for so many seconds at most."""
-    files = [Path(tempfile.gettempdir()) / f"campaign-{os.getpid()}-{name}" for name in ("out", "err")]
-    start = time.monotonic()
-    process = os.fork()
-    if process == 0:
-        _be(command, folder, files)
-    usage, status, hanging = None, 0, False
-    while usage is None:
-        done, status, found = os.wait4(process, os.WNOHANG)
-        usage = found if done else None
-        if usage is None and time.monotonic() - start > limit:
-            hanging = True
-            os.killpg(process, signal.SIGKILL)
-            _, status, usage = os.wait4(process, 0)
-        time.sleep(0.002)
-    seconds = time.monotonic() - start
-    with suppress(ProcessLookupError):
-        os.killpg(process, signal.SIGKILL)  # workers that it left
-    out, err = (file.read_bytes() for file in files)
-    return Outcome(os.waitstatus_to_exitcode(status), seconds, usage.ru_maxrss * 1024, out, err, hanging)
-
-
-def _be(command: Command, folder: Path, files: Sequence[Path]) -> None:
-    """Become a command. Does not return."""
-    code = 1
-    try:
-        os.setpgid(0, 0)
-        for number, file in enumerate(files, start=1):
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(descriptor, number)
-            os.close(descriptor)
-        sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
-        sys.stdin = open(os.devnull)  # noqa: SIM115
-        os.chdir(folder)
-        limit = _addresses() + ROOM
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        if command.file_size is not None:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (command.file_size, command.file_size))
-        sys.argv = ["condgan", *command.arguments]
-        from condgan.app.cli.main import main
-
-        main()
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        os._exit(code)
-
-
-def _addresses() -> int:
-    """Bytes of addresses of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-
-
-def faults(command: Command, outcome: Outcome, changed: Sequence[str]) -> list[str]:
-    """What is wrong with how a command ended."""
-    found = []
-    err = outcome.err.decode(errors="replace")
-    lines = err.strip().splitlines()
-    if outcome.hanging:
-        found.append("hang")
-    elif outcome.code < 0:
-        found.append("signal")
-    elif "Traceback (most recent call last)" in err or outcome.code not in (0, 2, *command.codes):
-        found.append("traceback")
-    elif outcome.code == 2 and not (lines and lines[-1].startswith("condgan: ") and len(lines[-1]) <= LINE):
-        found.append("no line")
-    elif command.must and outcome.code:
-        found.append("lost")
-    if outcome.memory > MEMORY or "not enough memory" in err:
-        found.append("memory")
-    if any("Warning: " in line or line.startswith("  warnings.warn") for line in lines):
-        found.append("library's words")
-    if any((byte < 32 and byte not in b"\n\r\t") or byte == 127 for byte in outcome.out + outcome.err):
-        found.append("terminal codes")
-    if SECRET in outcome.out + outcome.err:
-        found.append("secret")
-    if outcome.code and not outcome.hanging and changed and not command.may_change:
-        found.append("changed")
-    return found
+KINDS: dict[str, Kind] = {
+    "images": Kind(images),
+    "archives": Kind(archives),
+    "hdf5": Kind(hdf5),
+    "yaml": Kind(recipe_files),
+    "options": Kind(options, (RUN,)),
+    "checkpoints": Kind(checkpoints, (RUN,)),
+    "disk": Kind(disk, (RUN,)),
+}
+"""By the names that --only takes."""
+PREPARATION = 300
+"""Seconds that what cases start from may take."""
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -208,8 +110,6 @@ class Campaign:
             tally.tried += made.tried
             for command in made.commands:
                 outcome, wrong = self._run(command, folder)
-                if "hang" in wrong:  # the machine may have been busy
-                    outcome, wrong = self._run(command, folder)
                 tally.commands += 1
                 tally.accepted += outcome.code == 0
                 tally.refused += outcome.code == 2
@@ -267,7 +167,8 @@ def turns(names: Sequence[str], minutes: float | None, cases: int | None) -> Ite
         number[name] += 1
 
 
-def main() -> None:
+def main() -> int:
+    """Run the command line; 1 where there were faults."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=None)
     parser.add_argument("--cases", type=int, default=None, help="of each kind, instead of minutes")
@@ -285,7 +186,7 @@ def main() -> None:
             name, _, number = arguments.case.partition("/")
             for one in campaign.case(name, int(number), arguments.keep):
                 print(json.dumps(one, ensure_ascii=False, indent=1))
-            return
+            return int(bool(campaign.found))
         names = arguments.only.split(",")
         for name, number in turns(names, arguments.minutes, arguments.cases):
             for one in campaign.case(name, number):
@@ -299,7 +200,8 @@ def main() -> None:
         tallies = {name: tally.summary() for name, tally in campaign.tallies.items()}
         about = {"seed": arguments.seed, "minutes": arguments.minutes, "cases": arguments.cases, "load": loads}
         keep(arguments.out, "benchmarks.campaign", **about, kinds=tallies, faults=campaign.found[:200])
+    return int(bool(campaign.found))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
