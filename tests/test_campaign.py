@@ -25,7 +25,8 @@ def test_a_slice_of_the_campaign_shows_no_fault(kinds: str, tmp_path: Path) -> N
     for kind in kinds.split(","):
         tally = record["kinds"][kind]
         assert tally["cases"] == SLICES[kinds]
-        assert tally["accepted"] and tally["refused"]
+        assert tally["accepted"] > 0
+        assert tally["refused"] > 0
         assert tally["accepted"] + tally["refused"] <= tally["commands"]
 
 
