@@ -52,7 +52,7 @@ def list_hdf5(path: Path, share: float | None) -> Listing:
     UserError for any other file.
     """
     do = "it is not a whole HDF5 file with imgs and labels; make it anew"
-    with said_of(f"'{path}'", do, *DAMAGED), h5py.File(path) as file:
+    with said_of(f"'{path}'", do, *HDF5_ERRORS), h5py.File(path) as file:
         images = _required(file, "imgs", path)
         _judge_images(images, path)
         labels = _labels(file, len(images), path)
@@ -66,7 +66,7 @@ def list_hdf5(path: Path, share: float | None) -> Listing:
     return listed(str(path), pictures, names, table, held_out, share, notes=notes)
 
 
-DAMAGED = (OSError, RuntimeError, TypeError, ValueError, KeyError, MemoryError, OverflowError)
+HDF5_ERRORS = (OSError, RuntimeError, TypeError, ValueError, KeyError, MemoryError, OverflowError)
 """What h5py raises."""
 
 

@@ -57,7 +57,7 @@ class Tree:
     def text(self, name: str, limit: int = TABLE) -> str:
         """A file as text. Raises UserError where it is none, or of more bytes than the limit."""
         what = f"'{shown(name)}' of '{self.source}'"
-        with said_of(what, "make it anew, and a zip without a password", OSError, *DAMAGED):
+        with said_of(what, "make it anew, and a zip without a password", OSError, *ZIP_ERRORS):
             content = self.store.read(name, limit)
         try:
             return content.decode("utf-8-sig")
@@ -146,7 +146,7 @@ class _Folder:
             return str(error).encode()
 
 
-DAMAGED = (
+ZIP_ERRORS = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
     EOFError, KeyError, MemoryError, RuntimeError, ValueError,
 )  # fmt: skip
@@ -165,7 +165,7 @@ class Zip:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with said_of(f"zip '{path}'", "it is damaged; zip the folder anew", OSError, *DAMAGED):
+        with said_of(f"zip '{path}'", "it is damaged; zip the folder anew", OSError, *ZIP_ERRORS):
             self.archive = zipfile.ZipFile(_Positioned(path))
             _refuse_overlaps(self.archive)
         self.members = {member.filename.replace("\\", "/"): member for member in self.archive.infolist()}
