@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+import lmdb
 import numpy as np
 import pytest
 from PIL import Image
@@ -51,8 +52,8 @@ def one_line(path: Path, *parts: str) -> None:
         assert part in str(refused.value)
 
 
-def fuzzed(make: Callable[[Path], object], path: Path, times: int = 40) -> None:
-    """That a file is read or refused in one line, whichever of its bytes are changed or missing."""
+def fuzzed(make: Callable[[Path], object], path: Path, times: int = 40, source: Path | None = None) -> None:
+    """That a file, or what it is in, is read or refused, whichever of its bytes are changed or missing."""
     make(path)
     content, rng = path.read_bytes(), np.random.default_rng(0)
     for time in range(times):
@@ -62,7 +63,7 @@ def fuzzed(make: Callable[[Path], object], path: Path, times: int = 40) -> None:
         path.write_bytes(damaged[: int(rng.integers(len(damaged)))] if time % 4 == 3 else damaged)
         with warnings.catch_warnings(), contextlib.suppress(UserError):
             warnings.simplefilter("ignore")
-            all_read(path)
+            all_read(source or path)
 
 
 def png(width: int, height: int, depth: int, kind: int) -> bytes:
@@ -324,7 +325,7 @@ def test_hdf5_of_odd_kinds_is_one_line(tmp_path: Path) -> None:
                 one_line(tmp_path / "x.hdf5")
     for shape in ((12, 3, 65_535, 65_535), (12, 3, 0, 8), (0, 3, 8, 8), (12, 2, 8, 8), (1 << 40, 1, 1, 1)):
         with hdf5(tmp_path / "x.hdf5", imgs=None) as file:
-            file.create_dataset("imgs", shape, np.uint8, chunks=(1, 1, 1, 1))
+            file.create_dataset("imgs", shape, np.uint8, chunks=None if 0 in shape else (1, 1, 1, 1))
         one_line(tmp_path / "x.hdf5", "imgs" if shape[0] else "no images")
 
 
@@ -391,3 +392,64 @@ def test_classes_without_images_are_left_out(tmp_path: Path) -> None:
 
 def test_fuzzed_hdf5_is_read_or_refused(tmp_path: Path) -> None:
     fuzzed(lambda path: hdf5(path, classes=["a", "b"]).close(), tmp_path / "x.hdf5")
+
+
+# LMDB
+
+
+def database(path: Path, count: int = 40, **how: object) -> Path:
+    """An LMDB of images, short and long ones, and its file."""
+    path.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
+    with lmdb.open(str(path), map_size=1 << 22, **how) as opened, opened.begin(write=True) as transaction:
+        for number in range(count):
+            size = 60 if number % 4 == 0 else 5
+            picture = encoded(rng.integers(0, 255, (size, size, 3), dtype=np.uint8))
+            transaction.put(f"{number:03}".encode() + b"x" * (9 * number), picture)
+    return path / "data.mdb"
+
+
+def test_an_lmdb_is_read_as_the_library_does(tmp_path: Path) -> None:
+    database(tmp_path / "db", 50)
+    with lmdb.open(str(tmp_path / "db")) as opened, opened.begin(write=True) as transaction:
+        transaction.delete(b"000")
+        transaction.put(b"001xxxxxxxxx", b"changed")
+    listing = list_source(str(tmp_path / "db"))
+    with lmdb.open(str(tmp_path / "db"), readonly=True) as opened, opened.begin() as transaction:
+        wanted = {key.decode(): value for key, value in transaction.cursor()}
+    found = {name: listing.pictures.read(number) for name, number in zip(listing.names, listing.numbers, strict=True)}
+    assert found == wanted
+
+
+def test_a_damaged_lmdb_is_one_line_and_ends_no_process(tmp_path: Path) -> None:
+    file = database(tmp_path / "db")
+    content = file.read_bytes()
+    for size in (0, 10, 4_096, 5_000, 8_192, len(content) // 2, len(content) - 1):
+        file.write_bytes(content[:size])
+        one_line(tmp_path / "db", "it is not a whole LMDB")
+    for damaged in (
+        np.random.default_rng(0).bytes(20_000),
+        content[:40] + struct.pack("<I", 3) + content[44:],
+        content[:8_192] + bytes(len(content) - 8_192),
+    ):
+        file.write_bytes(damaged)
+        one_line(tmp_path / "db", "it is not a whole LMDB")
+    os.remove(file)
+    with lmdb.open(str(tmp_path / "db"), map_size=1 << 22, max_dbs=2) as opened:
+        opened.open_db(b"inner")
+    one_line(tmp_path / "db", "it holds databases")
+
+
+def test_a_long_value_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database(tmp_path / "db")
+    monkeypatch.setattr("condgan.data.readers.lmdb.ENCODED", 9_000)
+    one_line(tmp_path / "db", "10 unreadable images", "more than 9,000")
+
+
+def test_a_fuzzed_lmdb_is_read_or_refused(tmp_path: Path) -> None:
+    file = tmp_path / "db" / "data.mdb"
+
+    def make(_: Path) -> None:
+        database(tmp_path / "db")
+
+    fuzzed(make, file, source=tmp_path / "db")
