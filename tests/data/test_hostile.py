@@ -417,7 +417,10 @@ def test_an_lmdb_is_read_as_the_library_does(tmp_path: Path) -> None:
     listing = list_source(str(tmp_path / "db"))
     with lmdb.open(str(tmp_path / "db"), readonly=True) as opened, opened.begin() as transaction:
         wanted = {key.decode(): value for key, value in transaction.cursor()}
-    found = {name: listing.pictures.read(number) for name, number in zip(listing.names, listing.numbers, strict=True)}
+    found = {
+        name: listing.pictures.read(number)
+        for name, number in zip(listing.names, listing.numbers.tolist(), strict=True)
+    }
     assert found == wanted
 
 
@@ -453,3 +456,84 @@ def test_a_fuzzed_lmdb_is_read_or_refused(tmp_path: Path) -> None:
         database(tmp_path / "db")
 
     fuzzed(make, file, source=tmp_path / "db")
+
+
+# npz
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def npz(path: Path, packed: int = zipfile.ZIP_STORED, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", packed) as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("__", "."), content)
+    return path
+
+
+def head(text: str) -> bytes:
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text.encode()
+
+
+def test_npz_members_that_are_no_arrays_are_one_line(tmp_path: Path) -> None:
+    x, y = npy(IMAGES), npy(LABELS)
+    shape = "{'descr': '|u1', 'fortran_order': False, 'shape': %s, }\n"
+    for bad in (
+        {"x": b"hello"},
+        {"x__npy": b"hello"},
+        {"x__npy": b""},
+        {"x__npy": head("{'descr':\n")[:20]},
+        {"x__npy": head(shape % "(-12, 3, 8, 8)") + bytes(99)},
+        {"x__npy": head(shape % "(12, 3, 65535, 65535)") + bytes(99)},
+        {"x__npy": head(shape % "(99999999999999999999, 3, 8, 8)") + bytes(99)},
+        {"x__npy": head(shape % "(12, 3, 8, 8)" + " " * 60_000)},
+        {"x__npy": head(shape.replace("|u1", "|O") % "(12,)") + bytes(99)},
+        {"x__npy": head(shape.replace("'|u1'", "[('a', '<i4')]") % "(12,)") + bytes(99)},
+        {"x__npy": head("{'" + "[" * 9_000)},
+        {"x__npy": npy(np.array(3, np.uint8))},
+        {"x__npy": npy(IMAGES[:, :0])},
+        {"x__npy": npy(IMAGES[0, 0])},
+        {"x__npy": npy(np.array(["a", None], object))},
+        {"x__npy": x, "y__npy": b"x"},
+        {"x__npy": x, "y__npy": npy(LABELS[:3])},
+        {"x__npy": x, "y__npy": npy(LABELS * 1.0)},
+        {"x__npy": x, "y__npy": y, "classes__npy": npy(np.array("a"))},
+        {"x__npy": x, "y__npy": y, "classes__npy": npy(np.array(["a"]))},
+        {"x__npy": x, "y__npy": y, "classes__npy": npy(np.array([[1.0], [2.0]]))},
+        {"x__npy": x, "y__npy": y, "classes__npy": npy(np.array(["a" * 600_000, "b" * 600_000]))},
+    ):
+        one_line(npz(tmp_path / "x.npz", **bad), "x.npz")
+        one_line(npz(tmp_path / "x.npz", zipfile.ZIP_DEFLATED, **bad), "x.npz")
+
+
+def test_large_arrays_are_read_row_by_row_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("condgan.data.readers.npz.TABLE", 100)
+    for images in (IMAGES, IMAGES.transpose(0, 2, 3, 1), IMAGES[:, :1], IMAGES[:, 0]):
+        np.savez(tmp_path / "x.npz", x=images)
+        listing = list_source(str(tmp_path / "x.npz"))
+        assert type(listing.pictures.rows).__name__ == "StoredRows"
+        found = np.stack([listing.pictures.read(number) for number in range(12)])
+        assert np.array_equal(found.reshape(12, 8, 8, -1), IMAGES.transpose(0, 2, 3, 1)[..., : found[0].size // 64])
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[500] ^= 1
+    (tmp_path / "x.npz").write_bytes(content)
+    one_line(tmp_path / "x.npz", "array x", "its checksum is wrong")
+    monkeypatch.setattr("condgan.data.readers.npz.ARRAY", 2_000)
+    np.savez_compressed(tmp_path / "y.npz", x=IMAGES)
+    one_line(tmp_path / "y.npz", "array x", "more than 2,000")
+
+
+def test_fuzzed_npz_is_read_or_refused(tmp_path: Path) -> None:
+    for packed in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        members = {"x__npy": npy(IMAGES), "y__npy": npy(LABELS), "classes__npy": npy(np.array(["a", "b"]))}
+        fuzzed(lambda path, packed=packed, members=members: npz(path, packed, **members), tmp_path / "x.npz")
+        rng, right = np.random.default_rng(0), members["x__npy"]
+        for _ in range(40):  # heads, under right checksums
+            wrong = bytearray(right)
+            for place in rng.integers(6, 120, 3):
+                wrong[place] = rng.choice((0, 40, 48, 57, 91, 255))
+            with contextlib.suppress(UserError):
+                all_read(npz(tmp_path / "x.npz", packed, **members | {"x__npy": bytes(wrong)}))

@@ -108,7 +108,8 @@ def open_tree(path: Path, expected: str) -> Tree:
     if re.search(r"\.(tar\.\w+|tgz)$", path.name):
         raise UserError(f"'{path}' is a compressed tar, which has no random access: unpack it, or make a plain .tar")
     if zipfile.is_zipfile(path):
-        store = Zip(path)
+        with said_of(f"zip '{path}'", "it is damaged; zip the folder anew", OSError, *ZIP_ERRORS):
+            store = Zip(path)
         names = list(store.members)
         _refuse_outside(path, "zip", names)
         files = sorted(name for name in names if not name.endswith("/"))
@@ -160,14 +161,13 @@ HEAD = 30
 class Zip:
     """A zip whose file is read at positions of this process's own, so that forked ones do not disturb each other.
 
-    Raises UserError for a damaged one.
+    Raises one of ZIP_ERRORS for a damaged one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with said_of(f"zip '{path}'", "it is damaged; zip the folder anew", OSError, *ZIP_ERRORS):
-            self.archive = zipfile.ZipFile(_Positioned(path))
-            _refuse_overlaps(self.archive)
+        self.archive = zipfile.ZipFile(_Positioned(path))
+        _refuse_overlaps(self.archive)
         self.members = {member.filename.replace("\\", "/"): member for member in self.archive.infolist()}
 
     def read(self, name: str, limit: int) -> bytes:
