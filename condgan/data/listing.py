@@ -15,9 +15,6 @@ from jaxtyping import Int, UInt8
 from condgan.labels import LabelSpec, LabelTable
 from condgan.utils.errors import UserError
 
-LARGEST = 1 << 30
-"""Bytes of one encoded picture; what is said to be larger is refused before it is unpacked."""
-
 UNLABELED = "image"
 """The only class of images without labels."""
 

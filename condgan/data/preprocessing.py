@@ -5,7 +5,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import get_args
 
@@ -14,12 +14,18 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from condgan.utils.choices import Crop
-from condgan.utils.errors import UserError, unknown
+from condgan.utils.errors import UserError, shown, unknown
+from condgan.utils.limits import DECODED, ENCODED, require_at_most
 
 RULE = 1
 """Part of caches' keys: change it with what the rule below gives."""
 REDUCING_GAP = 3
 """JPEGs are decoded at an eighth, quarter or half of their size where that is still so many times the one asked for."""
+
+STRIP = 1 << 20
+"""Pixels that are converted at once."""
+DECODERS = {"WEBP": 20, "AVIF": 16, "JPEG2000": 28, "TIFF": 12}
+"""Bytes that a pixel takes at most, as measured; of other formats 8: two pictures of four channels."""
 
 SIGNATURES = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n\x1a\n": ("PNG",)}
 """How files begin of which the format need not be tried out."""
@@ -71,16 +77,20 @@ def pixels(picture: Image.Image | bytes | np.ndarray, preprocessing: Preprocessi
         return _preprocessed(_plain(picture, preprocessing), preprocessing, picture.tobytes)
     if not isinstance(picture, bytes):
         return _preprocessed(_plain(Image.fromarray(picture), preprocessing), preprocessing, picture.tobytes)
-    with opened(picture) as image:
-        return _preprocessed(_plain(image, preprocessing), preprocessing, lambda: picture)
+    return _preprocessed(_plain(opened(picture), preprocessing), preprocessing, lambda: picture)
 
 
 def opened(picture: bytes) -> Image.Image:
-    """An encoded picture, not decoded yet. Raises as Pillow does."""
+    """An encoded picture, not decoded yet. Raises as Pillow does, and TooLarge for one that takes too much memory."""
+    require_at_most(len(picture), ENCODED, "the file")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow refuses twice that size
+        warnings.simplefilter("ignore")  # of Pillow's, which knows no file's name
         known = next((kind for start, kind in SIGNATURES.items() if picture.startswith(start)), None)
         image = Image.open(io.BytesIO(picture), formats=known)
+    if image.format == "EPS":
+        raise ValueError("EPS is a program, which is not run: save the picture as PNG")
+    taken = image.width * image.height * DECODERS.get(image.format or "", 8)
+    require_at_most(taken, DECODED, f"decoding {image.width:,} × {image.height:,} pixels")
     raw = str(image.tile[0][3]) if image.format == "PNG" and image.tile else ""
     return _deep(picture, raw) if raw.endswith(";16B") and not image.mode.startswith("I") else image
 
@@ -89,28 +99,55 @@ def reason(error: Exception) -> str:
     """Why a picture cannot be decoded, in a line."""
     if isinstance(error, UnidentifiedImageError):
         return "of no known image format"
-    return " ".join(str(error).split()) or type(error).__name__
+    return shown(error)
 
 
 def _deep(picture: bytes, raw: str) -> Image.Image:
     """A PNG of 16 bits and several channels, in 8. Of two bytes Pillow unpacks one: first the high, then the low."""
 
-    def unpacked(how: str) -> np.ndarray:
+    def unpacked(how: str) -> Image.Image:
         with Image.open(io.BytesIO(picture)) as image:
             image.tile = [tile._replace(args=how) for tile in image.tile]  # pyright: ignore[reportAttributeAccessIssue]
-            return np.asarray(image).astype(np.uint16)
+            image.load()
+            return image
 
     if raw.startswith("LA"):  # of which it can give all four bytes
-        every = unpacked("RGBA")
-        high, low = every[..., ::2], every[..., 1::2]
-    else:
-        high, low = unpacked(raw), unpacked(raw.replace("16B", "16L"))
-    return Image.fromarray(_to_8_bits(high * 256 + low))
+        return _by_strips(unpacked("RGBA"), "LA", _halves)
+    high, low = unpacked(raw), unpacked(raw.replace("16B", "16L"))
+    for box in _strips(high):
+        high.paste(_rounded(*(np.asarray(one.crop(box)) for one in (high, low))), box)
+    high.info.clear()
+    return high
+
+
+def _rounded(high: np.ndarray, low: np.ndarray) -> Image.Image:
+    return Image.fromarray(_to_8_bits(high.astype(np.uint16) * 256 + low))
+
+
+def _halves(strip: Image.Image) -> Image.Image:
+    """Pixels of two channels, of which four bytes are given."""
+    pairs = np.asarray(strip)
+    return _rounded(pairs[..., ::2], pairs[..., 1::2])
 
 
 def _to_8_bits(deep: np.ndarray) -> UInt8[np.ndarray, "h w *c"]:
     """Rounded: no 16-bit value lies halfway."""
     return ((deep.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes of few pixels, from the top to the bottom of a picture."""
+    rows = max(1, STRIP // image.width)
+    for top in range(0, image.height, rows):
+        yield 0, top, image.width, min(top + rows, image.height)
+
+
+def _by_strips(image: Image.Image, mode: str, change: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """A picture made of another's pixels, for which memory holds both, and little else."""
+    made = Image.new(mode, image.size)
+    for box in _strips(image):
+        made.paste(change(image.crop(box)), box)
+    return made
 
 
 def _plain(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
@@ -121,15 +158,23 @@ def _plain(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
         share = REDUCING_GAP * max(preprocessing.height, preprocessing.width) / min(image.size)
         image.draft(None, (math.ceil(image.width * share), math.ceil(image.height * share)))
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "F":
         raise ValueError("its pixels are real numbers of no known range; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):  # 16 bits of gray
-        image = Image.fromarray(_to_8_bits(np.asarray(image).clip(0, 65_535)))
-    if image.has_transparency_data and preprocessing.channels != 4:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, preprocessing.background), image)
-    return image.convert({1: "L", 3: "RGB", 4: "RGBA"}[preprocessing.channels])
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[preprocessing.channels]
+    clear = image.has_transparency_data and mode != "RGBA"
+    if image.mode == mode and not clear:
+        return image
+
+    def changed(strip: Image.Image) -> Image.Image:
+        if strip.mode.startswith("I"):  # 16 bits of gray
+            strip = Image.fromarray(_to_8_bits(np.asarray(strip).clip(0, 65_535)))
+        if clear:
+            strip = strip.convert("RGBA")
+            strip = Image.alpha_composite(Image.new("RGBA", strip.size, preprocessing.background), strip)
+        return strip.convert(mode)
+
+    return _by_strips(image, mode, changed)
 
 
 def _preprocessed(

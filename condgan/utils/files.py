@@ -1,12 +1,15 @@
 """Files that are either whole or absent: written under a temporary name, synced, renamed."""
 
+import errno
 import itertools
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 TEMPORARY = ".tmp-"
 
@@ -15,6 +18,13 @@ def cache_directory() -> Path:
     """Where what can be made again is kept: $CONDGAN_CACHE, else condgan/ in the user's cache folder."""
     base = os.environ.get("CONDGAN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "condgan"
     return Path(base).expanduser()
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """A file to read. Raises OSError for what is none, such as a pipe or a device, which may never end."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "no plain file", str(path))
+    return open(path, "rb")
 
 
 def write(path: Path, data: bytes) -> None:

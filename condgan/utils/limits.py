@@ -7,12 +7,20 @@ from typing import BinaryIO
 
 ENCODED = 256 << 20
 """Bytes of one encoded picture."""
-DECODED = 512 << 20
-"""Bytes of one decoded picture, and of a piece that is read of an array."""
+DECODED = 896 << 20
+"""Bytes that decoding one picture takes, its copies included."""
+PIECE = 128 << 20
+"""Bytes of a piece that is read of an array, such as a chunk of an HDF5 file."""
+ARRAY = 1 << 30
+"""Bytes of an array that is compressed as a whole."""
 TABLE = 256 << 20
-"""Bytes of a file that lists labels of many images: a CSV, JSON lines, a dataset.json, an attribute file."""
+"""Bytes of a file, or an array, that lists labels of many images: a CSV, a dataset.json, an attribute file."""
 TEXT = 1 << 20
-"""Bytes of a text about one image, and of a recipe."""
+"""Bytes of a text about one image, of the names of all classes, and of a recipe."""
+PICTURES = 1 << 23
+"""Pictures of one file, whose names are numbers."""
+RATIO = 1032
+"""How many times its size deflate unpacks to at most."""
 
 
 class TooLarge(ValueError):
@@ -26,8 +34,10 @@ def require_at_most(size: int, limit: int, what: str = "it") -> None:
 
 
 def read_at_most(file: BinaryIO, limit: int, what: str = "it") -> bytes:
-    """All of a stream. Raises TooLarge, having read no more than the limit, where there is more."""
-    content = file.read(limit + 1)
-    if len(content) > limit:
-        raise TooLarge(f"{what} has more than {limit:,} bytes")
-    return content
+    """All of a stream. Raises TooLarge, having read little more than the limit, where there is more."""
+    content = bytearray()
+    while block := file.read(min(1 << 20, limit + 1 - len(content))):
+        content += block
+        if len(content) > limit:
+            raise TooLarge(f"{what} has more than {limit:,} bytes")
+    return bytes(content)

@@ -335,13 +335,15 @@ def test_bad_tars_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("condgan.data.readers.tree.LARGEST", 10_000)
+    monkeypatch.setattr("condgan.data.readers.tree.ENCODED", 10_000)
     folders(tmp_path / "data")
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted((tmp_path / "data").rglob("*.png")):
             archive.write(path, path.relative_to(tmp_path / "data"))
         archive.writestr("apple/bomb.png", bytes(1_000_000))
-    with pytest.raises(UserError, match=r"'apple/bomb.png' of class 'apple' \(1,000,000 bytes, more than 10,000\)"):
+    with pytest.raises(
+        UserError, match=r"'apple/bomb.png' of class 'apple' \(it has 1,000,000 bytes, more than 10,000\)"
+    ):
         read(str(tmp_path / "bomb.zip"), 12, 1)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     Image.fromarray(np.zeros((40, 40), np.uint8)).save(tmp_path / "data" / "apple" / "huge.png")

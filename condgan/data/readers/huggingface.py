@@ -11,9 +11,10 @@ import torch
 from condgan.data.listing import Chain, Listing, RawPicture, digest_of, listed
 from condgan.data.readers.labels import SPLIT_WORDS, Label, table_of
 from condgan.data.readers.tables import LABEL_COLUMNS
-from condgan.data.readers.tree import refuse_large
 from condgan.labels import Field, LabelSpec, LabelTable
 from condgan.utils.errors import UserError
+from condgan.utils.files import open_plain
+from condgan.utils.limits import ENCODED, read_at_most
 
 if TYPE_CHECKING:
     import datasets
@@ -95,10 +96,8 @@ class SavedPictures:
         if cell["bytes"] is not None:
             return cell["bytes"]
         path = self.folder / cell["path"]
-        if not path.is_file():
-            raise ValueError(f"no file '{path}'")
-        refuse_large(path.stat().st_size)
-        return path.read_bytes()
+        with open_plain(path) as file:
+            return read_at_most(file, ENCODED)
 
     def digest(self, number: int) -> bytes:
         return digest_of(self.read(number))

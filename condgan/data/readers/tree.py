@@ -1,26 +1,35 @@
 """The files of a folder, of a zip, or of tar shards."""
 
+import bz2
+import copy
 import io
+import lzma
 import os
 import re
+import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from PIL import Image
 
-from condgan.data.listing import LARGEST, RawPicture, digest_of
-from condgan.utils.errors import UserError
+from condgan.data.listing import RawPicture, digest_of
+from condgan.utils.errors import UserError, said_of, shown
+from condgan.utils.files import open_plain
+from condgan.utils.limits import ENCODED, TABLE, TEXT, TooLarge, read_at_most, require_at_most
 
 
 @runtime_checkable
 class Store(Protocol):
     """Where the bytes of files are; worker processes read it, forked or from a pickle."""
 
-    def read(self, name: str) -> bytes: ...
+    def read(self, name: str, limit: int) -> bytes:
+        """The content of a file. Raises whatever it likes where that cannot be read, or is more than the limit."""
+        ...
 
     def digest(self, name: str) -> bytes:
         """Bytes that change when the content does."""
@@ -43,18 +52,17 @@ class Tree:
 
     def read(self, name: str) -> bytes:
         """The content of a file. Raises whatever it likes where that cannot be read."""
-        return self.store.read(name)
+        return self.store.read(name, ENCODED)
 
-    def text(self, name: str) -> str:
-        """A file as text. Raises UserError where it is none."""
+    def text(self, name: str, limit: int = TABLE) -> str:
+        """A file as text. Raises UserError where it is none, or of more bytes than the limit."""
+        what = f"'{shown(name)}' of '{self.source}'"
+        with said_of(what, "make it anew, and a zip without a password", OSError, *ZIP_ERRORS):
+            content = self.store.read(name, limit)
         try:
-            return self.read(name).decode("utf-8-sig")
+            return content.decode("utf-8-sig")
         except UnicodeDecodeError:
-            raise UserError(f"'{name}' of '{self.source}' is no text: expected UTF-8") from None
-        except OSError:
-            raise
-        except Exception as error:  # damaged or encrypted zips raise many things
-            raise UserError(f"'{name}' cannot be unpacked ({error}): zip the folder anew, without a password") from None
+            raise UserError(f"{what} is no text: expected UTF-8") from None
 
 
 @dataclass(frozen=True)
@@ -93,12 +101,15 @@ def open_tree(path: Path, expected: str) -> Tree:
         if shards and not any(is_image(name) for name in visible):
             return _open_tars(path, [path / name for name in shards])
         return _tree(path, visible, folders, _Folder(path))
+    if not path.is_file():
+        raise UserError(f"'{path}' is neither a folder nor a file, but a device or a pipe: {expected}")
     if path.suffix == ".tar":
         return _open_tars(path, [path])
     if re.search(r"\.(tar\.\w+|tgz)$", path.name):
         raise UserError(f"'{path}' is a compressed tar, which has no random access: unpack it, or make a plain .tar")
     if zipfile.is_zipfile(path):
-        store = _Zip(path)
+        with said_of(f"zip '{path}'", "it is damaged; zip the folder anew", OSError, *ZIP_ERRORS):
+            store = Zip(path)
         names = list(store.members)
         _refuse_outside(path, "zip", names)
         files = sorted(name for name in names if not name.endswith("/"))
@@ -124,47 +135,108 @@ def is_image(name: str) -> bool:
 class _Folder:
     path: Path
 
-    def read(self, name: str) -> bytes:
-        with open(self.path / name, "rb") as file:
-            refuse_large(os.fstat(file.fileno()).st_size)
-            return file.read()
+    def read(self, name: str, limit: int) -> bytes:
+        with open_plain(self.path / name) as file:
+            require_at_most(os.fstat(file.fileno()).st_size, limit)
+            return read_at_most(file, limit)
 
     def digest(self, name: str) -> bytes:
         try:
-            return digest_of(self.read(name))
+            return digest_of(self.read(name, ENCODED))
         except (OSError, ValueError) as error:
             return str(error).encode()
 
 
-class _Zip:
-    """A zip whose file is read at positions of this process's own, so that forked ones do not disturb each other."""
+ZIP_ERRORS = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
+    EOFError, KeyError, MemoryError, RuntimeError, ValueError,
+)  # fmt: skip
+"""What reading zips raises, NotImplementedError and RecursionError among them."""
+
+
+HEAD = 30
+"""Bytes of a zip's member before its name."""
+
+
+class Zip:
+    """A zip whose file is read at positions of this process's own, so that forked ones do not disturb each other.
+
+    Raises one of ZIP_ERRORS for a damaged one.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self.archive = zipfile.ZipFile(_Positioned(path))
-        except (zipfile.BadZipFile, NotImplementedError) as error:  # the latter: a zip version unknown to Python
-            raise UserError(f"zip '{path}' is damaged ({error}): zip the folder anew") from None
+        self.archive = zipfile.ZipFile(_Positioned(path))
+        _refuse_overlaps(self.archive)
         self.members = {member.filename.replace("\\", "/"): member for member in self.archive.infolist()}
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, limit: int) -> bytes:
         member = self.members[name]
-        refuse_large(member.file_size)
-        return self.archive.read(member)
+        require_at_most(member.file_size, limit)
+        content = _unpacked(self._packed(member, limit), member.compress_type, limit)
+        if zlib.crc32(content) != member.CRC:
+            raise zipfile.BadZipFile("its checksum is wrong")
+        return content
+
+    def _packed(self, member: zipfile.ZipInfo, limit: int) -> bytes:
+        """The bytes of a member as they are stored."""
+        require_at_most(member.compress_size, limit)
+        packed = copy.copy(member)
+        packed.compress_type, packed.file_size = zipfile.ZIP_STORED, member.compress_size
+        packed.CRC = None  # of what is unpacked  # pyright: ignore[reportAttributeAccessIssue]
+        with self.archive.open(packed) as file:
+            return file.read()
 
     def digest(self, name: str) -> bytes:
         member = self.members[name]
         return f"{member.CRC:08x} {member.file_size}".encode()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _Zip, (self.path,)
+        return Zip, (self.path,)
+
+
+def _refuse_overlaps(archive: zipfile.ZipFile) -> None:
+    """Raises BadZipFile where members share bytes: a small zip of that kind unpacks to any size."""
+    end = 0
+    for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
+        if member.header_offset < end:
+            raise zipfile.BadZipFile(f"'{shown(member.filename)}' overlaps another member")
+        end = member.header_offset + HEAD + member.compress_size
+    if end > archive.start_dir:
+        raise zipfile.BadZipFile("its last member goes beyond its end")
+
+
+def _unpacked(content: bytes, method: int, limit: int) -> bytes:
+    """What a member's bytes unpack to. Raises TooLarge, having unpacked no more than the limit, where it is more."""
+    if method == zipfile.ZIP_DEFLATED:
+        content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, limit + 1)
+    elif method == zipfile.ZIP_BZIP2:
+        content = bz2.BZ2Decompressor().decompress(content, limit + 1)
+    elif method == zipfile.ZIP_LZMA:
+        content = _lzma(content[:9]).decompress(content[9:], limit + 1)
+    elif method != zipfile.ZIP_STORED:
+        raise NotImplementedError(f"compression method {method} is unknown")
+    if len(content) > limit:
+        raise TooLarge(f"it unpacks to more than {limit:,} bytes")
+    return content
+
+
+def _lzma(head: bytes) -> lzma.LZMADecompressor:
+    """What unpacks LZMA as zips have it, by the nine bytes before: versions, and how it was packed."""
+    _, size, packing, window = struct.unpack("<HHBI", head)
+    if size != 5 or packing >= 9 * 5 * 5:
+        raise zipfile.BadZipFile("its LZMA is of no known kind")
+    require_at_most(window, ENCODED, "its LZMA window")
+    lc, lp, pb = packing % 9, packing // 9 % 5, packing // 45
+    how = {"id": lzma.FILTER_LZMA1, "dict_size": window, "lc": lc, "lp": lp, "pb": pb}
+    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[how])
 
 
 class _Positioned(io.BufferedIOBase):
     """A file read by position, which processes do not share."""
 
     def __init__(self, path: Path) -> None:
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+        self._file = open_plain(path)
         self._at = 0
 
     def seekable(self) -> bool:
@@ -184,7 +256,7 @@ class _Positioned(io.BufferedIOBase):
     def read(self, size: int | None = -1) -> bytes:
         if size is None or size < 0:
             size = os.fstat(self._file.fileno()).st_size - self._at
-        found = os.pread(self._file.fileno(), size, self._at)
+        found = os.pread(self._file.fileno(), size, min(self._at, 1 << 62))
         self._at += len(found)
         return found
 
@@ -195,40 +267,74 @@ class _Tars:
     where: dict[str, tuple[int, int, int]]
     """Of each file: its shard, and where there its bytes begin and how many they are."""
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, limit: int) -> bytes:
         shard, start, size = self.where[name]
-        refuse_large(size)
-        with open(self.shards[shard], "rb") as file:
-            file.seek(start)
-            return file.read(size)
+        require_at_most(size, limit)
+        with open_plain(self.shards[shard]) as file:
+            content = os.pread(file.fileno(), size, start)
+        if len(content) < size:
+            raise EOFError("its tar ends early")
+        return content
 
     def digest(self, name: str) -> bytes:
-        return digest_of(self.read(name))
+        return digest_of(self.read(name, ENCODED))
 
 
 def _open_tars(path: Path, shards: Sequence[Path]) -> Tree:
     where: dict[str, tuple[int, int, int]] = {}
-    folders = []
+    folders: list[str] = []
     for number, shard in enumerate(sorted(shards)):
         prefix = f"{shard.relative_to(path).with_suffix('').as_posix()}/" if len(shards) > 1 else ""
-        size = shard.stat().st_size
-        try:
-            with tarfile.open(shard, "r:") as archive:
-                while (member := archive.next()) is not None:
-                    archive.members.clear()  # which it would keep  # pyright: ignore[reportAttributeAccessIssue]
-                    _refuse_outside(shard, "tar", [member.name])
-                    name = prefix + member.name.removeprefix("./")
-                    if member.isdir():
-                        folders.append(name)
-                    elif member.isreg():
-                        if member.offset_data + member.size > size:
-                            raise tarfile.ReadError("it ends early")
-                        where[name] = number, member.offset_data, member.size
-                if not _ends(shard, archive.offset):
-                    raise tarfile.ReadError(f"nothing that belongs there after {archive.offset:,} bytes")
-        except tarfile.TarError as error:
-            raise UserError(f"tar '{shard}' is damaged ({error}): make it anew") from None
+        with (
+            said_of(
+                f"tar '{shard}'", "it is damaged; make it anew", tarfile.TarError, EOFError, RuntimeError, ValueError
+            ),
+            open_plain(shard) as file,
+        ):
+            _list_members(shard, file, number, prefix, where, folders)
     return _tree(path, sorted(where), folders, _Tars(tuple(sorted(shards)), where), tar=True)
+
+
+def _list_members(
+    shard: Path, file: BinaryIO, number: int, prefix: str, where: dict[str, tuple[int, int, int]], folders: list[str]
+) -> None:
+    """Add the files of a tar to `where`, and its folders. Raises what tarfile does where it is damaged."""
+    size = os.fstat(file.fileno()).st_size
+    with tarfile.open(fileobj=_Heads(file), mode="r:") as archive:  # pyright: ignore[reportArgumentType, reportCallIssue]
+        while (member := archive.next()) is not None:
+            archive.members.clear()  # which it would keep  # pyright: ignore[reportAttributeAccessIssue]
+            _refuse_outside(shard, "tar", [member.name])
+            name = prefix + member.name.removeprefix("./")
+            if member.size < 0 or archive.offset <= member.offset:
+                raise tarfile.ReadError(f"'{shown(member.name)}' has {member.size:,} bytes")
+            if member.issparse():
+                raise tarfile.ReadError(f"'{shown(member.name)}' has holes: expected whole files")
+            if member.isdir():
+                folders.append(name)
+            elif member.isreg():
+                if member.offset_data + member.size > size:
+                    raise tarfile.ReadError("it ends early")
+                where[name] = number, member.offset_data, member.size
+        if not _ends(shard, archive.offset):
+            raise tarfile.ReadError(f"nothing that belongs there after {archive.offset:,} bytes")
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """A tar's file, of which only heads are read: names and the like, that are short."""
+
+    file: BinaryIO
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= TEXT:
+            raise tarfile.ReadError(f"a head has {size:,} bytes, more than {TEXT:,}")
+        return self.file.read(size)
+
+    def seek(self, offset: int) -> int:
+        return self.file.seek(offset)
+
+    def tell(self) -> int:
+        return self.file.tell()
 
 
 def _ends(shard: Path, offset: int) -> bool:
@@ -238,16 +344,11 @@ def _ends(shard: Path, offset: int) -> bool:
         return file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)
 
 
-def refuse_large(size: int) -> None:
-    if size > LARGEST:
-        raise ValueError(f"{size:,} bytes, more than {LARGEST:,}")
-
-
 def _refuse_outside(path: Path, kind: str, names: Sequence[str]) -> None:
     for name in names:
         if _OUTSIDE.search(name):
             raise UserError(
-                f"{kind} '{path}' refused: its member '{name}' points outside the archive; {kind} the folder anew"
+                f"{kind} '{path}' refused: its member '{shown(name)}' points outside; {kind} the folder anew"
             )
 
 
