@@ -2,11 +2,15 @@
 
 import hashlib
 import io
+import logging
 import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from typing import get_args
 
 import numpy as np
@@ -23,6 +27,38 @@ REDUCING_GAP = 3
 
 SIGNATURES = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n\x1a\n": ("PNG",)}
 """How files begin of which the format need not be tried out."""
+
+NO_PIXELS = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
+"""Formats that Pillow knows by name, but of which it can read no pixels, or only by starting other programs."""
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Pillow's formats whose pixels it can read; HEIC among them where pi_heif or pillow_heif is installed.
+
+    Pillow's log is silenced: what it cannot read, it raises.
+    """
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    Image.init()
+    for module in ("pillow_heif", "pi_heif"):
+        with suppress(ImportError):
+            import_module(module).register_heif_opener()
+    return tuple(name for name in Image.ID if name not in NO_PIXELS)
+
+
+@cache
+def readable() -> frozenset[str]:
+    """The endings of files whose pixels can be read, in lower case, with their dots."""
+    formats = {*_formats(), "MPO"}  # which JPEG's reader opens
+    return frozenset(ending for ending, name in Image.registered_extensions().items() if name in formats)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Have no decoder's warnings printed: of damaged EXIF, of transparency in palettes, of many pixels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def color(name: str) -> tuple[int, int, int]:
@@ -67,19 +103,19 @@ class Preprocessing:
 
 def pixels(picture: Image.Image | bytes | np.ndarray, preprocessing: Preprocessing) -> UInt8[np.ndarray, "c h w"]:
     """A picture as an image. Raises whatever Pillow does where it cannot be decoded."""
-    if isinstance(picture, Image.Image):
-        return _preprocessed(_plain(picture, preprocessing), preprocessing, picture.tobytes)
-    if not isinstance(picture, bytes):
-        return _preprocessed(_plain(Image.fromarray(picture), preprocessing), preprocessing, picture.tobytes)
-    with opened(picture) as image:
-        return _preprocessed(_plain(image, preprocessing), preprocessing, lambda: picture)
+    with quietly():
+        if isinstance(picture, Image.Image):
+            return _preprocessed(_plain(picture, preprocessing), preprocessing, picture.tobytes)
+        if not isinstance(picture, bytes):
+            return _preprocessed(_plain(Image.fromarray(picture), preprocessing), preprocessing, picture.tobytes)
+        with opened(picture) as image:
+            return _preprocessed(_plain(image, preprocessing), preprocessing, lambda: picture)
 
 
 def opened(picture: bytes) -> Image.Image:
     """An encoded picture, not decoded yet. Raises as Pillow does."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # Pillow refuses twice that size
-        known = next((kind for start, kind in SIGNATURES.items() if picture.startswith(start)), None)
+    with quietly():
+        known = next((kind for start, kind in SIGNATURES.items() if picture.startswith(start)), _formats())
         image = Image.open(io.BytesIO(picture), formats=known)
     raw = str(image.tile[0][3]) if image.format == "PNG" and image.tile else ""
     return _deep(picture, raw) if raw.endswith(";16B") and not image.mode.startswith("I") else image

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from condgan.utils.errors import UserError
+
 TEMPORARY = ".tmp-"
 
 
@@ -15,6 +17,17 @@ def cache_directory() -> Path:
     """Where what can be made again is kept: $CONDGAN_CACHE, else condgan/ in the user's cache folder."""
     base = os.environ.get("CONDGAN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "condgan"
     return Path(base).expanduser()
+
+
+def is_within(path: str | Path, folder: str | Path) -> bool:
+    """Whether a path is that of a folder or file, or of something in the folder, whatever links lead there."""
+    return Path(path).expanduser().resolve().is_relative_to(Path(folder).expanduser().resolve())
+
+
+def require_outside(out: Path, source: str | Path, what: str) -> None:
+    """Raises UserError where `out`, which `what` calls so, is to be written into data."""
+    if is_within(out, source):
+        raise UserError(f"{what} given, in the data '{source}', which nothing is written into: give a place elsewhere")
 
 
 def write(path: Path, data: bytes) -> None:
