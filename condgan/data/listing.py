@@ -188,7 +188,8 @@ def hold_out(
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " l"]]:
     """A fixed split into what to train on and what to hold out: where possible, some of each class on either side.
 
-    `contents`: numbers, of which equal ones come on the same side, but in classes that would be on one side then.
+    `contents`: numbers, of which equal ones come on the same side; but in classes that would all be on one side then,
+    or twice as many held out.
     """
     rng = np.random.default_rng(0)
     classes = [rng.permutation(np.flatnonzero(index == number)) for number in np.unique(index)]
@@ -202,8 +203,11 @@ def hold_out(
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def _chosen_contents(classes: Sequence[Int[np.ndarray, " k"]], wanted: Sequence[int]) -> Bool[np.ndarray, " c"]:
-    """Which contents to hold out for so many images of each class; that with the fewest contents chooses first."""
+def _chosen_contents(classes: Sequence[Int[np.ndarray, " _"]], wanted: Sequence[int]) -> Bool[np.ndarray, " _"]:
+    """Which contents to hold out, for so many images of each class, or twice that where a content has more copies.
+
+    The class with the fewest contents chooses first.
+    """
     held = np.full(max(contents.max() for contents in classes) + 1, -1)  # -1: undecided
     for contents, count in sorted(zip(classes, wanted, strict=True), key=lambda one: len(np.unique(one[0]))):
         own, first, sizes = np.unique(contents, return_index=True, return_counts=True)
@@ -211,7 +215,8 @@ def _chosen_contents(classes: Sequence[Int[np.ndarray, " k"]], wanted: Sequence[
         order = order[held[own[order]] < 0]
         held[own[order]] = np.cumsum(sizes[order]) <= count - sizes[held[own] == 1].sum()
         if len(order) and not (held[own] == 1).any():
-            held[own[order[sizes[order].argmin()]]] = 1
+            least = order[sizes[order].argmin()]
+            held[own[least]] = sizes[least] <= 2 * count
         if len(order) and (held[own] == 1).all():
             held[own[order[-1]]] = 0
     return held == 1

@@ -20,13 +20,16 @@ from PIL import ExifTags, Image, ImageColor, ImageOps, UnidentifiedImageError
 from condgan.utils.choices import Crop
 from condgan.utils.errors import UserError, unknown
 
-RULE = 1
+RULE = 2
 """Part of caches' keys: change it with what the rule below gives."""
 REDUCING_GAP = 3
 """JPEGs are decoded at an eighth, quarter or half of their size where that is still so many times the one asked for."""
 
 SIGNATURES = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n\x1a\n": ("PNG",)}
 """How files begin of which the format need not be tried out."""
+
+DARK = "16 bits, of values of 8"
+"""What is known of an image that was made of one with 16 bits, in its `info`."""
 
 NO_PIXELS = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 """Formats that Pillow knows by name, but of which it can read no pixels, or only by starting other programs."""
@@ -118,7 +121,11 @@ def opened(picture: bytes) -> Image.Image:
         known = next((kind for start, kind in SIGNATURES.items() if picture.startswith(start)), _formats())
         image = Image.open(io.BytesIO(picture), formats=known)
     raw = str(image.tile[0][3]) if image.format == "PNG" and image.tile else ""
-    return _deep(picture, raw) if raw.endswith(";16B") and not image.mode.startswith("I") else image
+    if raw.endswith(";16B") and not image.mode.startswith("I"):
+        return _deep(picture, raw)
+    if isinstance(clear := image.info.get("transparency"), int):
+        image.info["transparency"] = clear * {"L;2": 85, "L;4": 17}.get(raw, 1)  # as the grays themselves
+    return image
 
 
 def reason(error: Exception) -> str:
@@ -131,8 +138,11 @@ def reason(error: Exception) -> str:
 def _deep(picture: bytes, raw: str) -> Image.Image:
     """A PNG of 16 bits and several channels, in 8. Of two bytes Pillow unpacks one: first the high, then the low."""
 
+    with quietly(), Image.open(io.BytesIO(picture)) as image:
+        turned, clear = image.getexif(), image.info.get("transparency")
+
     def unpacked(how: str) -> np.ndarray:
-        with Image.open(io.BytesIO(picture)) as image:
+        with quietly(), Image.open(io.BytesIO(picture)) as image:
             image.tile = [tile._replace(args=how) for tile in image.tile]  # pyright: ignore[reportAttributeAccessIssue]
             return np.asarray(image).astype(np.uint16)
 
@@ -141,12 +151,27 @@ def _deep(picture: bytes, raw: str) -> Image.Image:
         high, low = every[..., ::2], every[..., 1::2]
     else:
         high, low = unpacked(raw), unpacked(raw.replace("16B", "16L"))
-    return Image.fromarray(_to_8_bits(high * 256 + low))
+    made = _in_8_bits(high * 256 + low, clear)
+    made.info |= {DARK: not high.any() and bool(low.any())} | ({"exif": turned.tobytes()} if turned else {})
+    return made
 
 
-def _to_8_bits(deep: np.ndarray) -> UInt8[np.ndarray, "h w *c"]:
-    """Rounded: no 16-bit value lies halfway."""
-    return ((deep.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def _in_8_bits(deep: np.ndarray, clear: object) -> Image.Image:
+    """16 bits rounded to 8, of which no value lies halfway; transparent where they are of the gray or color `clear`."""
+    image = Image.fromarray(((deep.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if isinstance(clear, int | tuple):
+        same = deep == np.array(clear)
+        image.putalpha(Image.fromarray(np.where(same if same.ndim == 2 else same.all(2), 0, 255).astype(np.uint8)))
+    return image
+
+
+def is_dark(image: Image.Image) -> bool:
+    """Whether an opened picture of 16 bits has values of 0 … 255 only."""
+    if image.mode.startswith("I"):
+        return 0 < int(np.asarray(image).max()) < 256
+    if image.format == "TIFF" and 16 in getattr(image, "tag_v2", {}).get(258, ()):  # bits per sample
+        return not np.asarray(image).any()  # Pillow gives the high bytes
+    return bool(image.info.get(DARK))
 
 
 def _plain(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
@@ -161,7 +186,7 @@ def _plain(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     if image.mode == "F":
         raise ValueError("its pixels are real numbers of no known range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits of gray
-        image = Image.fromarray(_to_8_bits(np.asarray(image).clip(0, 65_535)))
+        image = _in_8_bits(np.asarray(image).clip(0, 65_535), image.info.get("transparency"))
     if image.has_transparency_data and preprocessing.channels != 4:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, preprocessing.background), image)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from condgan.data.copies import keep_together, said_of_copies, same_contents
 from condgan.data.listing import UNLABELED, Listing, class_is, digest_of
 from condgan.data.prepare import chunked, in_workers
-from condgan.data.preprocessing import Preprocessing, opened, pixels, reason
+from condgan.data.preprocessing import Preprocessing, is_dark, opened, pixels, quietly, reason
 from condgan.utils.figures import sheet, spread
 
 QUICK = 500
@@ -35,6 +35,8 @@ class Seen(NamedTuple):
     digest: bytes = b""
     bad: str = ""
     """Why it cannot be decoded."""
+    dark: bool = False
+    """Whether it has 16 bits, but values of 8."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,11 @@ def _look(listing: Listing, place: int, preprocessing: Preprocessing | None) -> 
         with opened(picture) as image:
             size = image.size
             mode, form, clear = image.mode, image.format or "PNG", image.has_transparency_data
+            with quietly():
+                dark = is_dark(image)
         if preprocessing is not None:
             pixels(picture, preprocessing)
-        return Seen(*size, mode, form, clear, digest)
+        return Seen(*size, mode, form, clear, digest, dark=dark)
     except Exception as error:  # decoders raise whatever they like
         return Seen(0, 0, "", "", False, bad=reason(error))
 
@@ -163,8 +167,8 @@ def warnings(look: Survey) -> list[str]:
         held = listing.labels.at(slice(listing.train, None)).counts().tolist()
         if listing.share is None and (lacking := [name for name, n in zip(field.values, held, strict=True) if not n]):
             said.append(
-                f"{class_is(lacking)} without held-out images, and training needs one of each: give some, or hold out a "
-                "share of the training images with data.held_out=0.1 (or --held-out 0.1)"
+                f"{class_is(lacking)} without held-out images, and training needs one of each: give some, or hold out "
+                "a share of the training images with data.held_out=0.1 (or --held-out 0.1)"
             )
         if max(counts) > 10 * max(1, min(counts)):
             least, most = (field.values[counts.index(one)] for one in (min(counts), max(counts)))
@@ -183,6 +187,11 @@ def warnings(look: Survey) -> list[str]:
     if len(look.seen) == len(listing):
         said += said_of_copies(listing, look.contents())
     readable = look.readable
+    if dark := sum(one.dark for one in readable):
+        said.append(
+            f"{dark:,} picture{'s' * (dark > 1)} of 16 bits ha{'ve' if dark > 1 else 's'} values of 0 … 255 only, and "
+            "will be black: save with 8 bits, or multiply the values by 257"
+        )
     lost = sum(min(one.width, one.height) * 2 < max(one.width, one.height) for one in readable)
     if lost * 10 > len(readable):
         said.append(

@@ -3,7 +3,6 @@
 import shlex
 from pathlib import Path
 
-from condgan.utils.choices import absolute
 from condgan.utils.errors import UserError
 from condgan.utils.files import require_outside
 
@@ -22,7 +21,7 @@ def require_outside_data(directory: Path, out: Path) -> None:
     from condgan.recipes.load import load
 
     for source in load(str(directory / "recipe.yaml"), []).data.sources:
-        require_outside(out, absolute(source), f"--out {out}")
+        require_outside(out, source, f"--out {out}")
 
 
 def resume_command(directory: Path) -> str:

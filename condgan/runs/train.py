@@ -34,7 +34,6 @@ from condgan.runs.signals import Signals
 from condgan.training.state import State
 from condgan.training_steps import build_steps, pretrain
 from condgan.utils import distributed
-from condgan.utils.choices import absolute
 from condgan.utils.device import can_compile, device, has_bfloat16, keep_memory, precision, try_algorithms
 from condgan.utils.errors import Diverged, UserError, unknown
 from condgan.utils.figures import png
@@ -74,7 +73,7 @@ def choose_directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
     """
     directory = _directory(recipe, out, fresh)
     for source in recipe.data.sources:
-        require_outside(directory, absolute(source), f"run directory '{directory}'")
+        require_outside(directory, source, f"run directory '{directory}'")
     return directory
 
 

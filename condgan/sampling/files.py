@@ -117,7 +117,8 @@ def write_samples(out: Path, images: UInt8[np.ndarray, "n h w *c"], groups: Sequ
 def open_pictures(model: Translator, paths: Sequence[Path], notes: list[str]) -> Iterator[Opened]:
     """Pictures in order: single files by their names, and all image files in folders and zips by their paths there.
 
-    What is left out is told in `notes`. Raises UserError for a picture that is none, for two of one name, and for a folder without any.
+    What is left out is told in `notes`. Raises UserError for a picture that is none, for two of one name, and for a
+    folder without any.
     """
     names: set[str] = set()
     for path in paths:

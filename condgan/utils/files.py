@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from condgan.utils.choices import SOURCES
 from condgan.utils.errors import UserError
 
 TEMPORARY = ".tmp-"
@@ -25,8 +26,8 @@ def is_within(path: str | Path, folder: str | Path) -> bool:
 
 
 def require_outside(out: Path, source: str | Path, what: str) -> None:
-    """Raises UserError where `out`, which `what` calls so, is to be written into data."""
-    if is_within(out, source):
+    """Raises UserError where `out`, which `what` calls so, is to be written into data of a path."""
+    if str(source) not in SOURCES and is_within(out, source):
         raise UserError(f"{what} given, in the data '{source}', which nothing is written into: give a place elsewhere")
 
 

@@ -38,7 +38,7 @@ def data_command(
     from condgan.utils.figures import png
 
     if out is not None:
-        require_outside(out, absolute(source), f"--out {out}")
+        require_outside(out, source, f"--out {out}")
     listing = list_source(absolute(source), None if root is None else str(root), held_out)
     look = survey(listing)
     lines, said = describe_survey(look), warnings(look)
