@@ -10,10 +10,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 
 from condgan.labels import LabelSpec, LabelTable
-from condgan.utils.errors import UserError
+from condgan.utils.errors import UserError, shown
 
 UNLABELED = "image"
 """The only class of images without labels."""
@@ -84,6 +84,8 @@ class Listing:
     """Remarks for the user on how it was read."""
     origins: Sequence[str] = ()
     """Where messages say that a picture is told of, such as a line of a file; by default its class."""
+    share: float | None = None
+    """Of the pictures that was held out; None where their source says which."""
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -136,14 +138,17 @@ def listed(
         notes = (*notes, f"{neither:,} images of no split are left out, since others have one")
     train = np.flatnonzero(stated == 0)
     chosen = np.flatnonzero(stated == (2 if (stated == 2).any() else 1))
-    if held_out is None or share is not None or not len(chosen):
+    own_split = held_out is None or share is not None or not len(chosen)
+    if own_split:
+        share = 0.1 if share is None else share
         own = pairs[train] if paired and pairs is not None else None
-        parts = split(labels.at(torch.from_numpy(train)), 0.1 if share is None else share, own, source)
+        parts = split(labels.at(torch.from_numpy(train)), share, own)
         train, chosen = (train[part] for part in parts)
     labels = _without_empty_classes(labels, np.concatenate([train, chosen]))
     whole = Listing(
-        source, pictures, np.arange(len(names)), names, labels, 0, pairs=pairs, notes=notes, origins=origins
-    )
+        source, pictures, np.arange(len(names)), names, labels, 0, pairs=pairs, notes=notes, origins=origins,
+        share=share if own_split else None,
+    )  # fmt: skip
     return whole.at(np.concatenate([train, chosen]), len(train))
 
 
@@ -161,42 +166,80 @@ def _without_empty_classes(labels: LabelTable, places: Int[np.ndarray, " n"]) ->
 
 
 def split(
-    labels: LabelTable, share: float, pairs: Int[np.ndarray, " n"] | None, source: str
+    labels: LabelTable, share: float, pairs: Int[np.ndarray, " n"] | None
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " l"]]:
-    """A fixed split into what to train on and what to hold out, at least one of each class on either side.
+    """A fixed split into what to train on and what to hold out: where possible, some of each class on either side.
 
-    With `pairs`, all images of a share of their numbers. Raises UserError where there are too few.
+    With `pairs`, all images of a share of their numbers.
     """
     if pairs is not None:
         different, of_image = np.unique(pairs, return_inverse=True)
         chosen = np.isin(of_image, hold_out(np.zeros(len(different), int), share)[1])
         return np.flatnonzero(~chosen), np.flatnonzero(chosen)
     exclusive = labels.spec.fields[0].exclusive
-    if exclusive:
-        require_images(labels, 2, f"data '{source}'")
-    elif len(labels) < 2:
-        raise UserError(f"data '{source}' has {len(labels)} image{'s' * (len(labels) != 1)}: at least 2 needed")
     return hold_out(labels.index().numpy() if exclusive else np.zeros(len(labels), int), share)
 
 
-def hold_out(index: Int[np.ndarray, " n"], share: float) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " l"]]:
-    """A fixed split into what to train on and what to hold out, at least one of each class on either side."""
+def hold_out(
+    index: Int[np.ndarray, " n"], share: float, contents: Int[np.ndarray, " n"] | None = None
+) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " l"]]:
+    """A fixed split into what to train on and what to hold out: where possible, some of each class on either side.
+
+    `contents`: numbers, of which equal ones come on the same side; but in classes that would all be on one side then,
+    or twice as many held out.
+    """
     rng = np.random.default_rng(0)
-    held_out = []
-    for number in np.unique(index):
-        where = rng.permutation(np.flatnonzero(index == number))
-        held_out.append(where[: min(max(1, round(share * len(where))), len(where) - 1)])
-    chosen = np.sort(np.concatenate(held_out))
-    return np.setdiff1d(np.arange(len(index)), chosen), chosen
+    classes = [rng.permutation(np.flatnonzero(index == number)) for number in np.unique(index)]
+    counts = [min(max(1, round(share * len(where))), len(where) - 1) for where in classes]
+    chosen = np.zeros(len(index), bool)
+    if contents is not None:
+        chosen = _chosen_contents([contents[where] for where in classes], counts)[contents]
+    for where, count in zip(classes, counts, strict=True):
+        if count and (chosen[where].all() or not chosen[where].any()):
+            chosen[where] = np.arange(len(where)) < count
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def require_images(labels: LabelTable, least: int, where: str) -> None:
-    """Raises UserError for a class with fewer images."""
-    for name, count in zip(labels.spec.classes, labels.counts().tolist(), strict=True):
-        if count < least:
-            raise UserError(
-                f"class '{name}' has {count} readable image{'s' * (count != 1)} in {where}: at least {least} needed"
-            )
+def _chosen_contents(classes: Sequence[Int[np.ndarray, " _"]], wanted: Sequence[int]) -> Bool[np.ndarray, " _"]:
+    """Which contents to hold out, for so many images of each class, or twice that where a content has more copies.
+
+    The class with the fewest contents chooses first.
+    """
+    held = np.full(max(contents.max() for contents in classes) + 1, -1)  # -1: undecided
+    for contents, count in sorted(zip(classes, wanted, strict=True), key=lambda one: len(np.unique(one[0]))):
+        own, first, sizes = np.unique(contents, return_index=True, return_counts=True)
+        order = np.argsort(first)
+        order = order[held[own[order]] < 0]
+        held[own[order]] = np.cumsum(sizes[order]) <= count - sizes[held[own] == 1].sum()
+        if len(order) and not (held[own] == 1).any():
+            least = order[sizes[order].argmin()]
+            held[own[least]] = sizes[least] <= 2 * count
+        if len(order) and (held[own] == 1).all():
+            held[own[order[-1]]] = 0
+    return held == 1
+
+
+def class_is(names: Sequence[str], at_most: int = 8) -> str:
+    """Classes as the beginning of a sentence: class 'cat' is, or 2 classes ('cat', 'dog') are."""
+    if len(names) == 1:
+        return f"class '{shown(names[0], 60)}' is"
+    listed = ", ".join(f"'{shown(name, 60)}'" for name in names[:at_most]) + ", …" * (len(names) > at_most)
+    return f"{len(names):,} classes ({listed}) are"
+
+
+def require_images(labels: LabelTable, least: int, where: str, do: str = "") -> None:
+    """Raises UserError for classes with fewer images, all at once."""
+    counts = zip(labels.spec.classes, labels.counts().tolist(), strict=True)
+    few = [(name, count) for name, count in counts if count < least]
+    if not few:
+        return
+    if len(few) == 1:
+        name, count = few[0]
+        what = f"class '{shown(name, 60)}' has {count} readable image{'s' * (count != 1)} in {where}"
+    else:
+        listed = ", ".join(f"'{shown(name, 60)}' {count}" for name, count in few[:8]) + ", …" * (len(few) > 8)
+        what = f"{len(few):,} classes have too few readable images in {where} ({listed})"
+    raise UserError(f"{what}: at least {least} needed{do}")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from condgan.data.readers.labels import EXPECTED
 from condgan.data.readers.lmdb import is_lmdb, list_lmdb
 from condgan.data.readers.npz import is_npz, list_npz
 from condgan.data.readers.tables import list_json, list_tables
-from condgan.data.readers.tree import Tree, open_tree
+from condgan.data.readers.tree import Tree, open_tree, require_there
 from condgan.data.readers.webdataset import list_samples
 from condgan.labels import Labels, LabelTable
 from condgan.utils.choices import Crop
@@ -90,6 +90,7 @@ def list_source(source: str, root: str | None = None, held_out: float | None = N
         if isinstance(found, Listing):
             return found
         path = found
+    require_there(path, EXPECTED)
     if is_packed(path):
         return _open_packed(path, held_out).listing
     if is_hdf5(path):

@@ -20,12 +20,13 @@ from jaxtyping import Int, UInt8
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from condgan.data.copies import contents_of, keep_together, said_of_copies
 from condgan.data.listing import Listing, require_images
 from condgan.data.packed import PACKED_FORMAT, PARTS, ImageFile, Prepared, describe_packed, is_packed, open_packed
 from condgan.data.preprocessing import RULE, Preprocessing, pixels, reason
 from condgan.data.readers.hdf5 import is_hdf5, write_hdf5
 from condgan.utils.errors import UserError
-from condgan.utils.files import TEMPORARY, cache_directory, sync
+from condgan.utils.files import TEMPORARY, cache_directory, require_outside, sync
 
 DECODED_AT_ONCE = 64
 """Pictures that a worker decodes at a time."""
@@ -46,6 +47,7 @@ def decoded(listing: Listing, preprocessing: Preprocessing, skip_bad_images: boo
     The cache is keyed by the content of the pictures, their labels and the framing. Raises UserError for unreadable
     pictures, unless they are to be left out.
     """
+    listing, digests = _in_order(listing)
     if len(listing) <= FEW_PICTURES:
         rows = np.empty((len(listing), preprocessing.channels, preprocessing.height, preprocessing.width), np.uint8)
         bad = _decode(listing, preprocessing, range(len(listing)), rows)
@@ -53,8 +55,8 @@ def decoded(listing: Listing, preprocessing: Preprocessing, skip_bad_images: boo
         orders = _orders(listing, bad)
         halves = np.split(rows, [listing.train])
         train, held_out = (torch.from_numpy(half[order]) for half, order in zip(halves, orders, strict=True))
-        return Prepared(_kept(listing, orders), train, held_out, _skipped(listing, bad))
-    digests = _digests(listing)
+        kept = _kept(listing, orders)
+        return Prepared(_telling_copies(kept, listing, digests), train, held_out, _skipped(listing, bad))
     key = hashlib.sha256(f"{PACKED_FORMAT} {RULE} {preprocessing} {listing.train} {listing.labels.spec}".encode())
     names = "\n".join(listing.names).encode(errors="surrogateescape")
     for part in (digests.tobytes(), listing.labels.codes.numpy().tobytes(), names):
@@ -73,7 +75,8 @@ def decoded(listing: Listing, preprocessing: Preprocessing, skip_bad_images: boo
     prepared = open_packed(path)
     if prepared.skipped and not skip_bad_images:
         raise UnreadableImages(prepared.skipped, listing.source)
-    return replace(prepared, listing=replace(prepared.listing, source=listing.source, notes=listing.notes))
+    kept = replace(prepared.listing, source=listing.source, notes=listing.notes)
+    return replace(prepared, listing=_telling_copies(kept, listing, digests))
 
 
 def prepare(
@@ -83,6 +86,7 @@ def prepare(
 
     Raises UserError for unreadable pictures unless they are to be left out; what was decoded is kept then.
     """
+    require_outside(out, listing.source, f"'{out}' as output")
     if out.exists() and not (is_hdf5(out) if hdf5 else is_packed(out)):
         what = "HDF5 file: give another file" if hdf5 else "prepared data set: give another folder"
         raise UserError(f"'{out}' exists and is no {what}")
@@ -90,12 +94,11 @@ def prepare(
         raise UserError(
             f"'{out}' holds data prepared otherwise ({there.preprocessing}): give another folder, or remove it"
         )
-    if out.exists() and out.resolve() == Path(listing.source).resolve():
-        raise UserError(f"'{out}' given as source and as output: give another output")
     if hdf5 and listing.pairs is not None:
         raise UserError("--paired given with --format hdf5, which has no place for pairs: leave one of them")
     with _working(out.absolute().parent / f"{TEMPORARY}{out.name}") as directory:
-        _fill(directory, listing, preprocessing, _digests(listing), skip_bad_images)
+        listing, digests = _in_order(listing)
+        _fill(directory, listing, preprocessing, digests, skip_bad_images)
         if not hdf5:
             _publish(directory, out)
             return open_packed(out)
@@ -129,7 +132,7 @@ def _fill(
     bad.sort()
     _judge(listing, bad, skip_bad_images)
     orders = _orders(listing, bad)
-    kept = _kept(listing, orders)
+    kept = _telling_copies(_kept(listing, orders), listing, digests)
     for file, order in zip(files, orders, strict=True):
         file.close_holes(order)
     describe_packed(work, kept, preprocessing, files, _skipped(listing, bad))
@@ -324,7 +327,7 @@ def _digests(listing: Listing) -> UInt8[np.ndarray, "n d"]:
             try:
                 digest = listing.pictures.digest(int(listing.numbers[place]))
             except Exception as error:  # it is told of when it is decoded
-                digest = repr(error).encode()
+                digest = f"{place} {error!r}".encode()
             every[place] = np.frombuffer(hashlib.blake2b(digest, digest_size=16).digest(), np.uint8)
         return len(part)
 
@@ -336,6 +339,23 @@ def _digests(listing: Listing) -> UInt8[np.ndarray, "n d"]:
         for count in pool.map(look, parts):
             bar.update(count)
     return every
+
+
+def _in_order(listing: Listing) -> tuple[Listing, UInt8[np.ndarray, "n d"]]:
+    """A listing with copies on one side of the split, where that is ours; and its pictures' digests."""
+    digests = _digests(listing)
+    places, train = keep_together(listing, contents_of(digests))
+    return listing.at(places, train), digests[places]
+
+
+def _telling_copies(kept: Listing, listing: Listing, digests: UInt8[np.ndarray, "n d"]) -> Listing:
+    """The part of a listing that could be decoded, with notes of its copies."""
+    contents = contents_of(digests)
+    if len(np.unique(contents)) < len(contents):
+        places = np.flatnonzero(np.isin(listing.names, kept.names))
+        readable = listing.at(places, int((places < listing.train).sum()))
+        kept = replace(kept, notes=(*kept.notes, *said_of_copies(readable, contents[places])))
+    return kept
 
 
 def _orders(listing: Listing, bad: Sequence[Bad]) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
@@ -353,13 +373,20 @@ def _orders(listing: Listing, bad: Sequence[Bad]) -> tuple[Int[np.ndarray, " n"]
 
 def _kept(listing: Listing, orders: tuple[np.ndarray, np.ndarray]) -> Listing:
     kept = listing.at(np.concatenate([orders[0], listing.train + orders[1]]), len(orders[0]))
+    exclusive = kept.labels.spec.fields[0].exclusive
+    if exclusive and listing.share is not None:
+        do = ", one to train on and another one to hold out; add some, or leave these classes out"
+        require_images(kept.labels, 2, f"data '{listing.source}'", do)
     for what, labels in (
         ("train on", kept.labels.at(slice(0, kept.train))),
         ("hold out", kept.labels.at(slice(kept.train, None))),
     ):
-        if kept.labels.spec.fields[0].exclusive:
+        if exclusive:
             split = "train" if what == "train on" else "held-out"
-            require_images(labels, 1, f"the {split} split of '{listing.source}'")
+            do = "" if what == "train on" else (
+                "; give it some, or hold out a share of the training images with data.held_out=0.1 (or --held-out 0.1)"
+            )  # fmt: skip
+            require_images(labels, 1, f"the {split} split of '{listing.source}'", do)
         least = 2 if what == "train on" else 1
         if len(labels) < least:
             raise UserError(

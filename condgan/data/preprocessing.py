@@ -2,11 +2,15 @@
 
 import hashlib
 import io
+import logging
 import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from typing import get_args
 
 import numpy as np
@@ -17,7 +21,7 @@ from condgan.utils.choices import Crop
 from condgan.utils.errors import UserError, shown, unknown
 from condgan.utils.limits import DECODED, ENCODED, require_at_most
 
-RULE = 1
+RULE = 2
 """Part of caches' keys: change it with what the rule below gives."""
 REDUCING_GAP = 3
 """JPEGs are decoded at an eighth, quarter or half of their size where that is still so many times the one asked for."""
@@ -29,6 +33,41 @@ DECODERS = {"WEBP": 20, "AVIF": 16, "JPEG2000": 28, "TIFF": 12}
 
 SIGNATURES = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n\x1a\n": ("PNG",)}
 """How files begin of which the format need not be tried out."""
+
+DARK = "16 bits, of values of 8"
+"""What is known of an image that was made of one with 16 bits, in its `info`."""
+
+NO_PIXELS = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
+"""Formats that Pillow knows by name, but of which it can read no pixels, or only by starting other programs."""
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Pillow's formats whose pixels it can read; HEIC among them where pi_heif or pillow_heif is installed.
+
+    Pillow's log is silenced: what it cannot read, it raises.
+    """
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    Image.init()
+    for module in ("pillow_heif", "pi_heif"):
+        with suppress(ImportError):
+            import_module(module).register_heif_opener()
+    return tuple(name for name in Image.ID if name not in NO_PIXELS)
+
+
+@cache
+def readable() -> frozenset[str]:
+    """The endings of files whose pixels can be read, in lower case, with their dots."""
+    formats = {*_formats(), "MPO"}  # which JPEG's reader opens
+    return frozenset(ending for ending, name in Image.registered_extensions().items() if name in formats)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Have no decoder's warnings printed: of damaged EXIF, of transparency in palettes, of many pixels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def color(name: str) -> tuple[int, int, int]:
@@ -73,26 +112,28 @@ class Preprocessing:
 
 def pixels(picture: Image.Image | bytes | np.ndarray, preprocessing: Preprocessing) -> UInt8[np.ndarray, "c h w"]:
     """A picture as an image. Raises whatever Pillow does where it cannot be decoded."""
-    if isinstance(picture, Image.Image):
-        return _preprocessed(_plain(picture, preprocessing), preprocessing, picture.tobytes)
-    if not isinstance(picture, bytes):
-        return _preprocessed(_plain(Image.fromarray(picture), preprocessing), preprocessing, picture.tobytes)
-    return _preprocessed(_plain(opened(picture), preprocessing), preprocessing, lambda: picture)
+    with quietly():
+        if isinstance(picture, Image.Image):
+            return _preprocessed(_plain(picture, preprocessing), preprocessing, picture.tobytes)
+        if not isinstance(picture, bytes):
+            return _preprocessed(_plain(Image.fromarray(picture), preprocessing), preprocessing, picture.tobytes)
+        return _preprocessed(_plain(opened(picture), preprocessing), preprocessing, lambda: picture)
 
 
 def opened(picture: bytes) -> Image.Image:
     """An encoded picture, not decoded yet. Raises as Pillow does, and TooLarge for one that takes too much memory."""
     require_at_most(len(picture), ENCODED, "the file")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Pillow's, which knows no file's name
-        known = next((kind for start, kind in SIGNATURES.items() if picture.startswith(start)), None)
+    with quietly():
+        known = next((kind for start, kind in SIGNATURES.items() if picture.startswith(start)), _formats())
         image = Image.open(io.BytesIO(picture), formats=known)
-    if image.format == "EPS":
-        raise ValueError("EPS is a program, which is not run: save the picture as PNG")
     taken = image.width * image.height * DECODERS.get(image.format or "", 8)
     require_at_most(taken, DECODED, f"decoding {image.width:,} × {image.height:,} pixels")
     raw = str(image.tile[0][3]) if image.format == "PNG" and image.tile else ""
-    return _deep(picture, raw) if raw.endswith(";16B") and not image.mode.startswith("I") else image
+    if raw.endswith(";16B") and not image.mode.startswith("I"):
+        return _deep(picture, raw)
+    if isinstance(clear := image.info.get("transparency"), int):
+        image.info["transparency"] = clear * {"L;2": 85, "L;4": 17}.get(raw, 1)  # as the grays themselves
+    return image
 
 
 def reason(error: Exception) -> str:
@@ -104,35 +145,46 @@ def reason(error: Exception) -> str:
 
 def _deep(picture: bytes, raw: str) -> Image.Image:
     """A PNG of 16 bits and several channels, in 8. Of two bytes Pillow unpacks one: first the high, then the low."""
+    with quietly(), Image.open(io.BytesIO(picture)) as image:
+        turned, clear = image.getexif(), image.info.get("transparency")
 
     def unpacked(how: str) -> Image.Image:
-        with Image.open(io.BytesIO(picture)) as image:
+        with quietly(), Image.open(io.BytesIO(picture)) as image:
             image.tile = [tile._replace(args=how) for tile in image.tile]  # pyright: ignore[reportAttributeAccessIssue]
             image.load()
             return image
 
-    if raw.startswith("LA"):  # of which it can give all four bytes
-        return _by_strips(unpacked("RGBA"), "LA", _halves)
-    high, low = unpacked(raw), unpacked(raw.replace("16B", "16L"))
-    for box in _strips(high):
-        high.paste(_rounded(*(np.asarray(one.crop(box)) for one in (high, low))), box)
-    high.info.clear()
-    return high
+    pairs = raw.startswith("LA")  # of which it can give all four bytes
+    first = unpacked("RGBA" if pairs else raw)
+    second = first if pairs else unpacked(raw.replace("16B", "16L"))
+    made = first if not pairs and clear is None else Image.new("LA" if pairs else "RGBA", first.size)
+    bright = some = False
+    for box in _strips(first):
+        high, low = (np.asarray(one.crop(box)) for one in (first, second))
+        if pairs:
+            high, low = high[..., ::2], high[..., 1::2]
+        bright, some = bright or bool(high.any()), some or bool(low.any())
+        made.paste(_in_8_bits(high.astype(np.uint16) * 256 + low, clear), box)
+    made.info = {DARK: some and not bright} | ({"exif": turned.tobytes()} if turned else {})
+    return made
 
 
-def _rounded(high: np.ndarray, low: np.ndarray) -> Image.Image:
-    return Image.fromarray(_to_8_bits(high.astype(np.uint16) * 256 + low))
+def _in_8_bits(deep: np.ndarray, clear: object) -> Image.Image:
+    """16 bits rounded to 8, of which no value lies halfway; transparent where they are of the gray or color `clear`."""
+    image = Image.fromarray(((deep.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    if isinstance(clear, int | tuple):
+        same = deep == np.array(clear)
+        image.putalpha(Image.fromarray(np.where(same if same.ndim == 2 else same.all(2), 0, 255).astype(np.uint8)))
+    return image
 
 
-def _halves(strip: Image.Image) -> Image.Image:
-    """Pixels of two channels, of which four bytes are given."""
-    pairs = np.asarray(strip)
-    return _rounded(pairs[..., ::2], pairs[..., 1::2])
-
-
-def _to_8_bits(deep: np.ndarray) -> UInt8[np.ndarray, "h w *c"]:
-    """Rounded: no 16-bit value lies halfway."""
-    return ((deep.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def is_dark(image: Image.Image) -> bool:
+    """Whether an opened picture of 16 bits has values of 0 … 255 only."""
+    if image.mode.startswith("I"):
+        return 0 < int(np.asarray(image).max()) < 256
+    if image.format == "TIFF" and 16 in getattr(image, "tag_v2", {}).get(258, ()):  # bits per sample
+        return not np.asarray(image).any()  # Pillow gives the high bytes
+    return bool(image.info.get(DARK))
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
@@ -168,7 +220,7 @@ def _plain(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
 
     def changed(strip: Image.Image) -> Image.Image:
         if strip.mode.startswith("I"):  # 16 bits of gray
-            strip = Image.fromarray(_to_8_bits(np.asarray(strip).clip(0, 65_535)))
+            strip = _in_8_bits(np.asarray(strip).clip(0, 65_535), image.info.get("transparency"))
         if clear:
             strip = strip.convert("RGBA")
             strip = Image.alpha_composite(Image.new("RGBA", strip.size, preprocessing.background), strip)

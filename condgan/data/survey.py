@@ -1,6 +1,5 @@
 """Survey the pictures of a source: sizes, formats, modes, copies, and which cannot be decoded."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from jaxtyping import Int
 from PIL import Image
 from tqdm import tqdm
 
-from condgan.data.listing import UNLABELED, Listing, digest_of
+from condgan.data.copies import keep_together, said_of_copies, same_contents
+from condgan.data.listing import UNLABELED, Listing, class_is, digest_of
 from condgan.data.prepare import chunked, in_workers
-from condgan.data.preprocessing import Preprocessing, opened, pixels, reason
-from condgan.data.readers.labels import SPLIT_WORDS
+from condgan.data.preprocessing import Preprocessing, is_dark, opened, pixels, quietly, reason
 from condgan.utils.figures import sheet, spread
 
 QUICK = 500
@@ -36,6 +35,8 @@ class Seen(NamedTuple):
     digest: bytes = b""
     bad: str = ""
     """Why it cannot be decoded."""
+    dark: bool = False
+    """Whether it has 16 bits, but values of 8."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,20 @@ class Survey:
         width, height = np.median(sizes, 0)
         return int(width), int(height)
 
+    def contents(self) -> Int[np.ndarray, " n"]:
+        """A number for each picture of the listing, the same for copies; of those that were not looked at, its own."""
+        known = {place: one.digest for place, one in zip(self.places.tolist(), self.seen, strict=True) if not one.bad}
+        number: dict[bytes | int, int] = {}
+        return np.array([number.setdefault(known.get(i, i), len(number)) for i in range(len(self.listing))], np.int64)
+
     def copies(self) -> list[list[int]]:
         """Places of pictures whose files are the same."""
-        of_digest: dict[bytes, list[int]] = {}
-        for place, one in zip(self.places.tolist(), self.seen, strict=True):
-            if not one.bad:
-                of_digest.setdefault(one.digest, []).append(place)
-        return [places for places in of_digest.values() if len(places) > 1]
+        return [places.tolist() for places in same_contents(self.contents())]
+
+    def kept_together(self) -> "Survey":
+        """The same of a listing that has copies on one side of the split; of all its pictures."""
+        places, train = keep_together(self.listing, self.contents())
+        return Survey(self.listing.at(places, train), np.arange(len(places)), [self.seen[place] for place in places])
 
 
 GRAY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
@@ -88,7 +96,8 @@ GRAY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
 def quick_look(listing: Listing, at_most: int = QUICK) -> Survey:
     """Look at the heads of some pictures, evenly spread."""
     places = np.unique(np.linspace(0, len(listing) - 1, min(at_most, len(listing))).round().astype(int))
-    return Survey(listing, places, [_look(listing, place, None) for place in places.tolist()])
+    look = Survey(listing, places, [_look(listing, place, None) for place in places.tolist()])
+    return look.kept_together() if len(places) == len(listing) else look
 
 
 def survey(listing: Listing) -> Survey:
@@ -100,7 +109,7 @@ def survey(listing: Listing) -> Survey:
         for part in parts:
             seen += part
             bar.update(len(part))
-    return Survey(listing, np.arange(len(listing)), seen)
+    return Survey(listing, np.arange(len(listing)), seen).kept_together()
 
 
 @dataclass(frozen=True)
@@ -129,9 +138,11 @@ def _look(listing: Listing, place: int, preprocessing: Preprocessing | None) -> 
         with opened(picture) as image:
             size = image.size
             mode, form, clear = image.mode, image.format or "PNG", image.has_transparency_data
+            with quietly():
+                dark = is_dark(image)
         if preprocessing is not None:
             pixels(picture, preprocessing)
-        return Seen(*size, mode, form, clear, digest)
+        return Seen(*size, mode, form, clear, digest, dark=dark)
     except Exception as error:  # decoders raise whatever they like
         return Seen(0, 0, "", "", False, bad=reason(error))
 
@@ -141,21 +152,30 @@ def warnings(look: Survey) -> list[str]:
     listing, said = look.listing, []
     field, counts = listing.labels.spec.fields[0], listing.labels.counts().tolist()
     if field.exclusive and len(counts) > 1:
-        said += [
-            f"class '{name}' has {count} image{'s' * (count != 1)}: too few to learn from"
-            for name, count in zip(field.values, counts, strict=True)
-            if count < RARE
-        ][:10]
+        rare = [(name, count) for name, count in zip(field.values, counts, strict=True) if count < RARE]
+        if len(rare) == 1:
+            name, count = rare[0]
+            said.append(f"class '{name}' has {count} image{'s' * (count != 1)}: too few to learn from")
+        elif rare:
+            listed = ", ".join(f"'{name}' {count}" for name, count in rare[:8]) + ", …" * (len(rare) > 8)
+            said.append(f"{len(rare):,} classes have fewer than {RARE} images, too few to learn from: {listed}")
+        if (single := sum(count == 1 for _, count in rare)) and listing.share is not None:
+            said.append(
+                f"{single:,} of the classes ha{'ve' if single > 1 else 's'} one image only, and training needs two, "
+                "one of them to hold out: add some, or leave these classes out"
+            )
+        held = listing.labels.at(slice(listing.train, None)).counts().tolist()
+        if listing.share is None and (lacking := [name for name, n in zip(field.values, held, strict=True) if not n]):
+            said.append(
+                f"{class_is(lacking)} without held-out images, and training needs one of each: give some, or hold out "
+                "a share of the training images with data.held_out=0.1 (or --held-out 0.1)"
+            )
         if max(counts) > 10 * max(1, min(counts)):
             least, most = (field.values[counts.index(one)] for one in (min(counts), max(counts)))
             said.append(
                 f"'{most}' has {max(counts) / max(1, min(counts)):.0f} times the images of '{least}': "
                 "data.class_balance=0.5 shows rare classes more often"
             )
-        splits = [name for name in field.values if {*re.split(r"[\W_]+", name.lower())} & {*SPLIT_WORDS}]
-        if splits:
-            named = " and ".join(f"'{name}'" for name in splits)
-            said.append(f"{named} look like splits, not classes: name them train and test")
         lower = Counter(name.strip().lower() for name in field.values)
         for name, count in lower.items():
             if count > 1:
@@ -164,20 +184,19 @@ def warnings(look: Survey) -> list[str]:
         for name, count in zip(field.values, counts, strict=True):
             if not 0 < count < len(listing):
                 said.append(f"{'every' if count else 'no'} image has attribute '{name}': it cannot be learned")
-    copies = look.copies() if len(look.seen) == len(listing) else []
-    across = sum(min(places) < listing.train <= max(places) for places in copies)
-    if across:
-        said.append(f"{across} pictures are both trained on and held out: remove their copies")
-    differ = [places for places in copies if len({tuple(listing.labels.codes[place].tolist()) for place in places}) > 1]
-    if differ:
-        names = ", ".join(f"'{listing.names[place]}'" for place in differ[0][:3])
-        said.append(f"{len(differ)} pictures have several labels, such as {names}: leave the right one")
+    if len(look.seen) == len(listing):
+        said += said_of_copies(listing, look.contents())
     readable = look.readable
+    if dark := sum(one.dark for one in readable):
+        said.append(
+            f"{dark:,} picture{'s' * (dark > 1)} of 16 bits ha{'ve' if dark > 1 else 's'} values of 0 … 255 only, and "
+            "will be black: save with 8 bits, or multiply the values by 257"
+        )
     lost = sum(min(one.width, one.height) * 2 < max(one.width, one.height) for one in readable)
     if lost * 10 > len(readable):
         said.append(
-            f"{lost / len(readable):.0%} of the pictures are more than twice as long as wide, or as wide as long: the "
-            "central square loses more than half of them, data.crop=pad keeps all"
+            f"{lost:,} of {len(readable):,} pictures are more than twice as wide as high, or as high as wide: training "
+            "sees the middle of each, less than half of it; data.crop=pad keeps all"
         )
     return said
 
@@ -213,9 +232,9 @@ def describe_survey(look: Survey) -> list[str]:
             ("modes", Counter(one.mode for one in readable)),
         ):
             lines.append(f"{name:14} " + ", ".join(f"{value} {count:,}" for value, count in values.most_common()))
-    if copies := look.copies() if len(look.seen) == len(listing) else []:
-        more = sum(map(len, copies)) - len(copies)
-        names = " = ".join(f"'{listing.names[place]}'" for place in copies[0][:3])
+    if same := look.copies() if len(look.seen) == len(listing) else []:
+        more = sum(map(len, same)) - len(same)
+        names = " = ".join(f"'{listing.names[place]}'" for place in same[0][:3])
         lines.append(f"copies         {more:,} of other images, such as {names}")
     if bad := look.unreadable:
         lines.append(f"unreadable     {len(bad):,}: " + "; ".join(bad[:20]) + " …" * (len(bad) > 20))

@@ -233,7 +233,9 @@ def read_fakes_and_real(
     with distributed.main_first():
         images = stored(read(subject, size, channels, skip_bad_images=skip_bad_images), subject, "all")
     colored = {name for name, one in looks.items() if not one.gray}
-    said = [f"'{colored.pop()}' has colors, the other images are gray"] if len(colored) == 1 < len(looks) else []
+    said = [f"'{name}': {note}" for name, look in looks.items() for note in look.listing.notes]
+    if len(colored) == 1 < len(looks):
+        said.append(f"'{colored.pop()}' has colors, the other images are gray")
     if isinstance(data, Dataset):
         return images.labeled_as(data.spec), Real("data", split, data), said
     if is_statistics(data):

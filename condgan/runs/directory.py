@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from condgan.utils.errors import UserError
+from condgan.utils.files import require_outside
 
 
 def require_run(directory: Path) -> None:
@@ -13,6 +14,14 @@ def require_run(directory: Path) -> None:
             f"'{directory}' is no run directory (it has no recipe.yaml): "
             "give one that `condgan train` wrote, such as runs/digits-acgan"
         )
+
+
+def require_outside_data(directory: Path, out: Path) -> None:
+    """Raises UserError where something is to be written into the data of a run."""
+    from condgan.recipes.load import load
+
+    for source in load(str(directory / "recipe.yaml"), []).data.sources:
+        require_outside(out, source, f"--out {out}")
 
 
 def resume_command(directory: Path) -> str:

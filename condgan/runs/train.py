@@ -37,7 +37,7 @@ from condgan.utils import distributed
 from condgan.utils.device import can_compile, device, has_bfloat16, keep_memory, precision, try_algorithms
 from condgan.utils.errors import Diverged, UserError, unknown
 from condgan.utils.figures import png
-from condgan.utils.files import TEMPORARY, remove_temporaries, write
+from condgan.utils.files import TEMPORARY, remove_temporaries, require_outside, write
 from condgan.utils.provenance import describe_machine
 
 RESUMABLE_OPTIONS = {
@@ -69,8 +69,15 @@ RESUME_RECORD = ("command", "commit", "processes", "precision", "compiled")
 def choose_directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
     """Where a run lives: `out`, else runs/<recipe>, or the newest of the fresh starts numbered after it.
 
-    `fresh`: the first number after those that exist.
+    `fresh`: the first number after those that exist. Raises UserError for one in the data.
     """
+    directory = _directory(recipe, out, fresh)
+    for source in recipe.data.sources:
+        require_outside(directory, source, f"run directory '{directory}'")
+    return directory
+
+
+def _directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
     if out and not fresh:
         return out
     base = out.absolute() if out else Path("runs") / recipe.name

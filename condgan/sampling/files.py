@@ -19,7 +19,7 @@ from torch import Tensor
 
 from condgan.data.dataset import Split
 from condgan.data.preprocessing import opened, reason
-from condgan.data.readers.tree import is_image, open_tree
+from condgan.data.readers.tree import images_in, open_tree
 from condgan.labels import Labels
 from condgan.sampling.translator import TRANSLATED_AT_ONCE, Changes, Translator
 from condgan.types import ImageShape
@@ -51,6 +51,8 @@ class TranslationInputs:
     """Where they were read from, which nothing is written to."""
     sizes: Sequence[tuple[int, int]] = ()
     """Widths and heights before they were resized."""
+    notes: Sequence[str] = ()
+    """What was left out of the folders."""
 
 
 def pictures_of(split: Split) -> TranslationInputs:
@@ -60,12 +62,14 @@ def pictures_of(split: Split) -> TranslationInputs:
 
 def read_pictures(model: Translator, paths: Sequence[Path]) -> TranslationInputs:
     """Read what `open_pictures` opens."""
-    found = list(open_pictures(model, paths))
+    notes: list[str] = []
+    found = list(open_pictures(model, paths, notes))
     return TranslationInputs(
         [one.name for one in found],
         torch.cat([one.image for one in found]),
         files=frozenset(one.file.resolve() for one in found if one.file is not None),
         sizes=[one.size for one in found],
+        notes=notes,
     )
 
 
@@ -110,10 +114,11 @@ def write_samples(out: Path, images: UInt8[np.ndarray, "n h w *c"], groups: Sequ
     return [*sheets]
 
 
-def open_pictures(model: Translator, paths: Sequence[Path]) -> Iterator[Opened]:
+def open_pictures(model: Translator, paths: Sequence[Path], notes: list[str]) -> Iterator[Opened]:
     """Pictures in order: single files by their names, and all image files in folders and zips by their paths there.
 
-    Raises UserError for a picture that is none, for two of one name, and for a folder without any.
+    What is left out is told in `notes`. Raises UserError for a picture that is none, for two of one name, and for a
+    folder without any.
     """
     names: set[str] = set()
     for path in paths:
@@ -122,9 +127,12 @@ def open_pictures(model: Translator, paths: Sequence[Path]) -> Iterator[Opened]:
         else:
             tree = open_tree(path, "give an image, a folder of images or a zip of one")
             here = path if path.is_dir() else None
-            found = {name: (here and here / name, partial(tree.read, name)) for name in tree.files if is_image(name)}
+            images, left_out = images_in(tree)
+            found = {name: (here and here / name, partial(tree.read, name)) for name in images}
             if not found:
-                raise UserError(f"'{path}' holds no image: give an image, a folder of images or a zip of one")
+                why = f" that can be read ({'; '.join(left_out)})" if left_out else ""
+                raise UserError(f"'{path}' holds no image{why}: give an image, a folder of images or a zip of one")
+            notes += [f"'{path}': {note}" for note in left_out]
         for name, (file, read) in found.items():
             if name in names:
                 raise UserError(f"'{name}' of '{path}' given, and another image of that name: translate them apart")

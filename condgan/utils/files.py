@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from condgan.utils.choices import SOURCES
+from condgan.utils.errors import UserError
+
 TEMPORARY = ".tmp-"
 
 
@@ -25,6 +28,17 @@ def open_plain(path: Path) -> BinaryIO:
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "no plain file", str(path))
     return open(path, "rb")
+
+
+def is_within(path: str | Path, folder: str | Path) -> bool:
+    """Whether a path is that of a folder or file, or of something in the folder, whatever links lead there."""
+    return Path(path).expanduser().resolve().is_relative_to(Path(folder).expanduser().resolve())
+
+
+def require_outside(out: Path, source: str | Path, what: str) -> None:
+    """Raises UserError where `out`, which `what` calls so, is to be written into data of a path."""
+    if str(source) not in SOURCES and is_within(out, source):
+        raise UserError(f"{what} given, in the data '{source}', which nothing is written into: give a place elsewhere")
 
 
 def write(path: Path, data: bytes) -> None:

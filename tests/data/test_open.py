@@ -107,7 +107,7 @@ def test_exif_rotation_is_undone(tmp_path: Path) -> None:
 def test_unreadable_images_are_named_or_left_out(photos: Path) -> None:
     whole = (photos / "banana" / "1.png").read_bytes()
     (photos / "banana" / "1.png").write_bytes(whole[: len(whole) // 2])
-    (photos / "cherry" / "notes.txt").write_text("not an image")
+    (photos / "cherry" / "notes.png").write_text("not an image")
     with pytest.raises(UserError, match=r"2 unreadable images.*banana/1.png' of class 'banana'.*--skip-bad"):
         read(str(photos), 16, 1)
     data = read(str(photos), 16, 1, skip_bad_images=True)

@@ -318,7 +318,7 @@ def test_bad_requests_are_refused_before_anything_is_written(
     refused(condgan(capsys, "prepare", many, out, "--size", 8, "--format", "zip"), "unknown format 'zip'")
     refused(condgan(capsys, "prepare", many, out, "--size", 8, "--crop", "left"), "left")
     refused(condgan(capsys, "prepare", many, out, "--size", 8, "--background", "blurple"), "blurple")
-    refused(condgan(capsys, "prepare", many, many, "--size", 8), "exists and is no prepared data set")
+    refused(condgan(capsys, "prepare", many, many, "--size", 8), "in the data", "nothing is written into")
     refused(condgan(capsys, "prepare", tmp_path / "nothing", out, "--size", 8), "does not exist")
     assert not out.exists()
     next(many.rglob("007.png")).write_text("no")

@@ -358,7 +358,7 @@ def test_an_unreadable_folder_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
         raise PermissionError(13, "Permission denied", str(tmp_path / "data" / "apple"))
 
     monkeypatch.setattr("os.scandir", closed)
-    with pytest.raises(PermissionError, match="apple"):
+    with pytest.raises(UserError, match=r"folder '.*data' cannot be read \(Permission denied\): give yourself"):
         list_source(str(tmp_path / "data"))
 
 

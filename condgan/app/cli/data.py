@@ -1,6 +1,7 @@
 """Describe and prepare data, and list the recipes for them."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +11,9 @@ import click
 from condgan import recipes
 from condgan.app.cli.options import HeldOutOption, RootOption, SkipOption, SourceArgument
 from condgan.app.cli.usage import Argument, Option
-from condgan.utils.choices import Crop, absolute
+from condgan.utils.choices import SOURCES, Crop, absolute
 from condgan.utils.errors import UserError, unknown
-from condgan.utils.files import write
+from condgan.utils.files import cache_directory, is_within, require_outside, write
 
 FORMATS = ("packed", "hdf5")
 
@@ -21,7 +22,7 @@ def data_command(
     source: SourceArgument,
     root: RootOption = None,
     held_out: HeldOutOption = None,
-    out: Annotated[Path | None, Option("The contact sheet; NAME-sheet.png by default.")] = None,
+    out: Annotated[Path | None, Option("The contact sheet; NAME-sheet.png by default, never in the data.")] = None,
     as_json: Annotated[bool, Option("Print one line of JSON.", "--json")] = False,
 ) -> None:
     """Describe labeled images: counts, sizes, modes, copies, unreadable files, what may go wrong, a contact sheet.
@@ -30,24 +31,45 @@ def data_command(
     labels; of images with a CSV, metadata.jsonl, dataset.json or list_attr….txt; tar shards of WebDataset's; an HDF5
     file; an LMDB; a saved Hugging Face data set; or what `condgan prepare` wrote.
     """
+    from condgan.data.listing import UNLABELED
     from condgan.data.open import list_source
+    from condgan.data.readers.folders import neighbors_with_images
     from condgan.data.survey import as_mapping, contact_sheet, describe_survey, survey, warnings
     from condgan.utils.figures import png
 
+    if out is not None:
+        require_outside(out, source, f"--out {out}")
     listing = list_source(absolute(source), None if root is None else str(root), held_out)
     look = survey(listing)
     lines, said = describe_survey(look), warnings(look)
-    path = out or Path(f"{Path(source).stem}-sheet.png")
+    path = out or _sheet_of(source)
     picture = contact_sheet(look)
     if picture is not None:
         write(path, png(picture))
     if as_json:
         click.echo(json.dumps(as_mapping(look) | {"sheet": str(path) if picture else None}))
         return
+    if listing.labels.spec.classes == (UNLABELED,) and (beside := neighbors_with_images(absolute(source))):
+        classes, above = ", ".join(f"'{name}'" for name in beside[:3]), Path(absolute(source)).parent
+        lines.append(
+            f"note           if {classes}{', …' * (len(beside) > 3)} beside it are other classes, give '{above}'"
+        )
     for line in [*lines, *(f"warning        {one}" for one in said)]:
         click.echo(line)
     if picture is not None:
         click.echo(f"look at        {path}")
+
+
+def _sheet_of(source: str) -> Path:
+    """Where the contact sheet is written: here, but not into the data; then beside them, or in the cache."""
+    if source in SOURCES:
+        return Path(f"{source}-sheet.png")
+    data = Path(absolute(source))
+    name = f"{(data.name if data.is_dir() else data.stem) or 'data'}-sheet.png"
+    if not is_within(Path.cwd(), data):
+        return Path(name)
+    beside = os.access(data.parent, os.W_OK) and data.parent != data
+    return (data.parent if beside else cache_directory() / "sheets") / name
 
 
 def prepare_command(
@@ -100,6 +122,8 @@ def prepare_command(
         raise
     for one in prepared.skipped:
         click.echo(f"left out       {one}")
+    for note in prepared.listing.notes:
+        click.echo(f"note           {note}")
     click.echo(
         f"wrote {len(prepared.train):,} training and {len(prepared.held_out):,} held-out images of "
         f"{prepared.listing.labels.spec.summary} to {out}\nsha256 {prepared.digest}"

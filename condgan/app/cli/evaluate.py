@@ -26,7 +26,8 @@ from condgan.app.cli.options import (
 )
 from condgan.app.cli.tables import metric_table
 from condgan.app.cli.usage import Argument, Option
-from condgan.runs.directory import require_run
+from condgan.runs.directory import require_outside_data, require_run
+from condgan.utils.files import require_outside
 
 
 def evaluate_command(
@@ -83,6 +84,7 @@ def statistics_command(
     from condgan.runs.evaluate import EvaluationOptions, statistics
 
     options = EvaluationOptions(extractor, weights, split=split, size=size, skip_bad_images=skip_bad_images)
+    require_outside(out, source, f"'{out}' as output")
     about = statistics(source, out, options)
     click.echo(f"wrote {out}: {about['extractor']} features of {about['real']:,} images of {about['size']} pixels")
 
@@ -121,6 +123,8 @@ def report_command(
 ) -> None:
     """Write a page of what a run is, how it went and how good it is, in one file that needs no network."""
     require_run(directory)
+    if out is not None:
+        require_outside_data(directory, out)
     from condgan.runs.report import write_report
 
     click.echo(f"look at        {write_report(directory, out)}")

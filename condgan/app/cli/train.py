@@ -109,6 +109,8 @@ def _print_preview(recipe: "Recipe", directory: Path, skip_bad_images: bool) -> 
     whose = f" in each of {distributed.size()} processes" if distributed.size() > 1 else ""
     click.echo(dump(recipe))
     click.echo(f"data           {about}")
+    for note in () if preview.data is None else preview.data.notes:
+        click.echo(f"note           {note}")
     click.echo(f"generator      {preview.generator:,} parameters\ndiscriminator  {preview.discriminator:,} parameters")
     click.echo(
         f"memory         about {_size(sum(memory))}{whose}: {_size(memory.kept)} of weights, gradients, optimizers and "

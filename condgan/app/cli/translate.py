@@ -7,8 +7,9 @@ import click
 
 from condgan.app.cli.options import CheckpointOption, RunArgument
 from condgan.app.cli.usage import Argument, Option
-from condgan.runs.directory import require_run
+from condgan.runs.directory import require_outside_data, require_run
 from condgan.utils.errors import UserError
+from condgan.utils.files import require_outside
 
 
 def translate_command(
@@ -34,6 +35,9 @@ def translate_command(
     if blocking := next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None):
         raise UserError(f"--out {out} given: '{blocking}' is a file; give a folder")
     require_run(directory)
+    require_outside_data(directory, out)
+    for folder in filter(Path.is_dir, inputs):
+        require_outside(out, folder, f"--out {out}")
     changes = _changes(text) if change else None
     from condgan.runs.models import held_out_split, load_translator
     from condgan.sampling.files import fitting, pictures_of, read_pictures, write_translations
@@ -42,7 +46,7 @@ def translate_command(
     if changes is not None:
         model.plan(changes)
     pictures = pictures_of(held_out_split(directory)) if held_out else read_pictures(model, inputs)
-    for said in fitting(pictures.sizes, model.shape):
+    for said in [*pictures.notes, *fitting(pictures.sizes, model.shape)]:
         click.echo(said)
     for name, changed in write_translations(model, pictures, changes, out):
         if changes is not None:

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Bool
 
 from condgan.data.listing import Listing, listed
-from condgan.data.readers.tree import Files, Tree, is_image, parent
+from condgan.data.readers.names import is_image
+from condgan.data.readers.tree import Files, Tree, parent
 from condgan.labels import Field, LabelSpec, LabelTable
 from condgan.utils.errors import UserError, repeated, unknown
 

@@ -1,124 +1,157 @@
-"""Images in a folder per class, or without labels, below folders of the splits or not."""
+"""Images in a folder per class, or without labels, in folders of splits or not."""
 
-from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Int
 
-from condgan.data.listing import UNLABELED, Listing, listed
-from condgan.data.readers.labels import EXPECTED, SPLIT_WORDS, natural
-from condgan.data.readers.tree import Files, Tree, is_image, parent
+from condgan.data.listing import UNLABELED, Listing, class_is, listed
+from condgan.data.readers.labels import EXPECTED, natural
+from condgan.data.readers.names import is_image, is_leftover, left_out
+from condgan.data.readers.splits import Splits, find_splits, folders_of, is_split
+from condgan.data.readers.tree import Files, Tree, images_in, parent
 from condgan.labels import LabelSpec, LabelTable
-from condgan.utils.errors import UserError
+from condgan.utils.errors import UserError, shown
+
+
+class Found(NamedTuple):
+    """An image, its split and class, and its path within the class."""
+
+    label: str
+    split: int
+    file: str
+    rest: str
 
 
 def list_class_folders(tree: Tree, share: float | None, paired: bool) -> Listing:
-    """A folder per class, below folders of the splits or not; or a single folder of images without labels."""
-    images = {parent(file) for file in tree.files if is_image(file)}
-    root = ""
-    while len(inside := tree.inside(root)) == 1 and tree.inside(inside[0]) and not images & {root, inside[0]}:
-        root = inside[0]
-    roots = _split_roots(tree, root)
-    found, notes = _labeled_files(tree, roots)
-    learned = _learned_classes(tree, found, held=max(roots.values()))
-    classes = sorted(learned, key=natural)
+    """A folder per class, with folders of splits around or in them or not; or a folder of images without labels."""
+    images, notes = images_in(tree)
+    if not images:
+        raise UserError(f"data '{tree.source}' holds no images{_why_none(notes)}: {EXPECTED}")
+    root = _root(tree, images)
+    splits = find_splits(tree, root, images)
+    found, more = _labeled_files(tree, root, splits, images)
+    notes += [*splits.notes, *more]
+    held = max((one.split for one in splits.folders.values()), default=0)
+    stated = held > 0 and share is None
+    if held and share is not None:
+        others = sum(one.split > 0 for one in found)
+        notes.append(f"{others:,} images of other splits are left out: a share of the training images is held out")
+        found = [one for one in found if one.split == 0]
+    classes = sorted(_learned_classes(tree, found, held), key=natural)
     number = {name: i for i, name in enumerate(classes)}
-    found = sorted((one for one in found if one[0] in number), key=lambda one: (one[1], number[one[0]]))
+    found = sorted((one for one in found if one.label in number), key=lambda one: (one.split, number[one.label]))
     if len(classes) == 1 and classes[0] == UNLABELED:
         unread = [file for file in tree.files if file.lower().endswith((".csv", ".tsv", ".jsonl"))]
-        notes += [f"'{file}' is not understood: no labels are read from it" for file in unread[:3]]
-    if 1 in roots.values() and 2 in roots.values():
+        notes = [*(f"'{file}' is not understood: no labels are read from it" for file in unread[:3]), *notes]
+    if stated and any(one.split == 1 for one in found) and held == 2:
         notes.append("validation images are left out, the test images are held out")
-    names = [file for _, _, file in found]
-    depth = {split: folder.count("/") + bool(folder) + (len(classes) > 1 or classes[0] != UNLABELED)
-             for folder, split in roots.items()}  # fmt: skip
+    names = [one.file for one in found]
     return listed(
         tree.source,
         Files(tree, names),
         names,
-        LabelTable.from_index(LabelSpec.of_classes(classes), torch.tensor([number[name] for name, _, _ in found])),
-        np.array([split for _, split, _ in found]) if len(roots) > 1 else None,
+        LabelTable.from_index(LabelSpec.of_classes(classes), torch.tensor([number[one.label] for one in found])),
+        np.array([one.split for one in found]) if stated else None,
         share,
-        pairs=_pairs(["/".join(file.split("/")[depth[split] :]) for _, split, file in found]) if paired else None,
+        pairs=_pairs([one.rest for one in found]) if paired else None,
         paired=paired,
         notes=tuple(notes),
     )
 
 
-def _labeled_files(tree: Tree, roots: dict[str, int]) -> tuple[list[tuple[str, int, str]], list[str]]:
-    """Each image's class, split and file, and notes of what is left out.
+def neighbors_with_images(source: str) -> list[str]:
+    """The folders beside one that hold images, as it does: it may be a class of theirs, and the data a folder above."""
+    path = Path(source).expanduser().resolve()
+    if not path.is_dir() or path.parent == path:
+        return []
+    beside = [one for one in sorted(path.parent.iterdir())[:200] if one.is_dir() and not is_leftover(f"{one.name}/")]
+    return [one.name for one in beside if one != path and any(is_image(file.name) for file in one.iterdir())]
 
-    Raises UserError for a folder without images, and for splits of which one has class folders and one has not.
+
+def _why_none(notes: Sequence[str]) -> str:
+    return f" that can be read ({'; '.join(notes)})" if notes else ""
+
+
+def _root(tree: Tree, images: Sequence[str]) -> str:
+    """The folder that holds the class folders, or those of splits."""
+    holding = {parent(image) for image in images}
+    root = ""
+    while len(inside := tree.inside(root)) == 1 and root not in holding:
+        if inside[0] in holding and not is_split(inside[0]):
+            break
+        root = inside[0]
+    return root
+
+
+def _labeled_files(tree: Tree, root: str, splits: Splits, images: Sequence[str]) -> tuple[list[Found], list[str]]:
+    """The images, and notes of those that are left out.
+
+    Raises UserError for a class folder or split without images, and for splits of which one has class folders and one
+    has not.
     """
-    found: list[tuple[str, int, str]] = []
+    start = root.count("/") + bool(root)
+    found: list[Found] = []
+    beside: dict[str, list[str]] = {folder: [] for folder in splits.folders or [root]}
+    for file in images:
+        parts = file.split("/")
+        place = "/".join(parts[: start + splits.depth + 1]) if splits.folders else root
+        if place not in beside:
+            continue  # of no split
+        split, label = splits.folders.get(place, (0, ""))
+        inner = [*parts[start : start + splits.depth], *parts[start + splits.depth + bool(splits.folders) :]]
+        if label or len(inner) > 1:
+            found.append(Found(label or inner[0], split, file, "/".join(inner if label else inner[1:])))
+        else:
+            beside[place].append(file)
     notes: list[str] = []
-    for folder, split in sorted(roots.items(), key=lambda root: root[1]):
-        classes, beside = _files_by_class(tree, folder)
-        if classes and beside:
-            notes.append(f"{len(beside):,} images beside the class folders of '{folder or '.'}' are left out")
-        if not classes:
-            if not beside:
-                raise UserError(f"data '{tree.source}' holds no images in '{folder or '.'}': {EXPECTED}")
-            classes = {UNLABELED: beside}
-            if found and found[0][0] != UNLABELED:
-                raise UserError(
-                    f"data '{tree.source}': '{folder}' has no class folders, other splits have; give it the same, or "
-                    "move it elsewhere"
-                )
-        for name, files in classes.items():
-            if not files:
-                raise UserError(
-                    f"class folder '{f'{folder}/' * bool(folder)}{name}' of '{tree.source}' has no image: add some or "
-                    "remove the folder"
-                )
-            found += [(name, split, file) for file in files]
+    labeled = {one.split for one in found}
+    for place, files in sorted(beside.items(), key=lambda one: splits.folders.get(one[0], (0, ""))):
+        split, label = splits.folders.get(place, (0, ""))
+        if label or splits.depth:
+            continue
+        if split in labeled:
+            notes += [f"{len(files):,} images beside the class folders of '{place or '.'}' are left out"] * bool(files)
+        elif not files:
+            raise UserError(f"data '{tree.source}' holds no images in '{shown(place) or '.'}': {EXPECTED}")
+        elif 0 in labeled:
+            raise UserError(
+                f"data '{tree.source}': '{shown(place)}' has no class folders, other splits have; give it the same, or "
+                "move it elsewhere"
+            )
+        else:
+            found += [Found(UNLABELED, split, file, file[len(place) + bool(place) :]) for file in files]
+    _require_images(tree, root, splits, found)
     return found, notes
 
 
-def _learned_classes(tree: Tree, found: Sequence[tuple[str, int, str]], held: int) -> set[str]:
-    """The classes of the training split. Raises UserError for one that the held-out split alone has."""
-    learned = {name for name, split, _ in found if split == 0}
-    for name, split, _ in found:
-        if split == held and name not in learned:
+def _require_images(tree: Tree, root: str, splits: Splits, found: Sequence[Found]) -> None:
+    """Raises UserError for class folders without images."""
+    if all(one.label == UNLABELED for one in found):
+        return
+    holding = folders_of([one.file for one in found])
+    around = list(splits.folders) if splits.folders and not splits.depth else [root]
+    for folder in [one for place in around if not splits.folders.get(place, (0, ""))[1] for one in tree.inside(place)]:
+        if folder not in holding:
+            why = _why_none(left_out(file for file in tree.files if file.startswith(f"{folder}/")))
             raise UserError(
-                f"data '{tree.source}': class '{name}' is in the held-out split only; give both splits the same classes"
+                f"class folder '{shown(folder)}' of '{tree.source}' has no image{why}: add some or remove the folder"
             )
+
+
+def _learned_classes(tree: Tree, found: Sequence[Found], held: int) -> set[str]:
+    """The classes of the training split. Raises UserError for those that the held-out split alone has."""
+    learned = {one.label for one in found if one.split == 0}
+    if alone := sorted({one.label for one in found if one.split == held} - learned, key=natural):
+        raise UserError(
+            f"data '{tree.source}': {class_is(alone)} in the held-out split only; give both splits the "
+            "same classes, or hold out a share of the training images with data.held_out=0.1 (or --held-out 0.1)"
+        )
     return learned
 
 
 def _pairs(names: Sequence[str]) -> Int[np.ndarray, " n"]:
     return np.unique(np.array(names), return_inverse=True)[1].astype(np.int64)
-
-
-def _split_roots(tree: Tree, root: str) -> dict[str, int]:
-    """The folders that hold the class folders of each split, and which split it is."""
-    inside = tree.inside(root)
-    splits = {
-        folder: SPLIT_WORDS[name] for folder in inside if (name := folder.rpartition("/")[2].lower()) in SPLIT_WORDS
-    }
-    if 0 not in splits.values():
-        return {root: 0}
-    twice = [number for number, count in Counter(splits.values()).items() if count > 1]
-    if twice or len(splits) < len(inside):
-        names = ", ".join(folder.rpartition("/")[2] for folder in inside)
-        raise UserError(
-            f"data '{tree.source}' holds the folders {names}: expected train/ with test/ or val/, or class folders"
-        )
-    return splits
-
-
-def _files_by_class(tree: Tree, root: str) -> tuple[dict[str, list[str]], list[str]]:
-    """The files of each class folder, and the images beside them."""
-    start = f"{root}/" if root else ""
-    classes: dict[str, list[str]] = {folder[len(start) :]: [] for folder in tree.inside(root)}
-    beside = []
-    for file in tree.files:
-        if file.startswith(start):
-            name, slash, _ = file[len(start) :].partition("/")
-            if slash:
-                classes[name].append(file)
-            elif is_image(file):
-                beside.append(file)
-    return classes, beside

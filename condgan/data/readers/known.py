@@ -16,7 +16,8 @@ from jaxtyping import UInt8
 
 from condgan.data.listing import Arrays, Chain, Listing, listed, require_images
 from condgan.data.readers.lmdb import is_lmdb, list_lmdb
-from condgan.data.readers.tree import Files, is_image, open_tree
+from condgan.data.readers.names import is_image
+from condgan.data.readers.tree import Files, open_tree
 from condgan.labels import LabelSpec, LabelTable
 from condgan.utils.choices import EMNIST, LSUN, VGGFACE2
 from condgan.utils.errors import UserError, unknown

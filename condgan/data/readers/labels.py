@@ -9,11 +9,16 @@ import numpy as np
 import torch
 
 from condgan.data.listing import UNLABELED, Listing, listed
-from condgan.data.readers.tree import Files, Tree, is_image
+from condgan.data.readers.names import is_image
+from condgan.data.readers.tree import Files, Tree
 from condgan.labels import Field, LabelSpec, LabelTable
 from condgan.utils.errors import UserError
 
-SPLIT_WORDS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2, "testing": 2}
+SPLIT_WORDS = {
+    "train": 0, "training": 0, "trainval": 0,
+    "val": 1, "valid": 1, "validation": 1, "dev": 1, "eval": 1, "evaluation": 1,
+    "test": 2, "testing": 2, "holdout": 2, "heldout": 2,
+}  # fmt: skip
 """Names of splits: 0 train, 1 validation, 2 test; the last of them that there is, is held out."""
 
 EXPECTED = (

@@ -9,7 +9,8 @@ from typing import Any
 from condgan.data.listing import Listing
 from condgan.data.readers.attributes import locate
 from condgan.data.readers.labels import SPLIT_WORDS, Label, Rows, json_label, read_json, split_of
-from condgan.data.readers.tree import Tree, is_image, parent
+from condgan.data.readers.names import is_image
+from condgan.data.readers.tree import Tree, parent
 from condgan.utils.errors import UserError, repeated
 
 FILE_COLUMNS = ("file_name", "filename", "file", "image_path", "path", "image", "img", "image_id", "name", "id")

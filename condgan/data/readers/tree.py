@@ -6,18 +6,18 @@ import io
 import lzma
 import os
 import re
+import stat
 import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
-from PIL import Image
-
 from condgan.data.listing import RawPicture, digest_of
+from condgan.data.readers.names import ending, is_image, is_leftover, left_out
 from condgan.utils.errors import UserError, said_of, shown
 from condgan.utils.files import open_plain
 from condgan.utils.limits import ENCODED, TABLE, TEXT, TooLarge, read_at_most, require_at_most
@@ -31,20 +31,33 @@ class Store(Protocol):
         """The content of a file. Raises whatever it likes where that cannot be read, or is more than the limit."""
         ...
 
+    def start(self, name: str) -> bytes:
+        """Its first bytes, as many as `SIGNATURE`."""
+        ...
+
     def digest(self, name: str) -> bytes:
         """Bytes that change when the content does."""
         ...
 
 
+SIGNATURE = 12
+"""Bytes that a file's format is told by."""
+
+
 @dataclass(frozen=True)
 class Tree:
-    """The visible files of a folder, zip or tar by their paths, sorted, with / between; and all folders."""
+    """The files of a folder, zip or tar by their paths, sorted, with / between; and all folders.
+
+    Without those that `LEFTOVERS` names.
+    """
 
     source: str
     files: Sequence[str]
     folders: frozenset[str]
     store: Store
     tar: bool = False
+    special: Sequence[str] = ()
+    """Pipes, sockets and devices, which are none of the files."""
 
     def inside(self, root: str) -> list[str]:
         """The folders right in `root`."""
@@ -87,22 +100,58 @@ def parent(name: str) -> str:
     return name.rpartition("/")[0]
 
 
+def images_in(tree: Tree) -> tuple[list[str], list[str]]:
+    """The images of a tree, and what is to be said of its other files. Without an ending the content tells."""
+    images = [file for file in tree.files if is_image(file) or (not ending(file) and _begins_as_image(tree, file))]
+    found = set(images)
+    notes = left_out(file for file in tree.files if file not in found)
+    if tree.special:
+        count = len(tree.special)
+        notes.append(
+            f"{count:,} file{'s' * (count > 1)} left out, such as '{shown(tree.special[0])}': pipes, sockets or devices"
+        )
+    return images, notes
+
+
+def _begins_as_image(tree: Tree, file: str) -> bool:
+    try:
+        start = tree.store.start(file)
+    except Exception:  # damaged or encrypted zips raise many things
+        return False
+    return start.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")) or (
+        start[:4] == b"RIFF" and start[8:] == b"WEBP"
+    )
+
+
+def require_there(path: Path, expected: str) -> None:
+    """Raises UserError unless a path is that of a file or folder that may be looked at."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise UserError(f"'{path}' does not exist: {expected}") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise UserError(f"'{path}' is a pipe, socket or device: {expected}")
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    what = "folder " * path.is_dir()
+    return UserError(f"{what}'{path}' cannot be read ({error.strerror}): give yourself the right to, or move it away")
+
+
 def open_tree(path: Path, expected: str) -> Tree:
     """The files of a folder, links followed, of a zip, of a tar, or of all tars of a folder that holds nothing else.
 
     Raises UserError, with what was expected, for anything else.
     """
-    if not path.exists():
-        raise UserError(f"'{path}' does not exist: {expected}")
+    require_there(path, expected)
     if path.is_dir():
-        names, folders = _walk(path)
-        visible = sorted(name for name in names if not _HIDDEN.search(name))
-        shards = [name for name in visible if name.endswith(".tar")]
-        if shards and not any(is_image(name) for name in visible):
+        files, folders, special = _walk(path)
+        shards = [name for name in sorted(files) if name.endswith(".tar")]
+        if shards and not any(is_image(name) for name in files):
             return _open_tars(path, [path / name for name in shards])
-        return _tree(path, visible, folders, _Folder(path))
-    if not path.is_file():
-        raise UserError(f"'{path}' is neither a folder nor a file, but a device or a pipe: {expected}")
+        return _tree(path, sorted(files), folders, _Folder(path), special=special)
     if path.suffix == ".tar":
         return _open_tars(path, [path])
     if re.search(r"\.(tar\.\w+|tgz)$", path.name):
@@ -117,18 +166,20 @@ def open_tree(path: Path, expected: str) -> Tree:
     raise UserError(f"'{path}' is neither a folder nor a complete zip file: {expected}")
 
 
-def _tree(path: Path, files: Sequence[str], folders: Sequence[str], store: Store, tar: bool = False) -> Tree:
-    visible = [name for name in files if not _HIDDEN.search(name)]
-    above = {name for name in folders if not _HIDDEN.search(name)} | {parent(name) for name in visible}
+def _tree(
+    path: Path,
+    files: Sequence[str],
+    folders: Sequence[str],
+    store: Store,
+    tar: bool = False,
+    special: Sequence[str] = (),
+) -> Tree:
+    visible = [name for name in files if not is_leftover(name)]
+    above = {name for name in folders if not is_leftover(f"{name}/")} | {parent(name) for name in visible}
     for folder in list(above):
         while folder := parent(folder):
             above.add(folder)
-    return Tree(str(path), visible, frozenset(above | {""}), store, tar)
-
-
-def is_image(name: str) -> bool:
-    """Whether a file is named like an image."""
-    return PurePosixPath(name).suffix.lower() in Image.registered_extensions()
+    return Tree(str(path), visible, frozenset(above | {""}), store, tar, special)
 
 
 @dataclass(frozen=True)
@@ -139,6 +190,10 @@ class _Folder:
         with open_plain(self.path / name) as file:
             require_at_most(os.fstat(file.fileno()).st_size, limit)
             return read_at_most(file, limit)
+
+    def start(self, name: str) -> bytes:
+        with open_plain(self.path / name) as file:
+            return file.read(SIGNATURE)
 
     def digest(self, name: str) -> bytes:
         try:
@@ -190,6 +245,10 @@ class Zip:
     def digest(self, name: str) -> bytes:
         member = self.members[name]
         return f"{member.CRC:08x} {member.file_size}".encode()
+
+    def start(self, name: str) -> bytes:
+        with self.archive.open(self.members[name]) as file:
+            return file.read(SIGNATURE)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Zip, (self.path,)
@@ -279,6 +338,12 @@ class _Tars:
     def digest(self, name: str) -> bytes:
         return digest_of(self.read(name, ENCODED))
 
+    def start(self, name: str) -> bytes:
+        shard, start, size = self.where[name]
+        with open(self.shards[shard], "rb") as file:
+            file.seek(start)
+            return file.read(min(SIGNATURE, size))
+
 
 def _open_tars(path: Path, shards: Sequence[Path]) -> Tree:
     where: dict[str, tuple[int, int, int]] = {}
@@ -352,25 +417,32 @@ def _refuse_outside(path: Path, kind: str, names: Sequence[str]) -> None:
             )
 
 
-def _walk(path: Path) -> tuple[list[str], list[str]]:
-    """All files and folders below, links followed but not in circles; a link to nothing counts as a file."""
-    names: list[str] = []
+def _walk(path: Path) -> tuple[list[str], list[str], list[str]]:
+    """All files and folders below, and what is neither; without leftovers.
+
+    Links are followed, but not to folders that hold them; one to nothing counts as a file. Raises UserError for a
+    folder that cannot be read.
+    """
+    files: list[str] = []
     folders: list[str] = []
+    special: list[str] = []
+    whole = Path(os.path.realpath(path))
+    todo = [("", frozenset(map(str, (whole, *whole.parents))))]
+    while todo:
+        folder, above = todo.pop()
+        try:
+            for entry in sorted(os.scandir(path / folder), key=lambda entry: entry.name):
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_dir():
+                    real = os.path.realpath(entry.path)
+                    if real not in above and not is_leftover(f"{entry.name}/"):
+                        folders.append(name)
+                        todo.append((name, above | {real}))
+                elif not is_leftover(entry.name):
+                    (files if entry.is_file() or not os.path.exists(entry.path) else special).append(name)
+        except OSError as error:
+            raise _unreadable(path / folder, error) from None
+    return files, folders, special
 
-    def fail(error: OSError) -> None:
-        raise error
 
-    for folder, inner, files in os.walk(path, followlinks=True, onerror=fail):
-        here = Path(folder)
-        above = {os.path.realpath(parent) for parent in here.parents if parent.is_relative_to(path)}
-        if os.path.realpath(here) in above:
-            inner.clear()
-            continue
-        inside = "" if here == path else f"{here.relative_to(path).as_posix()}/"
-        folders += [inside + name for name in inner]
-        names += [inside + name for name in files]
-    return names, folders
-
-
-_HIDDEN = re.compile(r"(^|/)(\.(?!/)|__MACOSX|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
 _OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")

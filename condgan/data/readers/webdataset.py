@@ -4,7 +4,8 @@ from collections import defaultdict
 
 from condgan.data.listing import Listing
 from condgan.data.readers.labels import Label, Rows, json_label, read_json, split_of
-from condgan.data.readers.tree import Tree, is_image, parent
+from condgan.data.readers.names import is_image
+from condgan.data.readers.tree import Tree, parent
 from condgan.utils.errors import UserError
 from condgan.utils.limits import TEXT
 

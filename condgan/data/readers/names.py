@@ -1,0 +1,81 @@
+"""What the names of files say: which are images, and which of all files nobody put there on purpose."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from condgan.data.preprocessing import readable
+from condgan.utils.errors import shown
+
+LEFTOVERS = (
+    ".*/", ".*",  # hidden: macOS (.DS_Store, ._NAME), Linux (.Trash-1000, .nfs…, .fuse_hidden…), Jupyter, Picasa
+    "__MACOSX/", "Icon\r", "Network Trash Folder/", "Temporary Items/",  # macOS: its zips, folder icons, network drives
+    "Thumbs.db", "Thumbs.db:*", "ehthumbs*.db", "desktop.ini",  # Windows Explorer
+    "$RECYCLE.BIN/", "RECYCLER/", "System Volume Information/",  # Windows drives
+    "*Zone.Identifier", "*:com.dropbox.*",  # streams of NTFS, written out by WSL and by archivers
+    "@eaDir/", "#recycle/", "#snapshot/", "@tmp/",  # Synology
+    "@Recycle/", "@Recently-Snapshot/", "@__thumb/",  # QNAP
+    "lost+found/",  # ext2 to ext4
+    "Picasa.ini", "ZbThumbnail.info", "__pycache__/",  # Picasa, ZoomBrowser, Python
+    "~$*", "*~", "*.tmp", "*.swp",  # Office and editors
+    "*.part", "*.partial", "*.filepart", "*.crdownload", "*.opdownload", "*.aria2", "*.!ut",  # downloads under way
+)  # fmt: skip
+"""What systems and tools leave among files: folders with all that they hold (NAME/), and files."""
+
+PICTURES = frozenset((
+    ".heic", ".heif", ".hif", ".heics", ".heifs", ".avif", ".avifs", ".jxl", ".jxr", ".wdp", ".hdp", ".bpg", ".svg",
+    ".svgz", ".eps", ".ai", ".pdf", ".wmf", ".emf", ".xcf", ".kra", ".psb", ".exr", ".hdr", ".dcm", ".dng", ".nef",
+    ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".srf", ".sr2", ".raf", ".orf", ".rw2", ".raw", ".rwl", ".pef", ".srw",
+    ".x3f", ".3fr", ".fff", ".iiq", ".mef", ".mos", ".mrw", ".erf", ".kdc", ".dcr", ".gpr",
+))  # fmt: skip
+"""Endings of pictures, some of which Pillow reads where it was built with what they need."""
+
+ENDINGS_TOLD = 6
+"""Endings that are told by name."""
+
+
+def _pattern(names: Iterable[str]) -> str:
+    return "|".join(re.escape(name).replace(r"\*", "[^/]*") for name in names)
+
+
+_LEFT_BEHIND = re.compile(
+    rf"(?:^|/)(?:(?!\.\.?/)(?:{_pattern(name[:-1] for name in LEFTOVERS if name.endswith('/'))})/"
+    rf"|(?:{_pattern(name for name in LEFTOVERS if not name.endswith('/'))})$)",
+    re.IGNORECASE,
+)
+
+
+def is_leftover(path: str) -> bool:
+    """Whether a file, or with a / at its end a folder, is one of `LEFTOVERS` or in one."""
+    return _LEFT_BEHIND.search(path) is not None
+
+
+def ending(path: str) -> str:
+    """The ending of a file's name in lower case, with its dot; '' for none."""
+    return PurePosixPath(path).suffix.strip().lower()
+
+
+def is_image(path: str) -> bool:
+    """Whether a file is named like an image that can be read."""
+    return ending(path) in readable()
+
+
+def left_out(files: Iterable[str]) -> list[str]:
+    """Say of files that are no readable images how many are left out: pictures of other formats, and the rest."""
+    counts = Counter(map(ending, files))
+    pictures = {name: count for name, count in counts.items() if name in PICTURES}
+    rest = {name: count for name, count in counts.items() if name not in PICTURES}
+    said = []
+    if pictures:
+        heic = " (.heic can be read after pip install pi-heif)" * bool(pictures.keys() & {".heic", ".heif", ".hif"})
+        said.append(f"{_counted(pictures)}, which cannot be read: convert them to PNG or JPEG{heic}")
+    if rest:
+        said.append(f"{_counted(rest)}, which are no images by their names")
+    return said
+
+
+def _counted(counts: dict[str, int]) -> str:
+    total, most = sum(counts.values()), Counter(counts).most_common()
+    named = [f"{count:,} {shown(name, 20) if name else 'without ending'}" for name, count in most[:ENDINGS_TOLD]]
+    return f"{total:,} file{'s' * (total > 1)} left out: {', '.join(named)}{', …' * (len(most) > ENDINGS_TOLD)}"
