@@ -13,7 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 from PIL import Image
 
 from condgan.data.listing import LARGEST, RawPicture, digest_of
-from condgan.utils.errors import UserError
+from condgan.data.readers.text import as_text
+from condgan.utils.errors import UserError, said_of, shown
+from condgan.utils.limits import TooLarge, require_at_most
 
 
 @runtime_checkable
@@ -45,16 +47,25 @@ class Tree:
         """The content of a file. Raises whatever it likes where that cannot be read."""
         return self.store.read(name)
 
-    def text(self, name: str) -> str:
-        """A file as text. Raises UserError where it is none."""
+    def text(self, name: str, limit: int) -> str:
+        r"""A file of so many bytes at most as text, whose lines end in \n. Raises UserError where it is none."""
+        return self.encoded(name, limit)[0]
+
+    def encoded(self, name: str, limit: int) -> tuple[str, str]:
+        """The same, and its encoding."""
         try:
-            return self.read(name).decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise UserError(f"'{name}' of '{self.source}' is no text: expected UTF-8") from None
+            content = self.read(name)
         except OSError:
             raise
         except Exception as error:  # damaged or encrypted zips raise many things
             raise UserError(f"'{name}' cannot be unpacked ({error}): zip the folder anew, without a password") from None
+        what = f"'{name}' of '{self.source}'"
+        with said_of(what, "leave it out, or say less in it", TooLarge):
+            require_at_most(len(content), limit)
+        try:
+            return as_text(content)
+        except ValueError as error:
+            raise UserError(f"{what} is no text ({shown(error)}): save it as UTF-8") from None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from condgan.data.listing import Listing
 from condgan.data.readers.labels import Label, Rows, json_label, read_json, split_of
 from condgan.data.readers.tree import Tree, is_image, parent
 from condgan.utils.errors import UserError
+from condgan.utils.limits import TEXT
 
 
 def list_samples(tree: Tree, share: float | None) -> Listing | None:
@@ -32,7 +33,7 @@ def list_samples(tree: Tree, share: float | None) -> Listing | None:
 
 
 def _sample_label(tree: Tree, file: str) -> Label:
-    text = tree.text(file).strip()
+    text = tree.text(file, TEXT).strip()
     if file.lower().endswith(".cls"):
         if not text:
             raise UserError(f"'{file}' is empty: expected a class")
