@@ -3,6 +3,7 @@
 import bisect
 import hashlib
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,10 @@ from jaxtyping import Bool, Int, UInt8
 
 from condgan.labels import LabelSpec, LabelTable
 from condgan.utils.errors import UserError, shown
+
+LONGEST = 200
+"""Characters of a class's name."""
+_WRITABLE = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udc7f\udd00-\udfff]*")
 
 UNLABELED = "image"
 """The only class of images without labels."""
@@ -131,12 +136,15 @@ def listed(
     `held_out`: the split that the source states: 0 train, 1 validation, 2 test (of which the test images are held out,
     else the validation images), −1 neither; None where it states none. Then, and where `share` is given, that share
     (a tenth by default) of the training images is held out, at least one of each class; of `paired` images the same
-    contents, and of attributes any.
+    contents, and of attributes any. Raises UserError where none is to train on, and for classes without proper names.
     """
+    _require_names(labels, source, origins)
     stated = np.zeros(len(names), np.int64) if held_out is None else held_out
     if neither := int((stated < 0).sum()):
         notes = (*notes, f"{neither:,} images of no split are left out, since others have one")
     train = np.flatnonzero(stated == 0)
+    if not len(train):
+        raise UserError(f"data '{source}' has no images to train on: all are said to be of val or test; mend the split")
     chosen = np.flatnonzero(stated == (2 if (stated == 2).any() else 1))
     own_split = held_out is None or share is not None or not len(chosen)
     if own_split:
@@ -150,6 +158,18 @@ def listed(
         share=share if own_split else None,
     )  # fmt: skip
     return whole.at(np.concatenate([train, chosen]), len(train))
+
+
+def _require_names(labels: LabelTable, source: str, origins: Sequence[str]) -> None:
+    for number, name in enumerate(labels.spec.classes):
+        if len(name) <= LONGEST and _WRITABLE.fullmatch(name):
+            continue
+        where = labels.having(0, number)[:1].tolist()
+        place = origins[where[0]] if where and origins else f"data '{source}'"
+        raise UserError(
+            f"{place}: label '{shown(name, 40)}' of {len(name):,} characters given, expected {LONGEST} at most, no "
+            "control characters; rename it"
+        )
 
 
 def _without_empty_classes(labels: LabelTable, places: Int[np.ndarray, " n"]) -> LabelTable:

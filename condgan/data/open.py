@@ -22,7 +22,7 @@ from condgan.data.readers.known import KNOWN, list_known
 from condgan.data.readers.labels import EXPECTED
 from condgan.data.readers.lmdb import is_lmdb, list_lmdb
 from condgan.data.readers.npz import is_npz, list_npz
-from condgan.data.readers.tables import list_json, list_tables
+from condgan.data.readers.tables import beside_tables, list_json, list_tables, read_tables
 from condgan.data.readers.tree import Tree, open_tree, require_there
 from condgan.data.readers.webdataset import list_samples
 from condgan.labels import Labels, LabelTable
@@ -230,7 +230,9 @@ def list_tree(tree: Tree, share: float | None, paired: bool) -> Listing:
         raise UserError(f"data '{tree.source}' is empty: {EXPECTED}")
     if (table := attribute_file(tree)) is not None:
         return list_attributes(tree, table, share)
-    for layout in (list_json, list_tables, list_samples):
-        if (listing := layout(tree, share)) is not None:
-            return listing
-    return list_class_folders(tree, share, paired)
+    if (listing := list_json(tree, share)) is not None:
+        return listing
+    tables = read_tables(tree)
+    if (listing := list_tables(tree, tables, share) or list_samples(tree, share)) is not None:
+        return listing
+    return beside_tables(tree, tables, list_class_folders(tree, share, paired), share)

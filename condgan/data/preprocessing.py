@@ -165,7 +165,8 @@ def _deep(picture: bytes, raw: str) -> Image.Image:
             high, low = high[..., ::2], high[..., 1::2]
         bright, some = bright or bool(high.any()), some or bool(low.any())
         made.paste(_in_8_bits(high.astype(np.uint16) * 256 + low, clear), box)
-    made.info = {DARK: some and not bright} | ({"exif": turned.tobytes()} if turned else {})
+    made.info.clear()
+    made.info |= {DARK: some and not bright} | ({"exif": turned.tobytes()} if turned else {})
     return made
 
 

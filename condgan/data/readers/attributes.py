@@ -3,9 +3,10 @@
 The layout: a count, a line of names, then a line per image: its name and ±1 for each.
 """
 
+import itertools
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,16 @@ import torch
 from jaxtyping import Bool
 
 from condgan.data.listing import Listing, listed
+from condgan.data.readers.labels import require_few, unlisted
 from condgan.data.readers.names import is_image
 from condgan.data.readers.tree import Files, Tree, parent
 from condgan.labels import Field, LabelSpec, LabelTable
-from condgan.utils.errors import UserError, repeated, unknown
+from condgan.utils.errors import UserError, repeated, shown, unknown
+from condgan.utils.limits import TABLE
 
 _TABLE = re.compile(r"(^|/)list_attr[^/]*\.txt$")
-_PARTITION = re.compile(r"(^|/)list_eval_partition[^/]*\.txt$")
+_PARTITION = re.compile(r"(^|/)list_eval_partition[^/]*\.(txt|csv)$")
+_ABSOLUTE = re.compile(r"/|[A-Za-z]:/")
 _VALUES = {"1": True, "-1": False, "0": False}
 
 
@@ -34,15 +38,16 @@ def attribute_file(tree: Tree, pattern: re.Pattern[str] = _TABLE) -> str | None:
 
 def list_attributes(tree: Tree, file: str, share: float | None) -> Listing:
     """Images and their attributes. Raises UserError, with the line's number, for a line that does not fit."""
-    lines = tree.text(file).splitlines()
+    lines = tree.text(file, TABLE).split("\n")
     if len(lines) < 2 or not re.fullmatch(r"\s*\d{1,12}\s*", lines[0]):
         raise UserError(
-            f"attribute file '{file}', line 1: '{lines[0][:40] if lines else ''}' given, expected the number of "
+            f"attribute file '{file}', line 1: '{lines[0][:40]}' given, expected the number of "
             "images, then a line of attributes' names, then a line per image"
         )
     names = tuple(lines[1].split())
     if not names:
         raise UserError(f"attribute file '{file}', line 2: nothing given, expected the attributes' names")
+    require_few(names, f"attribute file '{file}', line 2")
     if twice := repeated(names):
         raise UserError(f"attribute file '{file}', line 2: '{twice}' given twice, expected different names")
     images: dict[str, int] = {}
@@ -79,37 +84,84 @@ def list_attributes(tree: Tree, file: str, share: float | None) -> Listing:
         _partition(tree, file, list(images)),
         share,
         origins=list(origins.values()),
+        notes=(f"labels from the attribute file '{file}'", *unlisted(tree, file, located)),
     )
 
 
 def locate(tree: Tree, file: str, images: Mapping[str, str]) -> list[str]:
-    """The path of each image that a file lists, with where it does so: beside the file, else wherever it is.
+    """The path of each image that a file lists, with where it does so.
 
-    Raises UserError for one that is missing or in several places.
+    Raises UserError for one that is missing or in several places, and for two that are the same.
     """
-    beside, known = parent(file), set(tree.files)
-    found = {image: path for image in images if (path := f"{beside}/{image}" if beside else image) in known}
-    by_name: dict[str, list[str]] = defaultdict(list)
-    bare = any(not is_image(image) for image in images)  # names without endings
-    if len(found) < len(images):
-        for path in tree.files:
-            end = path
-            while end:
-                by_name[end].append(path)
-                if bare and is_image(path):
-                    by_name[end.rpartition(".")[0]].append(path)
-                end = end.partition("/")[2]
-    missing = [image for image in images if image not in found and image not in by_name]
+    return only_places(images, places(tree, file, images))
+
+
+def only_places(images: Mapping[str, str], found: Mapping[str, Sequence[str]]) -> list[str]:
+    """The same of images whose `places` are known."""
+    missing = [image for image in images if image not in found]
     if missing:
         more = f" and {len(missing) - 1:,} more are" if len(missing) > 1 else " is"
         raise UserError(
-            f"{images[missing[0]]}: image '{missing[0]}'{more} missing; give them back, or remove their lines"
+            f"{images[missing[0]]}: image '{shown(missing[0])}'{more} missing; give them back, or remove their lines"
         )
-    for image, line in images.items():
-        if image not in found and len(by_name[image]) > 1:
-            first, second = by_name[image][:2]
-            raise UserError(f"{line}: both '{first}' and '{second}' are an image '{image}'; leave one of them")
-    return [found.get(image) or by_name[image][0] for image in images]
+    for image, origin in images.items():
+        if len(found[image]) > 1:
+            first, second = found[image][:2]
+            raise UserError(f"{origin}: both '{first}' and '{second}' are an image '{image}'; leave one of them")
+    paths = [found[image][0] for image in images]
+    if twice := repeated(paths):
+        first, second = [image for image in images if found[image][0] == twice][:2]
+        raise UserError(
+            f"{images[second]}: '{second}' stands in {images[first]} already, as '{first}'; expected each image once"
+        )
+    return paths
+
+
+def places(tree: Tree, file: str, images: Collection[str]) -> dict[str, list[str]]:
+    """Where images are that a file lists, those that are: beside the file, else wherever in the tree.
+
+    First folders that are not here are left out: those that all images share, else any of a path of another machine.
+    """
+    beside, known = parent(file), set(tree.files)
+    found = {image: [path] for image in images if (path := f"{beside}/{image}" if beside else image) in known}
+    if len(found) == len(images):
+        return found
+    by_end = _by_end(tree, bare=any(not is_image(image) for image in images))
+    ends = _ends(images, by_end)
+    return {image: by_end[ends[image]] for image in images if ends[image] in by_end} | found
+
+
+def _ends(images: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """The end of each image's path by which it may be known: without first folders that all have, or the longest."""
+    parts = {image: image.strip("/").split("/") for image in images}
+    for dropped in range(_shared([one[:-1] for one in parts.values()]) + 1):
+        ends = {image: "/".join(one[dropped:]) for image, one in parts.items()}
+        if any(end in known for end in ends.values()):
+            return ends
+    tails = {image: ["/".join(one[dropped:]) for dropped in range(len(one))] for image, one in parts.items()}
+    return {
+        image: next((tail for tail in tails[image] if tail in known), image) if _ABSOLUTE.match(image) else image
+        for image in parts
+    }
+
+
+def _shared(folders: Collection[list[str]]) -> int:
+    """How many first folders all paths have in common."""
+    both = zip(min(folders), max(folders), strict=False)
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], both)))
+
+
+def _by_end(tree: Tree, bare: bool) -> dict[str, list[str]]:
+    """The files of a tree by all ends of their paths; if `bare`, images without their endings, too."""
+    by_end: dict[str, list[str]] = defaultdict(list)
+    for path in tree.files:
+        end, stem = path, bare and is_image(path)
+        while end:
+            by_end[end].append(path)
+            if stem:
+                by_end[end.rpartition(".")[0]].append(path)
+            end = end.partition("/")[2]
+    return by_end
 
 
 def _partition(tree: Tree, table: str, images: Sequence[str]) -> np.ndarray | None:
@@ -118,13 +170,14 @@ def _partition(tree: Tree, table: str, images: Sequence[str]) -> np.ndarray | No
     if file is None:
         return None
     of_image = {}
-    for number, line in enumerate(tree.text(file).splitlines(), start=1):
-        words = line.split()
-        if not words:
+    for number, line in enumerate(tree.text(file, TABLE).split("\n"), start=1):
+        words = re.split(r"[\s,;]+", line.strip())
+        if not line.strip() or (number == 1 and file.endswith(".csv")):
             continue
         if len(words) != 2 or words[1] not in ("0", "1", "2") or words[0] in of_image:
             raise UserError(
-                f"partition file '{file}', line {number}: '{line[:60]}' given, expected NAME and 0, 1 or 2, each once"
+                f"partition file '{file}', line {number}: '{shown(line, 60)}' given, expected NAME and 0, 1 or 2, each "
+                "once"
             )
         of_image[words[0]] = int(words[1])
     if missing := next((image for image in images if image not in of_image), None):
@@ -139,20 +192,23 @@ def choose(listing: Listing, names: Sequence[str] | None, exclusive: Sequence[Se
     Raises UserError for unknown names, and for attributes that all training images have, or none.
     """
     every = listing.labels.spec.classes
-    holds = listing.labels.codes.numpy() == 1
+    holds, known_names = listing.labels.codes.numpy() == 1, set(every)
     for name in [*(names or ()), *(name for group in exclusive or () for name in group)]:
-        if name not in every:
+        if name not in known_names:
             raise unknown(f"attribute of '{Path(listing.source).name}'", name, every)
     known = listing.labels.spec.fields[0].groups or _neighbors(every, holds)
     groups = known if exclusive is None else exclusive
     chosen = every if names is None else tuple(names)
     implied = {name for group in groups if set(group) & set(chosen) for name in group}
-    rest = tuple(name for name in every if name not in {*chosen, *implied})
+    learned = {*chosen, *implied}
+    rest = tuple(name for name in every if name not in learned)
+    place = {name: number for number, name in enumerate(every)}
 
     def table_of(some: tuple[str, ...], name: str) -> LabelTable:
-        inside = [tuple(one for one in group if one in some) for group in groups]
+        own = set(some)
+        inside = [tuple(one for one in group if one in own) for group in groups]
         field = Field(name, some, exclusive=False, groups=tuple(group for group in inside if len(group) > 1))
-        columns = torch.tensor([every.index(one) for one in some])
+        columns = torch.tensor([place[one] for one in some])
         return LabelTable(LabelSpec((field,)), listing.labels.codes[:, columns])
 
     labels = table_of(chosen, "attributes")
@@ -167,10 +223,11 @@ def choose(listing: Listing, names: Sequence[str] | None, exclusive: Sequence[Se
 def _neighbors(names: Sequence[str], holds: Bool[np.ndarray, "n k"]) -> list[tuple[str, ...]]:
     """The shortest runs of attributes of which every image has exactly one."""
     groups, start = [], 0
+    totals = np.concatenate([[0], holds.sum(0).cumsum()])
     while start < len(names):
-        whole = np.flatnonzero((holds[:, start:].cumsum(1) == 1).all(0))
-        if len(whole) and whole[0] > 0:
-            groups.append(tuple(names[start : start + whole[0] + 1]))
-            start += int(whole[0])
+        end = int(np.searchsorted(totals, totals[start] + len(holds)))  # the first run that may hold one of each image
+        if end - start > 1 and end <= len(names) and (holds[:, start:end].sum(1) == 1).all():
+            groups.append(tuple(names[start:end]))
+            start = end - 1
         start += 1
     return groups

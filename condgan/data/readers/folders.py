@@ -44,9 +44,6 @@ def list_class_folders(tree: Tree, share: float | None, paired: bool) -> Listing
     classes = sorted(_learned_classes(tree, found, held), key=natural)
     number = {name: i for i, name in enumerate(classes)}
     found = sorted((one for one in found if one.label in number), key=lambda one: (one.split, number[one.label]))
-    if len(classes) == 1 and classes[0] == UNLABELED:
-        unread = [file for file in tree.files if file.lower().endswith((".csv", ".tsv", ".jsonl"))]
-        notes = [*(f"'{file}' is not understood: no labels are read from it" for file in unread[:3]), *notes]
     if stated and any(one.split == 1 for one in found) and held == 2:
         notes.append("validation images are left out, the test images are held out")
     names = [one.file for one in found]

@@ -10,7 +10,7 @@ import torch
 
 from condgan.data.listing import Chain, Listing, RawPicture, digest_of, listed
 from condgan.data.readers.labels import SPLIT_WORDS, Label, table_of
-from condgan.data.readers.tables import LABEL_COLUMNS
+from condgan.data.readers.lines import LABEL_COLUMNS
 from condgan.labels import Field, LabelSpec, LabelTable
 from condgan.utils.errors import UserError
 from condgan.utils.files import open_plain

@@ -2,6 +2,7 @@
 
 import json
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from condgan.data.listing import UNLABELED, Listing, listed
 from condgan.data.readers.names import is_image
 from condgan.data.readers.tree import Files, Tree
 from condgan.labels import Field, LabelSpec, LabelTable
-from condgan.utils.errors import UserError
+from condgan.utils.errors import UserError, shown
 
 SPLIT_WORDS = {
     "train": 0, "training": 0, "trainval": 0,
@@ -26,6 +27,9 @@ EXPECTED = (
     "tar shards, or a zip of one of these"
 )
 
+ATTRIBUTES = 5_000
+"""Attributes that are learned together at most."""
+
 Label = str | tuple[str, ...] | Mapping[str, int] | None
 """A class, the attributes that hold, whether each attribute holds, or nothing."""
 
@@ -38,8 +42,10 @@ def natural(name: str) -> tuple:
 def table_of(labels: Sequence[Label], source: str, origins: Sequence[str]) -> LabelTable:
     """A table of what single images are labeled with; classes in natural order, attributes in that of appearance.
 
-    Raises UserError where some have none or are labeled otherwise than the rest.
+    Lists that all hold one name, and vectors that all hold one 1, are classes. Raises UserError where some images have
+    no label or are labeled otherwise than the rest.
     """
+    labels = _single(labels)
     kinds = {type(label) for label in labels}
     if len(kinds) > 1:
         first, other = (next(i for i, label in enumerate(labels) if type(label) is kind) for kind in kinds)
@@ -59,12 +65,33 @@ def table_of(labels: Sequence[Label], source: str, origins: Sequence[str]) -> La
         index = torch.tensor([number[name] for name in names])
         return LabelTable.from_index(LabelSpec.of_classes(classes), index)
     names = tuple(dict.fromkeys(name for label in labels for name in label or ()))
+    if not names:
+        raise UserError(f"data '{source}': all lists of labels are empty, first in {origins[0]}; label the images")
+    require_few(names, f"data '{source}'")
     place = {name: i for i, name in enumerate(names)}
     holds = torch.zeros(len(labels), len(names), dtype=torch.bool)
     for row, label in enumerate(labels):
+        if isinstance(label, Mapping) and len(label) < len(names):
+            raise UserError(f"{origins[row]}: {len(label)} values given, expected {len(names)} as elsewhere")
         for name in label or ():
             holds[row, place[name]] = bool(label[name]) if isinstance(label, Mapping) else True
     return LabelTable.from_values(LabelSpec((Field("attributes", names, exclusive=False),)), holds)
+
+
+def _single(labels: Sequence[Label]) -> Sequence[Label]:
+    """Lists of one name each, and vectors with one 1 each, as what they hold; others as they are."""
+    if all(isinstance(label, tuple) and len(label) == 1 for label in labels):
+        return [next(iter(label or ())) for label in labels]
+    vectors = [label for label in labels if isinstance(label, Vector) and sum(label.values()) == 1]
+    if len(vectors) == len(labels):
+        return [next(name for name, holds in vector.items() if holds) for vector in vectors]
+    return labels
+
+
+def require_few(attributes: Sequence[str], what: str) -> None:
+    """Raises UserError for more attributes than are learned together."""
+    if len(attributes) > ATTRIBUTES:
+        raise UserError(f"{what} has {len(attributes):,} attributes, expected {ATTRIBUTES:,} at most: remove some")
 
 
 class Rows:
@@ -80,28 +107,32 @@ class Rows:
         if image in self.origin:
             same = self.label[image] == label
             raise UserError(
-                f"{origin}: '{image}' stands {'' if same else 'with another label '}in {self.origin[image]} already, "
-                "expected each image once"
+                f"{origin}: '{shown(image)}' stands {'' if same else 'with another label '}in {self.origin[image]} "
+                "already, expected each image once"
             )
         self.label[image], self.split[image], self.origin[image] = label, split, origin
 
-    def listing(self, files: Sequence[str], share: float | None) -> Listing:
+    def listing(self, files: Sequence[str], share: float | None, notes: Sequence[str] = ()) -> Listing:
         if not self.label:
             raise UserError(f"'{self.file}' of '{self.tree.source}' lists no image: expected a file and a label each")
-        origins, known = list(self.origin.values()), set(files)
-        others = sum(is_image(file) and file not in known for file in self.tree.files)
-        note = f"{others:,} images that '{self.file}' does not list are left out"
         splits = np.array(list(self.split.values()))
         return listed(
             self.tree.source,
             Files(self.tree, files),
             list(self.label),
-            table_of(list(self.label.values()), self.tree.source, origins),
+            table_of(list(self.label.values()), self.tree.source, list(self.origin.values())),
             None if (splits < 0).all() else splits,
             share,
-            origins=origins,
-            notes=(note,) if others else (),
+            origins=list(self.origin.values()),
+            notes=(*notes, *unlisted(self.tree, self.file, files)),
         )
+
+
+def unlisted(tree: Tree, file: str, files: Sequence[str]) -> list[str]:
+    """A note where a file lists some images of a tree only."""
+    known = set(files)
+    others = sum(is_image(one) and one not in known for one in tree.files)
+    return [f"{others:,} images that '{file}' does not list are left out"] * bool(others)
 
 
 def read_json(text: str) -> Any:
@@ -112,17 +143,34 @@ def read_json(text: str) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+class Vector(dict[str, int]):
+    """Whether each value holds, by its number."""
+
+
 def json_label(label: Any, origin: str) -> Label:
     """A class by number or name, attributes by names, or a vector of 0 and 1 for them."""
     if label is None:
         return None
+    if isinstance(label, float) and label.is_integer() and abs(label) < 1e15:
+        return str(int(label))
     if isinstance(label, str | int) and not isinstance(label, bool):
-        return str(label)
+        return json_name(label, origin)
     if isinstance(label, list) and all(isinstance(one, str) for one in label):
-        return tuple(label)
+        return tuple(json_name(one, origin) for one in label)
     if isinstance(label, list) and all(one in (0, 1) for one in label):
-        return {str(number): int(one) for number, one in enumerate(label)}
-    raise UserError(f"{origin}: {json.dumps(label)[:60]} given, expected a class, names, or a vector of 0 and 1")
+        return Vector({str(number): int(one) for number, one in enumerate(label)})
+    raise UserError(f"{origin}: {shown(reprlib.repr(label))} given, expected a class, names, or a vector of 0 and 1")
+
+
+def json_name(label: str | int, origin: str) -> str:
+    """A name or number as a class. Raises UserError for nothing but blanks."""
+    try:
+        name = str(label)
+    except ValueError:  # more digits than Python writes
+        raise UserError(f"{origin}: a number of thousands of digits given, expected a class") from None
+    if not name.strip():
+        raise UserError(f"{origin}: an empty name given, expected a class")
+    return name
 
 
 def split_of(path: str) -> int:

@@ -1,25 +1,76 @@
-"""Read labels of a tree's files: class folders, lists of files and labels, shards of samples."""
+"""Read labels and splits of a tree's images from lists of them: CSV, TSV, JSON lines, dataset.json."""
 
-import csv
-import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from condgan.data.listing import Listing
-from condgan.data.readers.attributes import locate
-from condgan.data.readers.labels import SPLIT_WORDS, Label, Rows, json_label, read_json, split_of
+import numpy as np
+
+from condgan.data.listing import UNLABELED, Listing, listed
+from condgan.data.readers.attributes import locate, only_places, places
+from condgan.data.readers.columns import Chosen, guessed_labels, is_empty, named_labels
+from condgan.data.readers.folders import list_class_folders
+from condgan.data.readers.labels import SPLIT_WORDS, Rows, json_label, read_json, split_of
+from condgan.data.readers.lines import FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS, Lines, file_column, key, read_lines
 from condgan.data.readers.names import is_image
-from condgan.data.readers.tree import Tree, parent
-from condgan.utils.errors import UserError, repeated
+from condgan.data.readers.text import WINDOWS
+from condgan.data.readers.tree import Files, Tree, parent
+from condgan.utils.errors import UserError, repeated, shown
+from condgan.utils.limits import TABLE
 
-FILE_COLUMNS = ("file_name", "filename", "file", "image_path", "path", "image", "img", "image_id", "name", "id")
+SPLITS = {**SPLIT_WORDS, "0": 0, "1": 1, "2": 2, "0.0": 0, "1.0": 1, "2.0": 2}
 
-LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category", "target", "tag", "tags", "attributes")
+_OF_LABELS = re.compile(r"(.*[_\-])?(labels?|attributes?|attr|classes)([_\-.].*)?", re.IGNORECASE)
+_MUST = re.compile(r"(metadata|labels?)\.(csv|tsv|jsonl)", re.IGNORECASE)
+_LISTS = re.compile(r"(labels?|train|training|val|valid|validation|test|list_eval_partition\w*)\.txt", re.IGNORECASE)
+_SHARD = re.compile(r"\d{5}")
 
-SPLIT_COLUMNS = ("split", "subset", "partition", "set")
 
-TRUTH = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "-1": 0, "-1.0": 0, "false": 0}
+@dataclass(frozen=True)
+class ImageTable:
+    """A list of images in a file: where it lists each, its split if it says so, and other columns."""
+
+    tree: Tree
+    file: str
+    images: Sequence[str]
+    """As it writes them."""
+    origins: Sequence[str]
+    splits: Sequence[int] | None
+    columns: Mapping[str, Sequence[Any]]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def of_images(self) -> dict[str, str]:
+        """Where it lists each image."""
+        return dict(zip(self.images, self.origins, strict=True))
+
+    @cached_property
+    def places(self) -> dict[str, list[str]]:
+        """Where in the tree its images are, those that are."""
+        return places(self.tree, self.file, self.of_images)
+
+    @cached_property
+    def paths(self) -> frozenset[str]:
+        """The images of the tree that it lists."""
+        return frozenset(found[0] for found in self.places.values() if len(found) == 1)
+
+    def named(self) -> Chosen | None:
+        """Labels of a column, or of a file, that is named like labels."""
+        if (chosen := named_labels(self.columns, self.origins)) is not None:
+            return chosen
+        return self.guessed() if _OF_LABELS.fullmatch(self.file.rpartition("/")[2]) else None
+
+    def guessed(self) -> Chosen | None:
+        """Labels of columns that may be such."""
+        return guessed_labels(self.columns, self.origins)
+
+    @property
+    def blank(self) -> bool:
+        """Whether its column of labels is empty."""
+        named = [cells for name, cells in self.columns.items() if key(name) in LABEL_COLUMNS]
+        return bool(named and self.images) and all(is_empty(cell) for cells in named for cell in cells)
 
 
 def list_json(tree: Tree, share: float | None) -> Listing | None:
@@ -30,27 +81,217 @@ def list_json(tree: Tree, share: float | None) -> Listing | None:
     file = min(found, key=lambda file: file.count("/"))
     root = parent(file)
     try:
-        pairs = read_json(tree.text(file)).get("labels")
+        pairs = read_json(tree.text(file, TABLE))["labels"]
         pairs = list(pairs.items()) if isinstance(pairs, dict) else pairs
         pairs = None if pairs is None else [(str(image), label) for image, label in pairs]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"'{file}' of '{tree.source}' is no dataset.json ({error}): expected labels in it") from None
+    except UserError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        why = shown(error) if isinstance(error, ValueError) else "it has no labels"
+        raise UserError(
+            f"'{file}' of '{tree.source}' is no dataset.json ({why}): expected labels, a list of pairs of a file and a "
+            "class, in it"
+        ) from None
+    if pairs is None:
+        return _without_labels(tree, file, f"{root}/" if root else "", share)
     rows = Rows(tree, file)
-    inside = f"{root}/" if root else ""
-    if not pairs:
-        for image in (one for one in tree.files if one.startswith(inside) and is_image(one)):
-            rows.add(image, None, -1, f"'{file}'")
-        return rows.listing(list(rows.label), share)
     for number, (image, label) in enumerate(pairs, start=1):
         origin = f"'{file}', label {number:,}"
         rows.add(_plain(image), json_label(label, origin), -1, origin)
-    vectors = [label for label in rows.label.values() if isinstance(label, Mapping)]
-    if len(vectors) == len(rows.label) and all(sum(vector.values()) == 1 for vector in vectors):  # one-hot classes
-        rows.label = {
-            image: next(name for name, holds in vector.items() if holds)
-            for image, vector in zip(rows.label, vectors, strict=True)
-        }
-    return rows.listing(locate(tree, file, rows.origin), share)
+    return rows.listing(locate(tree, file, rows.origin), share, [f"labels from '{file}'"])
+
+
+def _without_labels(tree: Tree, file: str, inside: str, share: float | None) -> Listing | None:
+    """All images beside a dataset.json without labels; None where these are in class folders, not shards."""
+    classes = set(class_folders(tree).values())
+    if len(classes) > 1 and not all(_SHARD.fullmatch(name) for name in classes):
+        return None
+    rows = Rows(tree, file)
+    for image in (one for one in tree.files if one.startswith(inside) and is_image(one)):
+        rows.add(image, None, -1, f"'{file}'")
+    return rows.listing(list(rows.label), share, [f"no labels; '{file}' has none"])
+
+
+def class_folders(tree: Tree) -> dict[str, str]:
+    """The class of each image whose folder says it; of none where folders are laid out otherwise."""
+    try:
+        listing = list_class_folders(tree, None, False)
+    except UserError:
+        return {}
+    classes = listing.labels.spec.classes
+    if classes == (UNLABELED,):
+        return {}
+    return {name: classes[i] for name, i in zip(listing.names, listing.labels.index().tolist(), strict=True)}
+
+
+def list_tables(tree: Tree, tables: Sequence[ImageTable], share: float | None) -> Listing | None:
+    """The images that tables label, those in the outermost folders; None where none has labels.
+
+    Beside class folders, only columns and files that are named like labels are such. What else may be labels counts
+    where nothing is named so. Tables without labels may say the split. Raises UserError where that is not clear.
+    """
+    classes = class_folders(tree) if tables else {}
+    chosen = _chosen(tables, classes)
+    if not chosen:
+        return None
+    depth = min(file.count("/") for file in chosen)
+    chosen = {file: one for file, one in chosen.items() if file.count("/") == depth}
+    labeled = [table for table in tables if table.file in chosen]
+    rows, files = Rows(tree, "' and '".join(chosen)), []
+    own = {table.file: only_places(table.of_images, table.places) for table in labeled}
+    splits = _splits(tables, [path for paths in own.values() for path in paths])
+    for table in labeled:
+        inside = f"{parent(table.file)}/" if len(labeled) > 1 and parent(table.file) else ""
+        for image, label, origin in zip(table.images, chosen[table.file].labels, table.origins, strict=True):
+            rows.add(inside + image, label, splits.get(table.places[image][0], -1), origin)
+        files += own[table.file]
+    if twice := repeated(files):
+        first, second = [origin for origin, one in zip(rows.origin.values(), files, strict=True) if one == twice][:2]
+        raise UserError(f"{second}: '{twice}' stands in {first} already, expected each image once")
+    _require_whole_folders(rows.file, files, classes)
+    return rows.listing(files, share, [*_sources(chosen, tables, set(files)), *_other_notes(tree, tables)])
+
+
+def _chosen(tables: Sequence[ImageTable], classes: Mapping[str, str]) -> dict[str, Chosen]:
+    """The labels of tables by their files: of what is named like labels, else of what may be such."""
+    filled = [table for table in tables if not table.blank]
+    blank = [table for table in tables if table.blank]
+    free = [table for table in filled if not _of_class_folders(table.paths, classes)]
+    for some, how in ((filled, ImageTable.named), (blank, ImageTable.named), (free, ImageTable.guessed)):
+        if chosen := {table.file: one for table in some if (one := how(table)) is not None}:
+            return chosen
+    return {}
+
+
+def _sources(chosen: Mapping[str, Chosen], tables: Sequence[ImageTable], files: Collection[str]) -> list[str]:
+    """Notes of what labels are from, and the split, and of what has none."""
+    of_columns: dict[str, list[str]] = {}
+    for file, one in chosen.items():
+        of_columns.setdefault(one.said, []).append(f"'{file}'")
+    others = [table for table in tables if table.file not in chosen]
+    return [
+        *(f"labels from {said} of {' and '.join(names)}" for said, names in of_columns.items()),
+        *(f"the split is from '{table.file}'" for table in others if table.splits),
+        *(
+            f"'{table.file}' has no labels: images that it alone lists are left out"
+            for table in others
+            if not table.paths <= files
+        ),
+    ]
+
+
+def _other_notes(tree: Tree, tables: Sequence[ImageTable]) -> list[str]:
+    """Notes of how tables were read, and of such that were not."""
+    return [
+        *(note for table in tables for note in table.notes),
+        *(f"'{file}' holds placeholders: nothing is read from it" for file in _files(tree) if _is_submission(file)),
+    ]
+
+
+def _require_whole_folders(file: str, files: Sequence[str], classes: Mapping[str, str]) -> None:
+    """Raises UserError where labels of some images of class folders would have the others thrown away."""
+    if _of_class_folders(files, classes) and (left := _left_beside(files, classes)):
+        raise UserError(
+            f"'{file}' labels {len(files):,} images, which lie in class folders, and not {len(left):,} beside them, "
+            f"such as '{left[0]}': label all, or remove the file to have the folders' labels"
+        )
+
+
+def _of_class_folders(files: Collection[str], classes: Mapping[str, str]) -> bool:
+    """Whether files are of several class folders, or the smaller part of one beside others."""
+    touched = {classes[path] for path in files if path in classes}
+    if len(touched) != 1:
+        return len(touched) > 1
+    return len(set(classes.values())) > 1 and len(_left_beside(files, classes)) > len(files)
+
+
+def _left_beside(files: Collection[str], classes: Mapping[str, str]) -> list[str]:
+    """The other images of class folders beside some files."""
+    known, folders = set(files), {parent(path) for path in files}
+    return [path for path in classes if path not in known and parent(path) in folders]
+
+
+def _splits(tables: Sequence[ImageTable], paths: Sequence[str]) -> dict[str, int]:
+    """The split of images as columns of tables say it, else as the tables' names do; nothing where these say one."""
+    by_column: dict[str, int] = {}
+    for table in tables:
+        for image, split in zip(table.images, table.splits or (), strict=False):
+            by_column |= dict.fromkeys(table.places.get(image, ()), split)
+    if any(path in by_column for path in paths):
+        rest = -1 if 0 in by_column.values() else 0  # beside a list of test images alone
+        return {path: by_column.get(path, rest) for path in paths}
+    by_name: dict[str, int] = {}
+    for table in sorted(tables, key=lambda table: split_of(table.file) >= 0):
+        by_name |= dict.fromkeys(table.paths, max(split_of(table.file), 0))
+    stated = {path: by_name.get(path, -1) for path in paths}
+    return stated if {*stated.values()} - {-1} > {0} else {}
+
+
+def beside_tables(tree: Tree, tables: Sequence[ImageTable], listing: Listing, share: float | None) -> Listing:
+    """Images of class folders, or without labels, split as tables say, with notes of what these give.
+
+    Raises UserError for tables that give a split to some images of class folders only.
+    """
+    if not (files := _files(tree)):
+        return listing
+    labeled = listing.labels.spec.classes != (UNLABELED,)
+    splits = _splits(tables, listing.names)
+    lacking = [path for path, split in splits.items() if split < 0]
+    if lacking and labeled:
+        names = " and ".join(f"'{table.file}'" for table in tables)
+        raise UserError(
+            f"{names}: a split is given to {len(splits) - len(lacking):,} of {len(splits):,} images in class folders, "
+            f"and none to '{lacking[0]}'; complete it, or remove the file"
+        )
+    notes = [*listing.notes, *_given(tables, labeled, bool(splits)), *_other_notes(tree, tables)]
+    if not labeled:
+        known = {table.file for table in tables}
+        unread = [file for file in files if file not in known and not _is_submission(file)]
+        notes += [f"'{file}' is not understood: no labels are read from it" for file in unread[:3]]
+    if not splits:
+        return replace(listing, notes=tuple(notes))
+    return listed(
+        tree.source,
+        Files(tree, listing.names),
+        listing.names,
+        listing.labels,
+        np.array([splits[path] for path in listing.names]),
+        share,
+        pairs=listing.pairs,
+        paired=listing.pairs is not None,
+        notes=tuple(notes),
+    )
+
+
+def _given(tables: Sequence[ImageTable], labeled: bool, split: bool) -> list[str]:
+    """A note of what tables without labels give."""
+    if not tables:
+        return []
+    of_split = [table.file for table in tables if split and (table.splits or split_of(table.file) >= 0)]
+    gives = [f"'{file}' gives the split alone" for file in of_split]
+    gives += [f"'{table.file}' gives none" for table in tables if table.file not in of_split]
+    return [f"{'labels from the class folders' if labeled else 'no labels'}; {', '.join(gives[:5])}"]
+
+
+def read_tables(tree: Tree) -> list[ImageTable]:
+    """The tables of a tree that list its images. Raises UserError, with the line, for one that is damaged."""
+    return [
+        table for file in _files(tree) if not _is_submission(file) and (table := _read_table(tree, file)) is not None
+    ]
+
+
+def _files(tree: Tree) -> list[str]:
+    """Files that may be tables."""
+    return [
+        file
+        for file in tree.files
+        if file.lower().endswith((".csv", ".tsv", ".jsonl")) or _LISTS.fullmatch(file.rpartition("/")[2])
+    ]
+
+
+def _is_submission(file: str) -> bool:
+    """Whether a table is what a competition wants to be filled in."""
+    return "submission" in file.rpartition("/")[2].lower()
 
 
 def _plain(image: str) -> str:
@@ -58,148 +299,63 @@ def _plain(image: str) -> str:
     return image.strip().replace("\\", "/").removeprefix("./")
 
 
-def list_tables(tree: Tree, share: float | None) -> Listing | None:
-    """CSV, TSV and JSON lines of files and labels: all of the outermost ones that list files of the tree."""
-    candidates = [file for file in tree.files if file.lower().endswith((".csv", ".tsv", ".jsonl"))]
-    tables = {file: rows for file in candidates if (rows := _table(tree, file)) is not None}
-    if not tables:
-        return None
-    depth = min(file.count("/") for file in tables)
-    tables = {file: rows for file, rows in tables.items() if file.count("/") == depth}
-    rows, files = Rows(tree, next(iter(tables))), []
-    others = {
-        (name, str(value).strip().lower())
-        for lines in tables.values()
-        for _, line in lines
-        for name, value in line.items()
-    }
-    binary = {name for name, _ in others} - {name for name, value in others if value not in TRUTH}
-    for file, lines in tables.items():
-        before = set(rows.origin)
-        own = split_of(file)
-        for origin, line in lines:
-            image = _pop(line, FILE_COLUMNS)
-            split = _pop(line, SPLIT_COLUMNS)
-            if image is None or not str(image).strip():
-                raise UserError(f"{origin}: no file given, expected one in a column such as file_name")
-            where = own if split is None else SPLIT_WORDS.get(str(split).lower())
-            if where is None:
-                raise UserError(f"{origin}: split '{split}' given, expected train, val or test")
-            image = _plain(str(image))
-            prefix = f"{parent(file)}/" if len(tables) > 1 and parent(file) else ""
-            rows.add(prefix + image, _row_label(line, origin, binary), where, origin)
-        mine = {image: origin for image, origin in rows.origin.items() if image not in before}
-        files += locate(tree, "" if len(tables) > 1 else file, mine)
-    twice = repeated(files)
-    if twice is not None:
-        first, second = (origin for origin, one in zip(rows.origin.values(), files, strict=True) if one == twice)
-        raise UserError(f"{second}: '{twice}' stands in {first} already, expected each image once")
-    return rows.listing(files, share)
-
-
-def _table(tree: Tree, file: str) -> list[tuple[str, dict[str, Any]]] | None:
-    """The lines of a table by where they stand; None where it lists no files of the tree and is not named like one."""
-    must = re.match(r"(metadata|labels?)\.", file.rpartition("/")[2], re.IGNORECASE)
+def _read_table(tree: Tree, file: str) -> ImageTable | None:
+    """A table; None where it lists no files of the tree and is not named like one."""
+    must = bool(_MUST.fullmatch(file.rpartition("/")[2]))
     try:
-        rows = _rows(file, tree.text(file), bool(must), tree)
+        text, encoding = tree.encoded(file, TABLE)
     except UserError:
         if must:
             raise
         return None
-    if rows is None or must:
-        return rows
     named = {one.rpartition("/")[2] for one in tree.files}
-    stems = {one.rpartition(".")[0] for one in named}
-    for _, row in rows:
-        image = _plain(str(_pop(dict(row), FILE_COLUMNS))).rpartition("/")[2]
-        if image in named or image in stems:
-            return rows
-    return None
-
-
-def _rows(file: str, text: str, must: bool, tree: Tree) -> list[tuple[str, dict[str, Any]]] | None:
-    """The lines of a table by where they stand; None where no column names files, unless it must."""
-    if file.lower().endswith(".jsonl"):
-        rows = []
-        for number, line in enumerate(text.splitlines(), start=1):
-            if not line.strip():
-                continue
-            try:
-                row = read_json(line)
-            except ValueError as error:
-                if not must:
-                    return None
-                raise UserError(f"'{file}', line {number}: no JSON ({error}); expected an object per line") from None
-            if not isinstance(row, dict) or not any(name in row for name in FILE_COLUMNS):
-                if not must:
-                    return None
-                raise UserError(f"'{file}', line {number}: no file_name given, expected an object with one")
-            rows.append((f"'{file}', line {number}", row))
-        return rows
-    head = text.partition("\n")[0]
-    delimiter = next((one for one in ("\t", ";", ",", "|") if one in head), ",")
-    lines = [(number, line) for number, line in _numbered(file, text, delimiter) if any(cell.strip() for cell in line)]
-    if not lines:
-        return [] if must else None
-    names = [cell.strip() for cell in lines[0][1]]
-    if not any(name.lower() in FILE_COLUMNS for name in names):
-        beside = f"{parent(file)}/" if parent(file) else ""
-        if not (is_image(names[0]) and (beside + names[0] in set(tree.files) or must)):
-            if not must:
-                return None
-            raise UserError(
-                f"'{file}', line 1: columns {', '.join(names)} given, expected one of {', '.join(FILE_COLUMNS[:4])} "
-                "and one such as label"
-            )
-        lines, names = [(0, []), *lines], ["file_name", "label"][: len(names)]  # a table without a head
-    if twice := repeated(names):
-        raise UserError(f"'{file}', line 1: column '{twice}' given twice, expected different names")
-    rows = []
-    for number, line in lines[1:]:
-        if len(line) != len(names):
-            raise UserError(
-                f"'{file}', line {number}: {len(line)} cells given, expected {len(names)}: {', '.join(names)}"
-            )
-        rows.append((f"'{file}', line {number}", dict(zip(names, line, strict=True))))
-    return rows
-
-
-def _numbered(file: str, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
-    try:
-        return [(reader.line_num, line) for line in reader]
-    except csv.Error as error:
-        raise UserError(f"'{file}', line {reader.line_num}: no table ({error}); close its quotes") from None
-
-
-def _pop(row: dict[str, Any], columns: Sequence[str]) -> Any:
-    """The first of some columns that a row has, taken out of it."""
-    by_lower = {name.lower(): name for name in row}
-    name = next((by_lower[column] for column in columns if column in by_lower), None)
-    return None if name is None else row.pop(name)
-
-
-def _row_label(row: dict[str, Any], origin: str, binary: set[str]) -> Label:
-    """The label in the rest of a row: one, a list of them, or a column of 0 and 1 for each attribute."""
-    named = next((name for name in row if name.lower() in LABEL_COLUMNS), None)
-    if named is None and len(row) == 1 and not set(row) <= binary:
-        named = next(iter(row))
-    if named is not None:
-        label = row[named]
-        if isinstance(label, str):
-            label = label.strip()
-            if named.lower() in ("labels", "tags", "attributes"):
-                return tuple(one.strip() for one in re.split(r"[|;,]", label) if one.strip())
-            if not label:
-                raise UserError(f"{origin}: no label given in column '{named}'; label all images, or none")
-            return label
-        return json_label(label, origin)
-    if not row:
+    named |= {one.rpartition(".")[0] for one in named if is_image(one)}
+    lines = read_lines(file, text, named)
+    column = file_column(lines, named)
+    if column is None and not must:
         return None
-    wrong = next((name for name, value in row.items() if str(value).strip().lower() not in TRUTH), None)
-    if wrong is not None:
+    if lines.wrong:
+        raise UserError(f"'{file}', {lines.wrong}")
+    if column is None:
+        column = next((name for wanted in FILE_COLUMNS for name in lines.columns if key(name) == wanted), None)
+    if column is None:
+        names = ", ".join(shown(name, 40) for name in [*lines.columns][:10])
         raise UserError(
-            f"{origin}: '{row[wrong]}' given in column '{wrong}', expected a column such as label, or 0 or 1 for each "
-            "attribute"
+            f"'{file}', line 1: columns {names} given, expected one of {', '.join(FILE_COLUMNS[:4])} and one such as "
+            "label"
         )
-    return {name: TRUTH[str(value).strip().lower()] for name, value in row.items()}
+    return _table(tree, file, lines, column, (f"'{file}' is not UTF-8: read as Windows-1252",) * (encoding == WINDOWS))
+
+
+def _table(tree: Tree, file: str, lines: Lines, column: str, notes: tuple[str, ...]) -> ImageTable:
+    origins = [f"'{file}', line {number}" for number in lines.numbers]
+    images = lines.columns[column]
+    if (
+        lacking := next((where for cell, where in zip(images, origins, strict=True) if is_empty(cell)), None)
+    ) is not None:
+        raise UserError(f"{lacking}: no file given, expected one in a column such as file_name")
+    split = next((name for name, cells in lines.columns.items() if _is_split(name, cells)), None)
+    return ImageTable(
+        tree,
+        file,
+        [_plain(str(cell)) for cell in images],
+        origins,
+        None if split is None else _read_splits(lines.columns[split], origins),
+        {name: cells for name, cells in lines.columns.items() if name not in (column, split)},
+        notes,
+    )
+
+
+def _is_split(name: str, cells: Sequence[Any]) -> bool:
+    """Whether a column is one of splits."""
+    values = {str(cell).strip().lower() for cell in cells}
+    return key(name) == "split" or (
+        key(name) in SPLIT_COLUMNS and (bool(values & set(SPLIT_WORDS)) or values <= set(SPLITS))
+    )
+
+
+def _read_splits(cells: Sequence[Any], origins: Sequence[str]) -> list[int]:
+    for cell, origin in zip(cells, origins, strict=True):
+        if str(cell).strip().lower() not in SPLITS:
+            raise UserError(f"{origin}: split '{shown(cell, 60)}' given, expected train, val or test")
+    return [SPLITS[str(cell).strip().lower()] for cell in cells]

@@ -18,9 +18,10 @@ from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 from condgan.data.listing import RawPicture, digest_of
 from condgan.data.readers.names import ending, is_image, is_leftover, left_out
+from condgan.data.readers.text import as_text
 from condgan.utils.errors import UserError, said_of, shown
 from condgan.utils.files import open_plain
-from condgan.utils.limits import ENCODED, TABLE, TEXT, TooLarge, read_at_most, require_at_most
+from condgan.utils.limits import ENCODED, TEXT, TooLarge, read_at_most, require_at_most
 
 
 @runtime_checkable
@@ -67,15 +68,19 @@ class Tree:
         """The content of a file. Raises whatever it likes where that cannot be read."""
         return self.store.read(name, ENCODED)
 
-    def text(self, name: str, limit: int = TABLE) -> str:
-        """A file as text. Raises UserError where it is none, or of more bytes than the limit."""
+    def text(self, name: str, limit: int) -> str:
+        r"""A file of so many bytes at most as text, whose lines end in \n. Raises UserError where it is none."""
+        return self.encoded(name, limit)[0]
+
+    def encoded(self, name: str, limit: int) -> tuple[str, str]:
+        """The same, and its encoding."""
         what = f"'{shown(name)}' of '{self.source}'"
         with said_of(what, "make it anew, and a zip without a password", OSError, *ZIP_ERRORS):
             content = self.store.read(name, limit)
         try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            raise UserError(f"{what} is no text: expected UTF-8") from None
+            return as_text(content)
+        except ValueError as error:
+            raise UserError(f"{what} is no text ({shown(error)}): save it as UTF-8") from None
 
 
 @dataclass(frozen=True)
