@@ -8,13 +8,33 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from condgan.utils.errors import UserError, shown
+
 TEMPORARY = ".tmp-"
+LONGEST_NAME = 100
+"""Bytes of a name, which a number and an ending may follow."""
 
 
 def cache_directory() -> Path:
     """Where what can be made again is kept: $CONDGAN_CACHE, else condgan/ in the user's cache folder."""
     base = os.environ.get("CONDGAN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "condgan"
     return Path(base).expanduser()
+
+
+def path_of(given: object, what: str = "path") -> Path:
+    """A path that somebody gave, with ~ for their home. Raises UserError for what is none."""
+    if not isinstance(given, str | os.PathLike) or not isinstance(text := os.fspath(given), str) or "\0" in text:
+        raise UserError(f"{what} {shown(repr(given))} given: expected a path such as 'runs/digits-acgan'")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # of a user that is unknown
+        return Path(text)
+
+
+def is_name(text: str) -> bool:
+    """Whether a file or folder can be called so, wherever it is, and be seen there."""
+    plain = text.isprintable() and text == text.strip() and not re.search(r"[\\/]", text)
+    return plain and text not in ("", ".", "..") and len(text.encode()) <= LONGEST_NAME
 
 
 def write(path: Path, data: bytes) -> None:
