@@ -3,10 +3,10 @@
 from math import inf
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat
 from pydantic.dataclasses import dataclass
 
-from condgan.utils.options import STRICT
+from condgan.utils.options import STRICT, ImageCount
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -15,7 +15,7 @@ class Ramp:
 
     start: float
     end: float
-    images: PositiveInt
+    images: ImageCount
 
     def at(self, images: int) -> float:
         """The number after so many images."""

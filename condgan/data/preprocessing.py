@@ -75,7 +75,7 @@ def color(name: str) -> tuple[int, int, int]:
     try:
         red, green, blue, *_ = ImageColor.getrgb(name)
     except ValueError:
-        raise UserError(f"data.background '{name}' given: expected a color such as white or #ffcc00") from None
+        raise UserError(f"data.background '{shown(name)}' given: expected a color such as white or #ffcc00") from None
     return red, green, blue
 
 
@@ -84,7 +84,9 @@ def height_and_width(size: int | str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", str(size))
     both = (int(found[2] or found[1]), int(found[1])) if found else (0, 0)
     if not all(1 <= one <= 4096 for one in both):
-        raise UserError(f"size '{size}' given: expected pixels such as 64, or WIDTHxHEIGHT such as 96x64, up to 4096")
+        raise UserError(
+            f"size '{shown(size)}' given: expected pixels such as 64, or WIDTHxHEIGHT such as 96x64, up to 4096"
+        )
     return both
 
 

@@ -4,11 +4,12 @@ BigGAN itself is an option of `condgan.networks.resnet`.
 """
 
 from functools import partial
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from condgan.labels import Labels, LabelSpec
@@ -28,6 +29,7 @@ from condgan.networks.resnet import (
 )
 from condgan.networks.spectral_norm import Spectral, spectral_normalize
 from condgan.types import Backbone, Generator, ImageShape
+from condgan.utils.options import Width
 
 BOTTLENECK = 4
 
@@ -97,10 +99,10 @@ class BigGANDeepGenerator(Generator):
         shape: ImageShape,
         labels: LabelSpec,
         *,
-        width: PositiveInt = 128,
-        depth: PositiveInt = 2,
-        latent_dim: PositiveInt = 128,
-        shared_dim: PositiveInt = 128,
+        width: Width = 128,
+        depth: Annotated[int, Field(ge=1, le=8)] = 2,
+        latent_dim: Width = 128,
+        shared_dim: Width = 128,
         attention: Resolutions = (),
         norm: NormKind = "batch",
         norm_eps: PositiveFloat = 1e-5,
@@ -148,8 +150,8 @@ class BigGANDeepBackbone(Backbone):
         self,
         shape: ImageShape,
         *,
-        width: PositiveInt = 128,
-        depth: PositiveInt = 2,
+        width: Width = 128,
+        depth: Annotated[int, Field(ge=1, le=8)] = 2,
         attention: Resolutions = (),
         init: InitKind | None = "ortho",
         spectral_norm: Spectral | None = Spectral(),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from condgan.labels import Labels, LabelSpec
@@ -18,6 +18,7 @@ from condgan.networks.fused_resampling import UpConv2d
 from condgan.networks.init import init_normal
 from condgan.types import Backbone, Generator, ImageShape
 from condgan.utils.errors import UserError
+from condgan.utils.options import Width
 
 MOMENTUM = 0.2
 
@@ -36,8 +37,8 @@ class ACGANGenerator(Generator):
         shape: ImageShape,
         labels: LabelSpec,
         *,
-        latent_dim: PositiveInt = 100,
-        width: Annotated[int, Field(ge=2)] = 128,
+        latent_dim: Width = 100,
+        width: Annotated[int, Field(ge=2, le=1 << 16)] = 128,
         conditioning: Literal["add", "concatenate", "multiply"] = "add",
     ) -> None:
         super().__init__()
@@ -74,7 +75,7 @@ class ACGANBackbone(Backbone):
         self,
         shape: ImageShape,
         *,
-        width: PositiveInt = 16,
+        width: Width = 16,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.25,
     ) -> None:
         super().__init__()

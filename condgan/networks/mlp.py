@@ -5,12 +5,12 @@ A point of n coordinates is an n × 1 × 1 image; its values are not confined to
 
 import torch
 from jaxtyping import Float
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from condgan.labels import Labels, LabelSpec
 from condgan.networks.embeddings import LabelEmbedding
 from condgan.types import Backbone, Generator, ImageShape
+from condgan.utils.options import Width
 
 
 def _hidden(entering: int, width: int) -> list[nn.Module]:
@@ -30,9 +30,9 @@ class MLPGenerator(Generator):
         shape: ImageShape,
         labels: LabelSpec,
         *,
-        width: PositiveInt = 10,
-        latent_dim: PositiveInt = 2,
-        embedding_dim: PositiveInt = 2,
+        width: Width = 10,
+        latent_dim: Width = 2,
+        embedding_dim: Width = 2,
     ) -> None:
         super().__init__()
         self.latent_dim, self.shape = latent_dim, tuple(shape)
@@ -48,7 +48,7 @@ class MLPGenerator(Generator):
 class MLPBackbone(Backbone):
     """A point through three hidden layers to `width` features."""
 
-    def __init__(self, shape: ImageShape, *, width: PositiveInt = 10) -> None:
+    def __init__(self, shape: ImageShape, *, width: Width = 10) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Flatten(), *_hidden(shape.channels * shape.height * shape.width, width))
         self.features = (width,)

@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from condgan.labels import Labels, LabelSpec
@@ -25,8 +25,9 @@ from condgan.networks.norms import NORMS, Conditional, NormKind, Unconditional
 from condgan.networks.spectral_norm import Spectral, spectral_normalize
 from condgan.types import Backbone, Generator, ImageShape
 from condgan.utils.errors import UserError
+from condgan.utils.options import Width
 
-Resolutions = tuple[PositiveInt, ...]
+Resolutions = Annotated[tuple[PositiveInt, ...], Field(max_length=12)]
 NormMaker = Callable[[int], nn.Module]
 """Channels → a norm that takes (images, condition)."""
 
@@ -180,10 +181,10 @@ class ResNetGenerator(Generator):
         shape: ImageShape,
         labels: LabelSpec,
         *,
-        width: PositiveInt = 64,
-        latent_dim: PositiveInt = 128,
+        width: Width = 64,
+        latent_dim: Width = 128,
         conditioning: Literal["own", "shared", "none"] = "own",
-        shared_dim: PositiveInt = 128,
+        shared_dim: Width = 128,
         hierarchical: bool = False,
         attention: Resolutions = (),
         norm: NormKind = "batch",
@@ -248,7 +249,7 @@ class ResNetBackbone(Backbone):
         self,
         shape: ImageShape,
         *,
-        width: PositiveInt = 64,
+        width: Width = 64,
         thin: bool = False,
         attention: Resolutions = (),
         init: InitKind | None = "ortho",

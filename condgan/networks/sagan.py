@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from condgan.labels import Labels, LabelSpec
@@ -17,6 +17,7 @@ from condgan.networks.norms import NORMS, NormKind
 from condgan.networks.resnet import LABELS, Resolutions, doublings
 from condgan.networks.spectral_norm import Spectral, spectral_normalize
 from condgan.types import Backbone, Generator, ImageShape
+from condgan.utils.options import Width
 
 
 def channels_at(width: int, size: int) -> dict[int, int]:
@@ -36,10 +37,10 @@ class SAGANDCGANGenerator(Generator):
         shape: ImageShape,
         labels: LabelSpec,
         *,
-        width: PositiveInt = 64,
-        latent_dim: PositiveInt = 128,
+        width: Width = 64,
+        latent_dim: Width = 128,
         conditioning: Literal["own", "shared", "none"] = "own",
-        shared_dim: PositiveInt = 128,
+        shared_dim: Width = 128,
         attention: Resolutions = (),
         norm: NormKind = "batch",
         norm_eps: PositiveFloat = 1e-5,
@@ -86,7 +87,7 @@ class SAGANDCGANBackbone(Backbone):
         self,
         shape: ImageShape,
         *,
-        width: PositiveInt = 64,
+        width: Width = 64,
         attention: Resolutions = (),
         init: InitKind | None = "normal",
         spectral_norm: Spectral | None = Spectral(),

@@ -8,22 +8,22 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from condgan.networks.blocks import in_weights_precision
 from condgan.networks.embeddings import LabelEmbedding
-from condgan.utils.options import STRICT
+from condgan.utils.options import STRICT, Depth
 
 
 @dataclass(frozen=True, config=STRICT)
 class Spectral:
     """How closely the largest `values` singular values are followed: by `iterations` power iterations a step."""
 
-    values: PositiveInt = 1
-    iterations: PositiveInt = 1
+    values: Depth = 1
+    iterations: Depth = 1
     eps: PositiveFloat = 1e-8
 
 

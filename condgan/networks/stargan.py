@@ -5,7 +5,7 @@ from typing import Annotated
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from condgan.labels import Labels, LabelSpec
@@ -13,6 +13,7 @@ from condgan.networks.blocks import Block
 from condgan.networks.spectral_norm import Spectral, spectral_normalize
 from condgan.types import Backbone, Generator, ImageShape
 from condgan.utils.errors import UserError
+from condgan.utils.options import Width
 
 
 class StarGANGenerator(Generator):
@@ -27,7 +28,7 @@ class StarGANGenerator(Generator):
     latent_dim = None
 
     def __init__(
-        self, shape: ImageShape, labels: LabelSpec, *, width: PositiveInt = 64, blocks: NonNegativeInt = 6
+        self, shape: ImageShape, labels: LabelSpec, *, width: Width = 64, blocks: Annotated[int, Field(ge=0, le=64)] = 6
     ) -> None:
         super().__init__()
         _check(shape, least=8)
@@ -55,7 +56,7 @@ class StarGANBackbone(Backbone):
         self,
         shape: ImageShape,
         *,
-        width: PositiveInt = 64,
+        width: Width = 64,
         depth: Annotated[int, Field(ge=1, le=12)] | None = None,
         spectral_norm: Spectral | None = None,
     ) -> None:

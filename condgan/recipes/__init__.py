@@ -5,7 +5,9 @@ from pathlib import Path
 
 import yaml
 
-from condgan.utils.errors import UserError, unknown
+from condgan.utils.errors import UserError, said_of, unknown
+from condgan.utils.files import path_of
+from condgan.utils.limits import TEXT, TooLarge, read_at_most
 
 DEFAULT = "digits-acgan"
 
@@ -23,16 +25,14 @@ def catalog() -> dict[str, str]:
 
 def text(name: str | Path) -> str:
     """A recipe's YAML as written, by name or from a file. Raises UserError where there is none."""
-    path = Path(name)
+    path = path_of(name, "recipe")
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
-            raise UserError(f"recipe file '{path}' does not exist: give a YAML file or one of {', '.join(names())}")
-        try:
-            return path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise UserError(
-                f"recipe file '{path}' is no text: give a YAML file such as `condgan recipes {DEFAULT}` prints"
-            ) from None
+            wrong = "is no file" if path.exists() else "does not exist"
+            raise UserError(f"recipe file '{path}' {wrong}: give a YAML file, or a name that `condgan recipes` lists")
+        expected = f"give a YAML file in UTF-8 such as `condgan recipes {DEFAULT}` prints"
+        with said_of(f"recipe file '{path}'", expected, UnicodeDecodeError, TooLarge), open(path, "rb") as file:
+            return read_at_most(file, TEXT).decode("utf-8-sig")
     if str(name) not in names():
         raise unknown("recipe", name, names())
     return _packaged(str(name))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,28 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from condgan.recipes import DEFAULT, text
 from condgan.recipes.schema import Part, Recipe, check_names, type_error
-from condgan.utils.errors import UserError
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number, as in YAML 1.2, and 2e6 a whole one."""
-
-
-def _construct_number(_: yaml.SafeLoader, node: yaml.ScalarNode) -> int | float:
-    number = float(node.value)
-    return int(number) if number.is_integer() and "." not in node.value and "-" not in node.value[1:] else number
-
-
-_Loader.add_implicit_resolver(
-    "!exponent", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-_Loader.add_constructor("!exponent", _construct_number)
-
-
-def _parse(text: str) -> Any:
-    return yaml.load(text, _Loader)
+from condgan.recipes.values import DEEPEST, read_values
+from condgan.utils.errors import UserError, shown
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -42,7 +21,9 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises UserError for an unknown recipe or option (with the closest known one) and for a wrong type.
     """
     tree = _tree(name)
-    for override in overrides:
+    for override in [overrides] if isinstance(overrides, str) else overrides:
+        if not isinstance(override, str):
+            raise UserError(f"{shown(repr(override))} given: expected an override such as 'g_opt.lr=1e-4'")
         _override(tree, override)
     return from_tree(tree)
 
@@ -67,11 +48,13 @@ def as_tree(recipe: Recipe) -> dict[str, Any]:
     return plain(recipe)
 
 
-def from_tree(tree: dict[str, Any]) -> Recipe:
+def from_tree(tree: Mapping[str, Any]) -> Recipe:
     """The recipe of plain nested mappings, validated."""
+    if not isinstance(tree, Mapping):
+        raise UserError(f"{shown(repr(tree))} given: expected the settings of a recipe")
     check_names(Recipe, tree, "")
     try:
-        return TypeAdapter(Recipe).validate_json(json.dumps(tree, default=str))
+        return TypeAdapter(Recipe).validate_json(json.dumps(tree))
     except ValidationError as error:
         first = error.errors()[0]
         cause = first.get("ctx", {}).get("error")
@@ -95,27 +78,22 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _tree(name: str | Path) -> dict[str, Any]:
-    try:
-        tree = _parse(text(name))
-    except yaml.YAMLError as error:
-        raise UserError(f"recipe '{name}' is no YAML: {' '.join(str(error).split())}") from None
+    expected = f"expected a mapping such as `condgan recipes {DEFAULT}` prints"
+    tree = read_values(text(name), f"recipe '{name}'", expected)
     if not isinstance(tree, dict):
-        raise UserError(
-            f"recipe '{name}' holds no settings: expected a mapping such as `condgan recipes {DEFAULT}` prints"
-        )
+        raise UserError(f"recipe '{name}' holds no settings: {expected}")
     return {"name": Path(name).stem} | tree
 
 
 def _override(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
-    if not (key and equals):
-        raise UserError(f"'{override}' given: expected an override such as g_opt.lr=1e-4")
     *sections, last = key.split(".")
-    for section in sections:
+    if not (equals and all((*sections, last))):
+        raise UserError(f"'{shown(override)}' given: expected an override such as g_opt.lr=1e-4")
+    for depth, section in enumerate(sections):
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
-            raise UserError(f"'{override}' given: '{section}' is an option, not a section")
-    try:
-        tree[last] = _parse(value)
-    except yaml.YAMLError:
-        raise UserError(f"'{override}' given: '{value}' cannot be read as a value") from None
+            raise UserError(f"'{shown(override)}' given: '{section}' is an option, not a section")
+        if depth == DEEPEST:
+            raise UserError(f"'{shown(override)}' given: expected an option of a recipe, none lies so deep")
+    tree[last] = read_values(value, f"'{shown(override)}'", "expected a value such as 1e-4, true or [0, 0.9]")

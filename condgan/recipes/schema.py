@@ -10,11 +10,11 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from condgan.augment import AUGMENTATIONS
-from condgan.data.preprocessing import height_and_width
+from condgan.data.preprocessing import color, height_and_width
 from condgan.labels import Field as Labeled
 from condgan.labels import LabelSpec
 from condgan.losses import OBJECTIVES, Objective, Penalties
@@ -22,10 +22,9 @@ from condgan.networks import BACKBONES, GENERATORS, HEADS
 from condgan.optimizers import OPTIMIZERS
 from condgan.schedules import Positive
 from condgan.utils.choices import Crop, Precision
-from condgan.utils.errors import UserError, repeated, unknown
-from condgan.utils.options import STRICT
-
-CountOrZero = Annotated[int, Field(ge=0)]
+from condgan.utils.errors import UserError, repeated, shown, unknown
+from condgan.utils.files import LONGEST_NAME, is_name
+from condgan.utils.options import STRICT, Depth, ImageCount, ImageCountOrNone, LabelName, Text
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ def _part(kind: str, table: Mapping[str, Callable], default: str | None = None) 
         if isinstance(given, Mapping) and default is not None:
             given = {"name": default, **given}
         if not isinstance(given, Mapping) or "name" not in given:
-            raise UserError(f"{kind}: {given!r} given, expected a mapping with the key 'name'")
+            raise UserError(f"{kind}: {shown(repr(given))} given, expected a mapping with the key 'name'")
         if not isinstance(given["name"], str) or given["name"] not in table:
             raise unknown(kind, given["name"], table)
         known, hints = _options(table[given["name"]])
@@ -91,7 +90,7 @@ def _option(where: str, hint: Any, value: Any) -> Any:
         check_names(section, value, f"{where}.")
     config = None if section is hint else STRICT  # a section brings its own
     try:
-        return TypeAdapter(hint, config=config).validate_json(json.dumps(value, default=str))
+        return TypeAdapter(hint, config=config).validate_json(json.dumps(value))
     except ValidationError as error:
         raise type_error(where, error) from None
 
@@ -101,6 +100,21 @@ def _size(given: int | str) -> int | str:
     return given
 
 
+def _background(given: str) -> str:
+    color(given)
+    return given
+
+
+def _name(given: str) -> str:
+    """Refuse what cannot be called the name of a folder: what leads elsewhere, what nobody sees, what is too long."""
+    if is_name(given):
+        return given
+    raise UserError(
+        f"name '{shown(given)}' given: expected one that its folder can have, without / and \\, of 1 to {LONGEST_NAME} "
+        "bytes; set name=…"
+    )
+
+
 @dataclass(frozen=True, config=STRICT)
 class Data:
     """The data to train on: names (`digits`) or paths, and the size and channels that their images are brought to."""
@@ -108,31 +122,31 @@ class Data:
     size: Annotated[int | str, AfterValidator(_size)]
     """64, or 96x64: width × height."""
     channels: Literal[1, 3, 4]
-    source: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    source: Text | Annotated[tuple[Text, ...], Field(min_length=1, max_length=100)] | None = None
     """Several are trained on together; each image knows the labels of its own."""
-    classes: PositiveInt | None = None
+    classes: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """How many the published data set has: what a dry run without data counts with."""
-    attributes: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    attributes: Annotated[tuple[LabelName, ...], Field(min_length=1, max_length=10_000)] | None = None
     """Which of an attribute file's are labels; by default all."""
-    exclusive: tuple[tuple[str, ...], ...] | None = None
+    exclusive: tuple[tuple[LabelName, ...], ...] | None = None
     """Groups of them of which an image has one at most; by default neighbors of which each image has exactly one."""
     paired: bool = False
     """Whether images that differ in labels alone are there to compare translations with; see `condgan.read`."""
-    background: str = "white"
+    background: Annotated[str, AfterValidator(_background)] = "white"
     """The color that shows through where images are transparent, and around padded ones."""
     crop: Crop = "center"
     """How pictures of another shape are brought to the size; see `condgan.data.preprocessing.Preprocessing`."""
     held_out: Annotated[float, Field(gt=0, lt=1)] | None = None
     """The share of each class that is held out, instead of the data's own test split; a tenth where it has none."""
-    root: str | None = None
+    root: Text | None = None
     """Where data sets that are known by name are looked for, and downloaded to."""
     flip: bool = False
     """Whether half of the images are mirrored, by chance."""
-    weights: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] | None = None
+    weights: Annotated[tuple[PositiveFloat, ...], Field(min_length=1, max_length=100)] | None = None
     """How often each of several data sets has a turn; alike by default."""
     class_balance: Annotated[float, Field(ge=0, le=1)] = 0.0
     """From 0, classes are seen as often as the data have them, to 1, all alike: in proportion to n ** (1 − this)."""
-    pad_crop: CountOrZero = 0
+    pad_crop: Annotated[int, Field(ge=0, le=4096)] = 0
     """By how many pixels images are shifted at most, to any side, by chance; zeros come in (BigGAN on CIFAR: 4)."""
     resident: bool | None = None
     """Whether training images are copied to the device as a whole; by default if they fit into half of its memory."""
@@ -141,7 +155,8 @@ class Data:
         """The labels of the published data set, as far as the recipe knows them."""
         fields = []
         if self.attributes:
-            groups = (tuple(name for name in group if name in self.attributes) for group in self.exclusive or ())
+            there = set(self.attributes)
+            groups = (tuple(name for name in group if name in there) for group in self.exclusive or ())
             chosen = tuple(group for group in groups if len(group) > 1)
             fields.append(Labeled("attributes", self.attributes, exclusive=False, groups=chosen))
         if self.classes:
@@ -159,7 +174,7 @@ class Average:
 
     decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     half_life: Positive | None = None
-    start: CountOrZero = 0
+    start: ImageCountOrNone = 0
     """Images before which it is a plain copy."""
 
     def __post_init__(self) -> None:
@@ -172,25 +187,25 @@ class Average:
 class Schedule:
     """How long and how often, counted in real images seen by the discriminator."""
 
-    images: PositiveInt
-    batch: Annotated[int, Field(ge=2)]
-    d_steps: PositiveInt = 1
-    g_steps: PositiveInt = 1
-    accumulate: PositiveInt = 1
+    images: ImageCount
+    batch: Annotated[int, Field(ge=2, le=1 << 20)]
+    d_steps: Depth = 1
+    g_steps: Depth = 1
+    accumulate: Annotated[int, Field(ge=1, le=1 << 19)] = 1
     joint: bool = False
     """Whether real and fake images go through the discriminator as one batch."""
-    decay: CountOrZero = 0
+    decay: ImageCountOrNone = 0
     """Over how many last images both learning rates fall linearly to zero."""
     fake_labels: Literal["data", "uniform"] = "data"
     """Where the labels of fakes come from: the training images' own frequencies, or every class alike."""
-    init_classifier: CountOrZero = 0
+    init_classifier: ImageCountOrNone = 0
     """Images on which backbone and head first learn to classify alone."""
-    log: PositiveInt = 2_000
-    sample: PositiveInt = 20_000
-    save: PositiveInt = 20_000
-    keep_last: Annotated[int, Field(ge=2)] = 2
+    log: ImageCount = 2_000
+    sample: ImageCount = 20_000
+    save: ImageCount = 20_000
+    keep_last: Annotated[int, Field(ge=2, le=10**6)] = 2
     """How many checkpoints are kept because they are the latest, and because they score best."""
-    keep_best: PositiveInt = 1
+    keep_best: Annotated[int, Field(ge=1, le=10**6)] = 1
     best_by: str = "fd_classifier"
     """The score by which checkpoints are the best; a run begins only if its kind of model has it."""
 
@@ -217,8 +232,8 @@ class Compute:
 class Recipe:
     """All settings of a run."""
 
-    name: str
-    description: str
+    name: Annotated[str, AfterValidator(_name)]
+    description: Text
     data: Data
     generator: Annotated[Part, BeforeValidator(_part("generator", GENERATORS))]
     backbone: Annotated[Part, BeforeValidator(_part("backbone", BACKBONES))]
@@ -229,10 +244,10 @@ class Recipe:
     ema: Average
     schedule: Schedule
     augment: Annotated[Part, BeforeValidator(_part("augment", AUGMENTATIONS))] = Part("none", {})
-    averages: Mapping[str, Average] = dataclasses.field(default_factory=dict)
+    averages: Annotated[Mapping[str, Average], Field(max_length=16)] = dataclasses.field(default_factory=dict)
     """More averages of the generator, by name; each is saved with the run."""
     compute: Compute = Compute()
-    seed: CountOrZero = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 64)] = 0
 
     def __post_init__(self) -> None:
         batch, parts = self.schedule.batch, self.schedule.accumulate
@@ -278,9 +293,10 @@ class Recipe:
             _require_outputs("schedule.init_classifier", self.head.name, ("logits",))
         reserved = {"ema", "generator", "discriminator", "augment", *objective.trackers}
         lower = [name.lower() for name in self.averages]  # since some file systems tell no case
-        if repeated([*lower, *map(str.lower, reserved)]) or not all(map(str.isidentifier, self.averages)):
+        names = all(name.isidentifier() and is_name(name) for name in self.averages)
+        if repeated([*lower, *map(str.lower, reserved)]) or not names:
             raise UserError(
-                f"averages {', '.join(self.averages)} given: expected names of letters, digits and _, other than "
+                f"averages {shown(', '.join(self.averages))} given: expected names of letters, digits and _, but not "
                 f"{', '.join(sorted(reserved))}"
             )
 
@@ -319,11 +335,11 @@ def check_names(cls: type, tree: Mapping[str, Any], prefix: str) -> None:
         if name in tree and isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
             if not isinstance(tree[name], Mapping):
                 raise UserError(
-                    f"option {prefix}{name}: {tree[name]!r} given, expected a section with "
+                    f"option {prefix}{name}: {shown(repr(tree[name]))} given, expected a section with "
                     + ", ".join(inner.name for inner in dataclasses.fields(field.type))
                 )
             check_names(field.type, tree[name], f"{prefix}{name}.")
-        elif name in tree and field.type == Mapping[str, Average] and isinstance(tree[name], Mapping):
+        elif name == "averages" and name in tree and isinstance(tree[name], Mapping):
             for one, inner in tree[name].items():
                 check_names(Average, inner if isinstance(inner, Mapping) else {}, f"{prefix}{name}.{one}.")
         elif name not in tree and field.default is field.default_factory is dataclasses.MISSING:
@@ -338,7 +354,7 @@ def type_error(where: str, error: ValidationError) -> UserError:
     inner = [part for part in first["loc"] if isinstance(part, str) and part.isidentifier() and part not in KINDS]
     expected = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
     name = ".".join([where, *inner] if where else inner)
-    return UserError(f"option {name}: {first['input']!r} given, {expected}")
+    return UserError(f"option {name}: {shown(repr(first['input']))} given, {expected}")
 
 
 KINDS = ("Ramp", "float", "int", "str", "bool")

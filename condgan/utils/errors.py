@@ -61,7 +61,7 @@ def unknown(kind: str, given: object, known: Iterable[object]) -> UserError:
     """The error for a name that is not among the known ones, with the closest of them as a suggestion."""
     names = [str(name) for name in known]
     by_lower = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(str(given).lower(), by_lower, n=1)
+    close = difflib.get_close_matches(str(given).lower()[:200], by_lower, n=1)
     hint = f"did you mean '{by_lower[close[0]]}'? " if close else ""
     listed = ", ".join(names) if len(names) <= 30 else f"{', '.join(names[:30])}, … ({len(names)} in all)"
-    return UserError(f"unknown {kind} '{given}': {hint}known: {listed or 'none'}")
+    return UserError(f"unknown {kind} '{shown(given)}': {hint}known: {listed or 'none'}")

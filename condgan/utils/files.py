@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from condgan.utils.choices import SOURCES
-from condgan.utils.errors import UserError
+from condgan.utils.errors import UserError, shown
 
 TEMPORARY = ".tmp-"
+LONGEST_NAME = 100
+"""Bytes of a name, which a number and an ending may follow."""
 
 
 def cache_directory() -> Path:
@@ -39,6 +41,22 @@ def require_outside(out: Path, source: str | Path, what: str) -> None:
     """Raises UserError where `out`, which `what` calls so, is to be written into data of a path."""
     if str(source) not in SOURCES and is_within(out, source):
         raise UserError(f"{what} given, in the data '{source}', which nothing is written into: give a place elsewhere")
+
+
+def path_of(given: object, what: str = "path") -> Path:
+    """A path that somebody gave, with ~ for their home. Raises UserError for what is none."""
+    if not isinstance(given, str | os.PathLike) or not isinstance(text := os.fspath(given), str) or "\0" in text:
+        raise UserError(f"{what} {shown(repr(given))} given: expected a path such as 'runs/digits-acgan'")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # of a user that is unknown
+        return Path(text)
+
+
+def is_name(text: str) -> bool:
+    """Whether a file or folder can be called so, wherever it is, and be seen there."""
+    plain = text.isprintable() and text == text.strip() and not re.search(r"[\\/]", text)
+    return plain and text not in ("", ".", "..") and len(text.encode()) <= LONGEST_NAME
 
 
 def write(path: Path, data: bytes) -> None:

@@ -1,5 +1,16 @@
-"""How options are read: strictly, so that a typo or a wrong type is told."""
+"""How options are read: strictly, so that a typo or a wrong type is told, and none beyond what can be trained."""
 
-from pydantic import ConfigDict
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+Width = Annotated[int, Field(ge=1, le=1 << 16)]
+"""Channels, features or latents: what such numbers multiply to is still a size that a tensor can have."""
+Depth = Annotated[int, Field(ge=1, le=64)]
+"""Layers, or what each step does one after the other."""
+ImageCount = Annotated[int, Field(ge=1, le=10**12)]
+ImageCountOrNone = Annotated[int, Field(ge=0, le=10**12)]
+Text = Annotated[str, Field(max_length=4096)]
+"""A path, or words for people."""
+LabelName = Annotated[str, Field(max_length=255)]

@@ -163,7 +163,7 @@ def _chosen(tables: Sequence[ImageTable], classes: Mapping[str, str]) -> dict[st
     return {}
 
 
-def _sources(chosen: Mapping[str, Chosen], tables: Sequence[ImageTable], files: Collection[str]) -> list[str]:
+def _sources(chosen: Mapping[str, Chosen], tables: Sequence[ImageTable], files: frozenset[str]) -> list[str]:
     """Notes of what labels are from, and the split, and of what has none."""
     of_columns: dict[str, list[str]] = {}
     for file, one in chosen.items():
