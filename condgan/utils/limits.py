@@ -15,6 +15,10 @@ TEXT = 1 << 20
 """Bytes of a text about one image, and of a recipe."""
 
 
+WEIGHTS = 64 << 30
+"""Bytes of a file of weights, or of an optimizer's moments, before it is known what they are for."""
+
+
 class TooLarge(ValueError):
     """A file, or a part of it, that takes more than its limit."""
 
