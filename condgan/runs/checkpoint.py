@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -28,7 +28,7 @@ from condgan.evaluation.catalog import better_first
 from condgan.labels import LabelSpec
 from condgan.recipes.load import as_tree, from_tree
 from condgan.recipes.schema import Recipe, Schedule
-from condgan.runs.schemas import Count, what_is_wrong
+from condgan.runs.schemas import Count, understood
 from condgan.sampling.model import Model
 from condgan.sampling.translator import Translator
 from condgan.training.state import State
@@ -43,6 +43,7 @@ CHECKPOINT_FORMAT = 1
 
 FILES = {"generator.safetensors", "discriminator.safetensors", "ema.safetensors", "optimizers.pt"}
 """What every checkpoint holds beside its description."""
+REMOVE = "remove this checkpoint to go on from the one before, or start over with --fresh"
 ADAM = {"step", "exp_avg", "exp_avg_sq"}
 """What Adam keeps of each weight that it ever changed."""
 
@@ -63,9 +64,9 @@ class _Format(BaseModel):
 class _Vocabulary(BaseModel):
     model_config = ConfigDict(strict=True)
     name: str
-    values: Annotated[tuple[str, ...], Field(min_length=1)]
+    values: Annotated[tuple[str, ...], Field(min_length=1), Strict(False)]
     exclusive: bool
-    groups: tuple[tuple[str, ...], ...] = ()
+    groups: Annotated[tuple[Annotated[tuple[str, ...], Strict(False)], ...], Strict(False)] = ()
 
 
 class Description(_Format):
@@ -75,7 +76,7 @@ class Description(_Format):
     """Real images seen, which the directory is named after."""
     iteration: Count
     scores: dict[str, float]
-    labels: Annotated[tuple[_Vocabulary, ...], Field(min_length=1)]
+    labels: Annotated[list[_Vocabulary], Field(min_length=1)]
     recipe: dict[str, Any]
     sha256: dict[Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")], str]
     """By the names of files beside it, and no others."""
@@ -120,17 +121,14 @@ def restore(path: Path, state: State, recipe: Recipe) -> None:
     description = _described(path)
     _require_same_architecture(path, description, recipe)
     for name, network in state.networks.items():
-        _load_weights(
-            network, path / f"{name}.safetensors", "start over with --fresh", finite=name not in state.modules
-        )
+        file, is_player = path / f"{name}.safetensors", name not in state.modules
+        _load_weights(network, file, REMOVE, finite=is_player)
     try:
         kept = _optimizers(path / "optimizers.pt")
         for optimizer, name in ((state.g_optimizer, "g"), (state.d_optimizer, "d")):
             _restore_optimizer(optimizer, kept.get(name))
     except Damaged as error:
-        raise UserError(
-            f"checkpoint '{path}' cannot be gone on with ({error}): remove it to go on from the one before"
-        ) from None
+        raise UserError(f"checkpoint '{path}' cannot be gone on with ({error}): {REMOVE}") from None
     state.images, state.iteration = description.images, description.iteration
 
 
@@ -279,15 +277,17 @@ def _description(path: Path) -> Description:
     with _named_in_checkpoint("state.json"):
         text = read_bytes(path / "state.json", TABLE)
     try:
-        known = _Format.model_validate_json(text).format
+        known = understood(text, _Format).format
         if known != CHECKPOINT_FORMAT:
             raise UserError(
                 f"checkpoint '{path}' has format {known}: this condgan reads format {CHECKPOINT_FORMAT}; "
                 "use the condgan that wrote it"
             )
-        description = Description.model_validate_json(text)
-    except ValidationError as error:
-        raise Damaged(f"state.json: {what_is_wrong(error)}") from None
+        description = understood(text, Description)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise Damaged(f"state.json: {shown(error)}") from None
     if str(description.images) != path.name:
         raise Damaged(f"state.json is of {description.images:,} images")
     if missing := FILES - description.sha256.keys():

@@ -1,15 +1,17 @@
 """What the JSON files of a run directory must look like to be read: they may be damaged, or somebody else's."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints, ValidationError, model_validator
 
-from condgan.utils.errors import UserError, shown
+from condgan.utils.errors import said_of
 from condgan.utils.files import found, read_bytes
-from condgan.utils.limits import TABLE, TooLarge
+from condgan.utils.limits import TABLE
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+Pair = Annotated[tuple[float, float], Strict(False)]
 Numbers = dict[str, int | float | None]
 
 
@@ -51,7 +53,7 @@ class Environment(Start):
 class Row(_Part):
     """The numbers of a class, of a data set or of an attribute."""
 
-    __pydantic_extra__: dict[str, int | float | None]
+    __pydantic_extra__: Numbers  # pyright: ignore[reportIncompatibleVariableOverride]
     judged: dict[str, Count] = {}
     real: Numbers = {}
     across: Numbers = {}
@@ -67,10 +69,10 @@ class About(_Part):
 class Metrics(_Part):
     """metrics.json, and those of other extractors."""
 
-    __pydantic_extra__: dict[str, int | float | None]
+    __pydantic_extra__: Numbers  # pyright: ignore[reportIncompatibleVariableOverride]
     real: Numbers = {}
     across: Numbers = {}
-    intervals: dict[str, tuple[float, float]] = {}
+    intervals: dict[str, Pair] = {}
     per_class: dict[str, Row] = {}
     per_field: dict[str, Row] = {}
     per_attribute: dict[str, Row] = {}
@@ -95,7 +97,7 @@ class Gain(_Part):
     """What fakes change."""
 
     difference: float
-    interval: tuple[float, float]
+    interval: Pair
     verdict: Literal["helps", "hurts", "no difference"]
 
 
@@ -122,13 +124,8 @@ def read_as(path: Path, schema: type[Schema], do: str) -> Schema | None:
     """What a file says, None where there is none. Raises UserError for a damaged one, with what to do."""
     if not found(path):
         return None
-    try:
-        return schema.model_validate_json(read_bytes(path, TABLE))
-    except ValidationError as error:
-        reason = what_is_wrong(error)
-    except TooLarge as error:
-        reason = str(error)
-    raise UserError(f"'{path}' is damaged ({reason}): {do}")
+    with said_of(f"'{path}'", do, ValueError):
+        return understood(read_bytes(path, TABLE), schema)
 
 
 def environment_of(directory: Path) -> Environment | None:
@@ -136,11 +133,16 @@ def environment_of(directory: Path) -> Environment | None:
     return read_as(directory / "environment.json", Environment, "put it back, or start over with --fresh")
 
 
-def what_is_wrong(error: ValidationError) -> str:
-    """The first thing that a file has wrong, and where."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return shown(f"{where}: {first['msg']}" if where else first["msg"])
+def understood(text: bytes, schema: type[Schema]) -> Schema:
+    """What a text of JSON says. Raises ValueError with the first thing that it has wrong, and where."""
+    try:
+        return schema.model_validate(json.loads(text))  # not pydantic's reader: names of files may be no text
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def tree_of(part: BaseModel | None) -> dict[str, Any]:

@@ -46,8 +46,8 @@ def utility(
     if n is not None and n < 1:
         raise UserError(f"--n {n} given: expected 1 or more")
     path = Path(subject).expanduser()
-    is_run = is_run(path)
-    if is_run:
+    of_run = is_run(path)
+    if of_run:
         real, draw, about = _of_run(path, data, n, sampling)
     else:
         real, draw, about = _of_images(str(subject), data, n, size, skip_bad_images)
@@ -62,7 +62,7 @@ def utility(
         "size": size_text(train.images),
         **about,
     }
-    if is_run and not isinstance(data, str | Path):
+    if of_run and not isinstance(data, str | Path):
         with results_of(path):
             write(path / "utility.json", json.dumps(result, indent=1).encode())
     return result

@@ -9,8 +9,8 @@ import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from condgan.utils.limits import read_at_most, require_at_most
 
@@ -24,7 +24,7 @@ def cache_directory() -> Path:
 
 
 def found(path: Path) -> bool:
-    """Whether there is a file or folder. Raises OSError where that cannot be told: this does not mean that there is none."""
+    """Whether there is a file or folder. Raises OSError where that cannot be told, which is not the same as none."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -41,8 +41,8 @@ def entries(directory: Path) -> list[Path]:
 
 
 @contextmanager
-def plain_file(path: Path, limit: int) -> Iterator[BinaryIO]:
-    """A file to read. Raises OSError for one that is not plain, such as a pipe or a device, TooLarge for a larger one."""
+def plain_file(path: Path, limit: int) -> Iterator[BufferedReader]:
+    """A file to read. Raises OSError for a pipe, a device and the like, and TooLarge for more bytes than the limit."""
     with named(path), open(path, "rb", opener=_at_once) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
