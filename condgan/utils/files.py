@@ -35,7 +35,8 @@ def found(path: Path) -> bool:
 def entries(directory: Path) -> list[Path]:
     """What a folder holds, sorted; nothing where there is none. Raises OSError for one that cannot be listed."""
     try:
-        return sorted(directory.iterdir())
+        with os.scandir(directory) as listed:
+            return sorted(directory / one.name for one in listed)
     except FileNotFoundError:
         return []
 

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any
 
 CURSOR = re.compile(r"\n*(\x1b\[A)+")
 """How a progress bar goes to its line."""
@@ -17,7 +17,7 @@ CURSOR = re.compile(r"\n*(\x1b\[A)+")
 class Escaped(io.TextIOBase):
     """A stream of text in which what a terminal would obey is escaped, but for line feeds, tabs and progress bars."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:
         self.stream = stream
 
     def write(self, text: str) -> int:
