@@ -1,3 +1,3 @@
-from condgan.app.cli.main import main
+from condgan.app import start
 
-main()
+start()

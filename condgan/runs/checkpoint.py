@@ -4,37 +4,82 @@ checkpoints/<images>/ holds generator, discriminator, ema, other averages and wh
 optimizers.pt (tensors and numbers only, read with weights_only) and state.json.
 """
 
+import errno
 import hashlib
 import io
 import json
-import shutil
-from collections.abc import Sequence
+import math
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from safetensors.torch import load, save
+from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints
+from safetensors.torch import save
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import Adam, Optimizer
 
+from condgan import labels
 from condgan.build import build_model, empty_networks, placed
 from condgan.evaluation.catalog import better_first
-from condgan.labels import Field, LabelSpec
+from condgan.labels import LabelSpec
 from condgan.recipes.load import as_tree, from_tree
 from condgan.recipes.schema import Recipe, Schedule
+from condgan.runs.schemas import Count, understood
 from condgan.sampling.model import Model
 from condgan.sampling.translator import Translator
 from condgan.training.state import State
 from condgan.utils.device import device
-from condgan.utils.errors import UserError, unknown
-from condgan.utils.files import new_directory
+from condgan.utils.errors import UserError, said_of, shown, unknown
+from condgan.utils.files import entries, new_directory, plain_file, read_bytes, remove_directory, sha256_of
+from condgan.utils.limits import TABLE, WEIGHTS, TooLarge
+from condgan.utils.weights import UnfitWeights, load_weights, not_finite
 
 CHECKPOINT_FORMAT = 1
 
 
+FILES = {"generator.safetensors", "discriminator.safetensors", "ema.safetensors", "optimizers.pt"}
+"""What every checkpoint holds beside its description."""
+REMOVE = "remove this checkpoint to go on from the one before, or start over with --fresh"
+ADAM = {"step", "exp_avg", "exp_avg_sq"}
+"""What Adam keeps of each weight that it ever changed."""
+
+
 class NonFinite(RuntimeError):
     """A loss or a weight is infinite or not a number."""
+
+
+class Damaged(ValueError):
+    """A file of a checkpoint is missing, or is not what was written; the message says which and how."""
+
+
+class _Format(BaseModel):
+    model_config = ConfigDict(strict=True)
+    format: int
+
+
+class _Vocabulary(BaseModel):
+    model_config = ConfigDict(strict=True)
+    name: str
+    values: Annotated[tuple[str, ...], Field(min_length=1), Strict(False)]
+    exclusive: bool
+    groups: Annotated[tuple[Annotated[tuple[str, ...], Strict(False)], ...], Strict(False)] = ()
+
+
+class Description(_Format):
+    """What state.json tells of a checkpoint."""
+
+    images: Count
+    """Real images seen, which the directory is named after."""
+    iteration: Count
+    scores: dict[str, float]
+    labels: Annotated[list[_Vocabulary], Field(min_length=1)]
+    recipe: dict[str, Any]
+    sha256: dict[Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")], str]
+    """By the names of files beside it, and no others."""
 
 
 def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSpec, scores: dict[str, float]) -> Path:
@@ -67,22 +112,64 @@ def require_finite(state: State) -> None:
     """Raises NonFinite if a network holds a value that is none, which is not worth keeping."""
     networks = {name: network for name, network in state.networks.items() if name not in state.modules}
     for name, network in networks.items():
-        for key, value in network.state_dict().items():
-            if not value.isfinite().all():
-                raise NonFinite(f"the {name}'s {key} at {state.images:,} images")
+        if (key := not_finite(network)) is not None:
+            raise NonFinite(f"the {name}'s {key} at {state.images:,} images")
 
 
 def restore(path: Path, state: State, recipe: Recipe) -> None:
-    """Bring a freshly built state to where the checkpoint was written."""
+    """Bring a freshly built state to where the checkpoint was written. Raises UserError for a checkpoint of another."""
     description = _described(path)
     _require_same_architecture(path, description, recipe)
     for name, network in state.networks.items():
-        _load_weights(network, path / f"{name}.safetensors")
-    optimizers = torch.load(path / "optimizers.pt", map_location=device(), weights_only=True)
-    for optimizer, name in ((state.g_optimizer, "g"), (state.d_optimizer, "d")):
-        optimizer.load_state_dict(optimizers[name])
-        _as_built(optimizer)
-    state.images, state.iteration = description["images"], description["iteration"]
+        file, is_player = path / f"{name}.safetensors", name not in state.modules
+        _load_weights(network, file, REMOVE, finite=is_player)
+    try:
+        kept = _optimizers(path / "optimizers.pt")
+        for optimizer, name in ((state.g_optimizer, "g"), (state.d_optimizer, "d")):
+            _restore_optimizer(optimizer, kept.get(name))
+    except Damaged as error:
+        raise UserError(f"checkpoint '{path}' cannot be gone on with ({error}): {REMOVE}") from None
+    state.images, state.iteration = description.images, description.iteration
+
+
+def _optimizers(path: Path) -> dict[str, Any]:
+    """The optimizers' states by player, with nothing in the file but what torch.save writes of tensors and numbers."""
+    with plain_file(path, WEIGHTS) as file:
+        try:
+            entries_of_file = zipfile.ZipFile(file).infolist()
+            if sum(one.file_size for one in entries_of_file) > file.seek(0, io.SEEK_END):
+                raise Damaged(f"{path.name} would be larger than its file")
+            file.seek(0)
+            kept = torch.load(file, map_location=device(), weights_only=True)
+        except Damaged:
+            raise
+        except Exception as error:  # of damaged files they raise anything
+            raise Damaged(f"{path.name}: {shown(error)}") from None
+    if not isinstance(kept, dict):
+        raise Damaged(f"{path.name} holds no optimizers")
+    return kept
+
+
+def _restore_optimizer(optimizer: Optimizer, kept: Any) -> None:
+    """Bring an optimizer to its moments; its options stay those that it was built with."""
+    options = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    try:
+        optimizer.load_state_dict(kept)
+        moments = [(parameter, dict(of_one)) for parameter, of_one in optimizer.state.items()]
+    except Exception as error:  # of other states it raises anything
+        raise Damaged(f"optimizers.pt: {shown(error)}") from None
+    for group, own in zip(optimizer.param_groups, options, strict=True):
+        for key in group.keys() - own.keys() - {"params"}:
+            del group[key]
+        group |= own
+    names = {name for _, of_one in moments for name in of_one} | (ADAM if isinstance(optimizer, Adam) else set())
+    for parameter, of_one in moments:
+        for name in names:
+            value = of_one.get(name)
+            shape = torch.Size() if name == "step" else getattr(parameter, "shape", None)
+            if not isinstance(value, Tensor) or value.shape != shape:
+                raise Damaged(f"optimizers.pt: a moment '{shown(name)}' is not that of a weight of shape {shape}")
+    _as_built(optimizer)
 
 
 def _as_built(optimizer: Optimizer) -> None:
@@ -102,48 +189,46 @@ def _as_built(optimizer: Optimizer) -> None:
 def load_checkpoint(path: Path, average: str = "ema") -> Model | Translator:
     """The averaged generator of a whole checkpoint, ready to sample or to translate.
 
-    Raises UserError for an average that the checkpoint has not.
+    Raises UserError for an average that the checkpoint has not, and for weights that are not finite.
     """
     description = _described(path)
-    spec = LabelSpec(tuple(_field(**field) for field in description["labels"]))
-    recipe = from_tree(description["recipe"])
-    networks = empty_networks(recipe, spec)
+    with _told_of(path):
+        spec = LabelSpec(tuple(labels.Field(**dict(field)) for field in description.labels))
+        recipe = from_tree(description.recipe)
+        networks = empty_networks(recipe, spec)
     if average not in (known := ("ema", *recipe.averages)):
         raise unknown("average", average, known)
     for network, name in zip(networks, (average, "discriminator"), strict=True):
         if name == average or recipe.translates:
-            _load_weights(network, path / f"{name}.safetensors", assign=True)
+            _load_weights(network, path / f"{name}.safetensors", "choose another one with --checkpoint", assign=True)
             placed(network).eval().requires_grad_(False)
-    return build_model(recipe, spec, *networks, description["images"])
-
-
-def _field(name: str, values: list[str], exclusive: bool, groups: Sequence[Sequence[str]] = ()) -> Field:
-    return Field(name, tuple(values), exclusive, tuple(map(tuple, groups)))
+    return build_model(recipe, spec, *networks, description.images)
 
 
 def checkpoints(directory: Path) -> list[Path]:
-    """All checkpoints, oldest first."""
-    return sorted((p for p in directory.glob("*") if p.name.isdecimal()), key=lambda p: int(p.name))
+    """All checkpoints, oldest first. Raises OSError for a directory that cannot be listed."""
+    return sorted((p for p in entries(directory) if p.name.isdecimal() and p.name.isascii()), key=lambda p: int(p.name))
 
 
 def damage(path: Path) -> str | None:
-    """Say what is wrong with a checkpoint's files, or None."""
+    """Say what is wrong with a checkpoint's files, or None.
+
+    Raises UserError for one of another format, and OSError where a file is there and cannot be read: it may be whole.
+    """
     try:
-        description = _described(path)
-        for name, expected in description["sha256"].items():
-            if hashlib.sha256((path / name).read_bytes()).hexdigest() != expected:
-                return f"{name} does not match its checksum"
-    except UserError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        for name, expected in _description(path).sha256.items():
+            with _named_in_checkpoint(name):
+                if sha256_of(path / name, WEIGHTS) != expected:
+                    return f"{name} does not match its checksum"
+    except Damaged as error:
+        return str(error)
     return None
 
 
 def ranked(paths: list[Path], by: str) -> list[Path]:
     """The checkpoints that have this score, the best first."""
     sign = better_first(by)
-    scores = {path: sign * score for path in paths if (score := _score(path, by)) is not None}
+    scores = {path: sign * score for path in paths if (score := score_of(path, by)) is not None}
     return sorted(scores, key=lambda path: scores[path])
 
 
@@ -151,7 +236,7 @@ def remove_after(directory: Path, images: int) -> None:
     """Remove the checkpoints after `images` images."""
     for path in checkpoints(directory):
         if int(path.name) > images:
-            shutil.rmtree(path)
+            remove_directory(path)
 
 
 def prune(directory: Path, schedule: Schedule) -> None:
@@ -160,27 +245,76 @@ def prune(directory: Path, schedule: Schedule) -> None:
     kept = {*paths[-schedule.keep_last :], *ranked(paths, schedule.best_by)[: schedule.keep_best]}
     for path in paths:
         if path not in kept:
-            shutil.rmtree(path)
+            remove_directory(path)
 
 
-def _score(path: Path, by: str) -> float | None:
+def score_of(path: Path, by: str) -> float | None:
+    """A checkpoint's score, if it has one and is whole enough to tell."""
     try:
-        return _described(path)["scores"].get(by)
-    except (OSError, ValueError, KeyError, TypeError):
+        score = _description(path).scores.get(by)
+    except Damaged:
         return None
+    return score if score is not None and math.isfinite(score) else None
 
 
-def _described(path: Path) -> dict[str, Any]:
-    description = json.loads((path / "state.json").read_text())
-    if description["format"] != CHECKPOINT_FORMAT:
-        raise UserError(
-            f"checkpoint '{path}' has format {description['format']}: this condgan reads format {CHECKPOINT_FORMAT}"
-        )
+@contextmanager
+def _named_in_checkpoint(name: str) -> Iterator[None]:
+    """Say of a file of a checkpoint that it is missing or no such file."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise Damaged(f"{name} is missing") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise Damaged(f"{name} is no plain file") from None
+    except TooLarge as error:
+        raise Damaged(f"{name}: {error}") from None
+
+
+def _description(path: Path) -> Description:
+    """What a checkpoint says of itself. Raises Damaged, and UserError for one of another format."""
+    with _named_in_checkpoint("state.json"):
+        text = read_bytes(path / "state.json", TABLE)
+    try:
+        known = understood(text, _Format).format
+        if known != CHECKPOINT_FORMAT:
+            raise UserError(
+                f"checkpoint '{path}' has format {known}: this condgan reads format {CHECKPOINT_FORMAT}; "
+                "use the condgan that wrote it"
+            )
+        description = understood(text, Description)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise Damaged(f"state.json: {shown(error)}") from None
+    if str(description.images) != path.name:
+        raise Damaged(f"state.json is of {description.images:,} images")
+    if missing := FILES - description.sha256.keys():
+        raise Damaged(f"state.json has no checksum of {min(missing)}")
     return description
 
 
-def _require_same_architecture(path: Path, description: dict[str, Any], recipe: Recipe) -> None:
-    before, now = as_tree(from_tree(description["recipe"])), as_tree(recipe)
+def _described(path: Path) -> Description:
+    """The same of a checkpoint that was whole when it was chosen."""
+    try:
+        return _description(path)
+    except Damaged as error:
+        raise UserError(f"checkpoint '{path}' is damaged ({error}): choose another one with --checkpoint") from None
+
+
+@contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """Say in an error of settings that they are a checkpoint's."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"checkpoint '{path}' has settings that this condgan cannot read: {error}") from None
+
+
+def _require_same_architecture(path: Path, description: Description, recipe: Recipe) -> None:
+    with _told_of(path):
+        before, now = as_tree(from_tree(description.recipe)), as_tree(recipe)
     for section in ("data", "generator", "backbone", "head"):
         then = before[section]
         for key, value in now[section].items():
@@ -191,9 +325,8 @@ def _require_same_architecture(path: Path, description: dict[str, Any], recipe: 
                 )
 
 
-def _load_weights(network: nn.Module, path: Path, assign: bool = False) -> None:
-    try:
-        network.load_state_dict(load(path.read_bytes()), assign=assign)
-    except RuntimeError as error:
-        detail = str(error).splitlines()[1 if len(str(error).splitlines()) > 1 else 0].strip()
-        raise UserError(f"checkpoint file '{path}' is of another architecture: {detail}") from None
+def _load_weights(network: nn.Module, path: Path, do: str, assign: bool = False, finite: bool = True) -> None:
+    with said_of(f"checkpoint file '{path}'", do, UnfitWeights, TooLarge):
+        load_weights(network, path, assign)
+    if finite and (name := not_finite(network)) is not None:
+        raise UserError(f"checkpoint file '{path}' holds weights that are not finite, such as {name}: {do}")

@@ -1,15 +1,22 @@
 """A run directory, as a command line names it."""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from condgan.utils.errors import UserError
-from condgan.utils.files import require_outside
+from condgan.utils.errors import UserError, shown
+from condgan.utils.files import found, require_outside
+
+
+def is_run(directory: Path) -> bool:
+    """Whether a directory is that of a run. Raises OSError where that cannot be told."""
+    return found(directory / "recipe.yaml")
 
 
 def require_run(directory: Path) -> None:
     """Raises UserError unless a directory is that of a run."""
-    if not (directory / "recipe.yaml").is_file():
+    if not is_run(directory):
         raise UserError(
             f"'{directory}' is no run directory (it has no recipe.yaml): "
             "give one that `condgan train` wrote, such as runs/digits-acgan"
@@ -27,3 +34,14 @@ def require_outside_data(directory: Path, out: Path) -> None:
 def resume_command(directory: Path) -> str:
     """The command that goes on with a run, whatever settings it began with."""
     return shlex.join(["condgan", "train", str(directory / "recipe.yaml"), "--out", str(directory)])
+
+
+@contextmanager
+def results_of(directory: Path) -> Iterator[None]:
+    """Write results into a run directory or, where that cannot be, say so: they are told all the same."""
+    from condgan.utils.console import say
+
+    try:
+        yield
+    except OSError as error:
+        say(f"warning: results are not kept in '{directory}': {shown(error.strerror)}, '{error.filename}'")

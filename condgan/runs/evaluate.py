@@ -35,6 +35,7 @@ from condgan.labels import Labels
 from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint
+from condgan.runs.directory import is_run, results_of
 from condgan.runs.models import find_checkpoint, load_model, read_data, require_same_data
 from condgan.sampling.latents import Law, draw_latents, latent_dim, latent_law, normal
 from condgan.sampling.model import Model, generate, progress_sheet
@@ -64,7 +65,7 @@ def evaluate(
     UserError for bad input.
     """
     path = Path(subject).expanduser()
-    if (path / "recipe.yaml").is_file():
+    if is_run(path):
         return _evaluate_run(path, data, options, sampling)
     if str(subject) not in SOURCES and not path.exists():
         raise UserError(f"'{subject}' does not exist: give a run directory, a folder of images or an npz file of some")
@@ -128,9 +129,10 @@ def _evaluate_run(
     plain = EvaluationOptions(options.extractor, options.weights, per_class=options.per_class) == options
     drawn = Sampling(sampling.which, sampling.seed, standing=sampling.standing, batch=sampling.batch) == sampling
     if distributed.is_main() and own and plain and drawn:
-        if options.extractor == "classifier":
-            _write_pictures(directory, model, recipe, real.data, comparison)
-        _write_metrics(directory, options.extractor, metrics)
+        with results_of(directory):
+            _write_metrics(directory, options.extractor, metrics)
+            if options.extractor == "classifier":
+                _write_pictures(directory, model, recipe, real.data, comparison)
     return metrics
 
 

@@ -1,6 +1,9 @@
 """Say how a run trains: a progress bar, log.jsonl, TensorBoard."""
 
+import io
 import json
+import os
+import platform
 import sys
 import time
 from collections.abc import Mapping
@@ -8,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard import summary
 from tqdm import tqdm
 
-from condgan.utils import distributed
-from condgan.utils.files import write
+from condgan.runs.log_file import records
+from condgan.utils.files import append, write
 
 PLAIN_LINE_SECONDS = 15.0
 
@@ -25,14 +31,12 @@ class Log:
 
     def __init__(self, directory: Path, images: int, total: int) -> None:
         self.path = directory / "log.jsonl"
-        lines = self.path.read_text().splitlines() if self.path.is_file() else []
-        kept = [line for line in lines if _is_up_to(line, images)]
-        write(self.path, "".join(f"{line}\n" for line in kept).encode())
-        self.file = self.path.open("a")
-        self.board = SummaryWriter(str(directory / "tensorboard"), purge_step=images or None)
+        kept = [(line, record) for line, record in records(self.path) if record["images"] <= images]
+        write(self.path, b"".join(line for line, _ in kept))
+        self.board = _Board(directory / "tensorboard", images)
         self.bar = tqdm(total=total, initial=images, unit="img", unit_scale=True, disable=None, dynamic_ncols=True)
         self.total, self.first, self.last, self.start = total, images, images, time.monotonic()
-        self.seconds = json.loads(kept[-1])["seconds"] if kept else 0.0
+        self.seconds = kept[-1][1]["seconds"] if kept else 0.0
         self.last_line = self.last_time = self.start
 
     def advance(self, images: int) -> None:
@@ -49,10 +53,11 @@ class Log:
             "seconds": round(self.seconds + now - self.start, 3),
             "images_per_second": round(rate, 1),
         }
-        self.file.write(json.dumps(record | {name: float(f"{value:.6g}") for name, value in values.items()}) + "\n")
-        self.file.flush()
-        for name, value in {"images_per_second": rate, **values}.items():
-            self.board.add_scalar(name, value, images)
+        line = json.dumps(record | {name: float(f"{value:.6g}") for name, value in values.items()})
+        append(self.path, f"{line}\n".encode())
+        self.board.add(
+            images, *(summary.scalar(name, value) for name, value in {"images_per_second": rate, **values}.items())
+        )
         short = " ".join(f"{name}={value:.3g}" for name, value in values.items() if not name.startswith(SINGULAR))
         if not self.bar.disable:
             self.bar.set_postfix_str(short, refresh=False)
@@ -67,23 +72,29 @@ class Log:
 
     def picture(self, tag: str, images: int, picture: Image.Image) -> None:
         """A picture for TensorBoard."""
-        self.board.add_image(tag, np.asarray(picture), images, dataformats="HWC")
+        self.board.add(images, summary.image(tag, np.asarray(picture), dataformats="HWC"))
 
     def close(self) -> None:
         self.bar.close()
-        self.file.close()
-        self.board.close()
 
 
-def _is_up_to(line: str, images: int) -> bool:
-    """Whether a log line is whole and not after `images` images."""
-    try:
-        return json.loads(line)["images"] <= images
-    except (ValueError, KeyError, TypeError):
-        return False
+class _Board:
+    """A file of events for TensorBoard, written at once: what cannot be written is told where it is asked for."""
 
+    def __init__(self, directory: Path, images: int) -> None:
+        directory.mkdir(exist_ok=True)
+        self.path = directory / f"events.out.tfevents.{time.time():.6f}.{platform.node()}.{os.getpid()}"
+        first = Event(wall_time=time.time(), step=images, file_version="brain.Event:2")
+        resumed = Event(wall_time=time.time(), step=images, session_log=SessionLog(status=SessionLog.START))
+        self._write(first, *([resumed] if images else []))  # what was there after as many images is dropped
 
-def say(text: str) -> None:
-    """Write a line that all processes share once, above the bar."""
-    if distributed.is_main():
-        tqdm.write(text, file=sys.stderr)
+    def add(self, images: int, *summaries: Summary) -> None:
+        """Points or pictures after so many images."""
+        self._write(*(Event(wall_time=time.time(), step=images, summary=one) for one in summaries))
+
+    def _write(self, *events: Event) -> None:
+        buffer = io.BytesIO()
+        writer = RecordWriter(buffer)
+        for event in events:
+            writer.write(event.SerializeToString())
+        append(self.path, buffer.getvalue())

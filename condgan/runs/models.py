@@ -1,6 +1,5 @@
 """Load what a run directory holds: its data, its checkpoints, the models in them."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +12,11 @@ from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint
 from condgan.runs.directory import require_run, resume_command
+from condgan.runs.schemas import environment_of
 from condgan.sampling.model import Model
 from condgan.sampling.translator import Translator
 from condgan.utils.choices import Precision
+from condgan.utils.console import say
 from condgan.utils.device import can_compile
 from condgan.utils.errors import UserError
 
@@ -117,20 +118,39 @@ def find_checkpoint(directory: Path, which: str = "best") -> Path:
     if which not in ("best", "latest"):
         raise UserError(f"checkpoint '{which}' given: expected best, latest or one of {names}")
     by = load(directory / "recipe.yaml").schedule.best_by
-    wanted = [*(checkpoint.ranked(paths, by) if which == "best" else []), *reversed(paths)]
-    whole = next((path for path in wanted if checkpoint.damage(path) is None), None)
-    if whole is None:
-        raise UserError(
-            f"all checkpoints of '{directory}' are damaged ({checkpoint.damage(paths[-1])}): start over with --fresh"
+    scored = checkpoint.ranked(paths, by) if which == "best" else []
+    damaged: dict[Path, str] = {}
+    for path in dict.fromkeys([*scored, *reversed(paths)]):
+        if (reason := checkpoint.damage(path)) is not None:
+            damaged[path] = reason
+            continue
+        for other, why in damaged.items():
+            say(f"checkpoint '{other}' is damaged ({why}): {path.name} is used")
+        _tell_newer(path, paths, scored, by)
+        return path
+    raise UserError(f"all checkpoints of '{directory}' are damaged ({damaged[paths[-1]]}): start over with --fresh")
+
+
+def _tell_newer(path: Path, paths: list[Path], scored: list[Path], by: str) -> None:
+    """Say where the best checkpoint is only the best of those that were scored, as after Ctrl-C."""
+    if path in scored and (newer := [one for one in paths[paths.index(path) + 1 :] if one not in scored]):
+        say(
+            f"checkpoint {path.name} is used, the best by {by}; {newer[-1].name} is newer and has no such score: "
+            "choose it with --checkpoint latest"
         )
-    return whole
 
 
 def require_same_data(directory: Path, data: Dataset) -> None:
-    """Raises UserError unless the data are those that the run began with."""
-    then = json.loads((directory / "environment.json").read_text())["data"]
-    if then["sha256"] != data.content_hash:
+    """Raises UserError unless the data are known to be those that the run began with."""
+    began = environment_of(directory)
+    if began is None:
         raise UserError(
-            f"the data of run '{directory}' has changed ({then['train']} + {then['held_out']} images then, "
+            f"run '{directory}' has no environment.json, without which nobody can tell whether the data are those that "
+            "it began with: put it back, or start over with --fresh"
+        )
+    then = began.data
+    if then.sha256 != data.content_hash:
+        raise UserError(
+            f"the data of run '{directory}' has changed ({then.train} + {then.held_out} images then, "
             f"{len(data.train)} + {len(data.held_out)} now): give back the old data, or start over with --fresh"
         )

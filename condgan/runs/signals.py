@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from condgan.runs import checkpoint
-from condgan.runs.directory import resume_command
-from condgan.runs.log import say
+from condgan.runs.directory import is_run, resume_command
 from condgan.utils import distributed
+from condgan.utils.console import say
 from condgan.utils.errors import Interrupted
 
 
@@ -44,7 +44,7 @@ class Signals:
         """Make the error to raise once everything is saved."""
         saved = checkpoint.checkpoints(self.directory / "checkpoints")
         what = f"stopped and saved in {self.directory} at {int(saved[-1].name):,} images" if saved else "stopped"
-        known = (self.directory / "recipe.yaml").is_file() and distributed.size() == 1
+        known = is_run(self.directory) and distributed.size() == 1
         how = resume_command(self.directory) if known else "the same command"
         return Interrupted(self.received[0], f"{what}; to go on: {how}")
 

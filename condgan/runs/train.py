@@ -27,17 +27,20 @@ from condgan.recipes.load import differences, dump, load
 from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint
 from condgan.runs.checkpoint import NonFinite
+from condgan.runs.directory import is_run
 from condgan.runs.evaluate import evaluate
-from condgan.runs.log import SINGULAR, Log, say
+from condgan.runs.log import SINGULAR, Log
 from condgan.runs.models import read_data, require_same_data
+from condgan.runs.schemas import environment_of, tree_of
 from condgan.runs.signals import Signals
 from condgan.training.state import State
 from condgan.training_steps import build_steps, pretrain
 from condgan.utils import distributed
+from condgan.utils.console import say
 from condgan.utils.device import can_compile, device, has_bfloat16, keep_memory, precision, try_algorithms
 from condgan.utils.errors import Diverged, UserError, unknown
 from condgan.utils.figures import png
-from condgan.utils.files import TEMPORARY, remove_temporaries, require_outside, write
+from condgan.utils.files import TEMPORARY, entries, found, remove_temporaries, require_outside, write
 from condgan.utils.provenance import describe_machine
 
 RESUMABLE_OPTIONS = {
@@ -82,10 +85,14 @@ def _directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
         return out
     base = out.absolute() if out else Path("runs") / recipe.name
     numbered = itertools.chain([base], (base.with_name(f"{base.name}-{n}") for n in itertools.count(2)))
-    existing = list(itertools.takewhile(lambda path: path.exists(), numbered))
+    existing = list(itertools.takewhile(found, numbered))
     if fresh:
         return base.with_name(f"{base.name}-{len(existing) + 1}") if existing else base
     return existing[-1] if existing else base
+
+
+class InUse(UserError):
+    """Another process trains in the run directory."""
 
 
 def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = False) -> dict[str, Any]:
@@ -103,10 +110,11 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
         say("this machine does not multiply bfloat16 but emulates it, slowly: compute.precision=float32 is faster")
     with ExitStack() as stack:
         signals = stack.enter_context(Signals(directory))
+        held = False
         with distributed.all_or_fail():
-            if distributed.is_main() and directory.exists():
-                _require_own(directory, recipe)
-                stack.enter_context(_locked(directory))
+            if distributed.is_main() and found(directory):
+                stack.enter_context(_held(directory, recipe))
+                held = True
         with distributed.all_or_fail(), distributed.main_first():
             data = read_data(recipe, skip_bad_images)
         if data.skipped:
@@ -117,10 +125,9 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
         state, compiled = build_state(recipe, data.spec), compiles(recipe, data.spec)
         with distributed.all_or_fail():
             if distributed.is_main():
-                if not directory.exists():
+                if not held:  # another process may have begun there meanwhile
                     directory.mkdir(parents=True, exist_ok=True)
-                    stack.enter_context(_locked(directory))
-                    _require_own(directory, recipe)
+                    stack.enter_context(_held(directory, recipe))
                 _begin(directory, recipe, data, compiled)
         with distributed.all_or_fail():
             require_same_data(directory, data)
@@ -151,12 +158,32 @@ def require_possible(recipe: Recipe) -> None:
         )
 
 
-def _require_own(directory: Path, recipe: Recipe) -> None:
-    """That an existing directory is a run with these settings, or nothing yet."""
-    if not (directory / "recipe.yaml").is_file():
-        if directory.is_dir() and all(p.name == "lock" or p.name.startswith(TEMPORARY) for p in directory.iterdir()):
-            return
+@contextmanager
+def _held(directory: Path, recipe: Recipe) -> Iterator[None]:
+    """Have a directory to itself, a run with these settings or nothing yet. Raises InUse, UserError."""
+    if not is_run(directory) and not _is_bare(directory):
         raise UserError(f"'{directory}' exists and is no run directory: give a new one with --out")
+    lock = FileLock(directory / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InUse(f"run '{directory}' is in use by another process: wait for it, or give another --out") from None
+    try:
+        if is_run(directory):
+            _require_same_settings(directory, recipe)
+        yield
+    finally:
+        lock.release()
+
+
+def _is_bare(directory: Path) -> bool:
+    """Whether a directory holds nothing, or what is left of a start that was killed."""
+    return directory.is_dir() and all(
+        path.name == "lock" or path.name.startswith(TEMPORARY) for path in entries(directory)
+    )
+
+
+def _require_same_settings(directory: Path, recipe: Recipe) -> None:
     free = (
         RESUMABLE_OPTIONS - {"schedule.images"} if recipe.schedule.decay else RESUMABLE_OPTIONS
     )  # rates fall towards the last image
@@ -167,19 +194,6 @@ def _require_own(directory: Path, recipe: Recipe) -> None:
             f"run '{directory}' has other settings, {key} {there} there and {here} here: repeat its settings to go on, "
             "or start over with --fresh or another --out"
         )
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    lock = FileLock(directory / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"run '{directory}' is in use by another process: wait for it, or give another --out") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _begin(directory: Path, recipe: Recipe, data: Dataset, compiled: bool) -> None:
@@ -197,9 +211,9 @@ def _begin(directory: Path, recipe: Recipe, data: Dataset, compiled: bool) -> No
             "skipped": list(data.skipped),
         },
     }
-    if path.is_file():
+    if found(path) or checkpoint.checkpoints(directory / "checkpoints"):
         require_same_data(directory, data)
-        began = json.loads(path.read_text())
+        began = tree_of(environment_of(directory))
         environment = began | {"resumed": [*began.get("resumed", []), {k: environment[k] for k in RESUME_RECORD}]}
     write(directory / "recipe.yaml", dump(recipe).encode())
     write(path, json.dumps(environment, indent=1).encode())

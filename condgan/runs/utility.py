@@ -11,6 +11,7 @@ from condgan.data.dataset import Dataset
 from condgan.evaluation.images import Real, fakes_of, read_fakes_and_real, require_enough, size_text
 from condgan.evaluation.usefulness import Pool, usefulness
 from condgan.recipes.load import load
+from condgan.runs.directory import is_run, results_of
 from condgan.runs.evaluate import real_of_run
 from condgan.runs.models import find_checkpoint, load_model
 from condgan.sampling.options import Sampling, sampling_record, with_sampling
@@ -45,8 +46,8 @@ def utility(
     if n is not None and n < 1:
         raise UserError(f"--n {n} given: expected 1 or more")
     path = Path(subject).expanduser()
-    is_run = (path / "recipe.yaml").is_file()
-    if is_run:
+    of_run = is_run(path)
+    if of_run:
         real, draw, about = _of_run(path, data, n, sampling)
     else:
         real, draw, about = _of_images(str(subject), data, n, size, skip_bad_images)
@@ -61,8 +62,9 @@ def utility(
         "size": size_text(train.images),
         **about,
     }
-    if is_run and not isinstance(data, str | Path):
-        write(path / "utility.json", json.dumps(result, indent=1).encode())
+    if of_run and not isinstance(data, str | Path):
+        with results_of(path):
+            write(path / "utility.json", json.dumps(result, indent=1).encode())
     return result
 
 

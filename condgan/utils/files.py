@@ -1,6 +1,7 @@
 """Files that are either whole or absent: written under a temporary name, synced, renamed."""
 
 import errno
+import hashlib
 import itertools
 import os
 import re
@@ -13,6 +14,7 @@ from typing import BinaryIO
 
 from condgan.utils.choices import SOURCES
 from condgan.utils.errors import UserError, shown
+from condgan.utils.limits import read_at_most, require_at_most
 
 TEMPORARY = ".tmp-"
 LONGEST_NAME = 100
@@ -23,13 +25,6 @@ def cache_directory() -> Path:
     """Where what can be made again is kept: $CONDGAN_CACHE, else condgan/ in the user's cache folder."""
     base = os.environ.get("CONDGAN_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "condgan"
     return Path(base).expanduser()
-
-
-def open_plain(path: Path) -> BinaryIO:
-    """A file to read. Raises OSError for what is none, such as a pipe or a device, which may never end."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, "no plain file", str(path))
-    return open(path, "rb")
 
 
 def is_within(path: str | Path, folder: str | Path) -> bool:
@@ -59,12 +54,86 @@ def is_name(text: str) -> bool:
     return plain and text not in ("", ".", "..") and len(text.encode()) <= LONGEST_NAME
 
 
+def found(path: Path) -> bool:
+    """Whether there is a file or folder. Raises OSError where that cannot be told, which is not the same as none."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def entries(directory: Path) -> list[Path]:
+    """What a folder holds, sorted; nothing where there is none. Raises OSError for one that cannot be listed."""
+    try:
+        with os.scandir(directory) as listed:
+            return sorted(directory / one.name for one in listed)
+    except FileNotFoundError:
+        return []
+
+
+def open_plain(path: Path, buffering: int = -1) -> BinaryIO:
+    """A file to read. Raises OSError for a pipe, a device and the like, which may never end."""
+    file = open(path, "rb", buffering, opener=_at_once)  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "Not a plain file", str(path))
+    return file
+
+
+@contextmanager
+def plain_file(path: Path, limit: int) -> Iterator[BinaryIO]:
+    """The same. Raises TooLarge for more bytes than the limit; the system's errors name the file."""
+    with named(path), open_plain(path) as file:
+        require_at_most(os.fstat(file.fileno()).st_size, limit)
+        yield file
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe would wait for its writer
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The content of a plain file. Raises OSError, and TooLarge for more bytes than the limit."""
+    with plain_file(path, limit) as file:
+        return read_at_most(file, limit)
+
+
+def sha256_of(path: Path, limit: int) -> str:
+    """The SHA-256 of a plain file, read in pieces. Raises OSError, and TooLarge for more bytes than the limit."""
+    with plain_file(path, limit) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Have the system's errors name a file, which those of reading and writing an open one do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def append(path: Path, data: bytes) -> None:
+    """Add data to a file or, where they cannot be written, nothing."""
+    with named(path), open(path, "ab", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except BaseException:
+            file.truncate(end)
+            raise
+
+
 def write(path: Path, data: bytes) -> None:
     """Write a file so that after a crash at any moment `path` holds either its old content or all of the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
-        with open(temporary, "wb") as file:
+        with named(path), open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -81,7 +150,8 @@ def new_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
-        yield temporary
+        with named(path):
+            yield temporary
         sync(temporary)
         os.replace(temporary, path)
     except BaseException:
@@ -98,11 +168,12 @@ def new_directory(path: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        yield temporary
+        with named(path):
+            yield temporary
         for file in temporary.iterdir():
             sync(file)
         sync(temporary)
-        shutil.rmtree(path, ignore_errors=True)
+        remove_directory(path)
         os.rename(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -128,16 +199,41 @@ def different(names: Sequence[str]) -> list[str]:
     return made
 
 
+def remove_directory(path: Path) -> None:
+    """Remove a directory, if there is one, so that after a crash at any moment it is whole or absent."""
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-old-{path.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        os.rename(path, temporary)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
 def remove_temporaries(directory: Path) -> None:
-    """Remove what a killed process left half-written in a directory that nobody else writes to."""
-    for path in directory.glob(f"{TEMPORARY}*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    """Remove what killed processes left half-written in a directory; what living ones write is theirs."""
+    for path in entries(directory):
+        pid = re.match(rf"{re.escape(TEMPORARY)}(\d+)-", path.name)
+        if pid and not _lives(int(pid[1])):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _lives(pid: int) -> bool:
+    """Whether another process of this number runs on this machine."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
 
 
 def sync(path: Path) -> None:
     """Have the disk hold what was written to a file or directory."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with named(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -23,6 +23,10 @@ RATIO = 1032
 """How many times its size deflate unpacks to at most."""
 
 
+WEIGHTS = 64 << 30
+"""Bytes of a file of weights, or of an optimizer's moments, before it is known what they are for."""
+
+
 class TooLarge(ValueError):
     """A file, or a part of it, that takes more than its limit."""
 

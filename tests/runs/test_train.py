@@ -69,7 +69,10 @@ def test_the_best_checkpoints_outlive_later_ones(tmp_path: Path, settings: list[
         directory = tmp_path / str(images)
         directory.mkdir()
         scores = {} if score is None else {"fd_classifier": score, "coverage": 1 / images}
-        (directory / "state.json").write_text(json.dumps({"format": 1, "scores": scores, "sha256": {}}))
+        description = {"format": 1, "images": images, "iteration": 1, "scores": scores, "recipe": {},
+                       "labels": [{"name": "class", "values": ["a"], "exclusive": True}],
+                       "sha256": dict.fromkeys(checkpoint.FILES, "")}  # fmt: skip
+        (directory / "state.json").write_text(json.dumps(description))
         checkpoint.prune(tmp_path, schedule)
     assert sorted(int(path.name) for path in tmp_path.iterdir()) == kept
 
@@ -195,7 +198,7 @@ def test_what_a_kill_left_half_written_is_removed(
     capsys: pytest.CaptureFixture[str], digits_run: Callable[..., Path]
 ) -> None:
     run = digits_run(images=192)
-    shutil.copytree(run / "checkpoints/192", run / "checkpoints/.tmp-1-256")
+    shutil.copytree(run / "checkpoints/192", run / f"checkpoints/.tmp-{2**22 + 1}-256")
     with open(run / "log.jsonl", "a") as log:
         log.write('{"images": 208, "seconds": 1}\n{"images": 2')
     assert condgan(capsys, "train", *TINY).code == 0

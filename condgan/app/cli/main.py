@@ -4,18 +4,23 @@ Each verb imports itself what it needs beyond its form, torch first of all: help
 """
 
 import errno
-import io
 import os
+import shutil
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
 from condgan import __version__
+from condgan.app import interrupt
 from condgan.app.cli.data import data_command, prepare_command, recipes_command
 from condgan.app.cli.evaluate import evaluate_command, report_command, statistics_command, utility_command
 from condgan.app.cli.sample import attention_command, interpolate_command, sample_command, truncation_command
+from condgan.app.cli.streams import own_words
 from condgan.app.cli.train import train_command
 from condgan.app.cli.translate import translate_command
 from condgan.app.cli.usage import Commands, in_one_line
@@ -31,19 +36,28 @@ for command in (
     app.verb(command)
 SHARED = ("train", "evaluate", "statistics", "truncation")
 """Verbs that several processes may do together."""
+NO_SPACE = {
+    errno.ENOSPC: "no space left on the device for",
+    errno.EDQUOT: "no space left of your quota for",
+    errno.EFBIG: "larger than files may be here:",
+}
 NO_MEMORY = "not enough memory: lower data.size, schedule.batch or the number of images asked for"
 
 
 def main() -> None:
     """Run the command line; bad input is one line on stderr and exit code 2."""
-    arguments = sys.argv[1:] or ["--help"]
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files may be no text
+    with own_words(), _interruptible():
+        code = _run(sys.argv[1:] or ["--help"])
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command line; the exit code."""
     leads = True
     try:
         with _joined(arguments[0]) as leads:
             code = app.main(arguments, "condgan", standalone_mode=False)
+        sys.stdout.flush()
     except FailedElsewhere:
         code = _fail("stopped, because another process failed or is gone", 1)
     except click.ClickException as error:
@@ -54,7 +68,9 @@ def main() -> None:
         code = _fail(str(error), error.exit_code, leads)
     except Diverged as error:
         code = _fail(str(error), 1, leads)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # which click takes for an interruption
+            raise error.__cause__ from None
         code = _fail("interrupted", 130)
     except MemoryError:
         code = _fail(NO_MEMORY, 2)
@@ -66,7 +82,20 @@ def main() -> None:
         code = _fail(NO_MEMORY, 2)
     except OSError as error:
         code = _fail(_system_error(error), 2)
-    sys.exit(code or 0)
+    return code or 0
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the command, also while it imports."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
@@ -96,6 +125,14 @@ def _fail(message: str, code: int, aloud: bool = True) -> int:
 
 def _system_error(error: OSError) -> str:
     where = f" '{error.filename}'" if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"no space left on the device{where}: free some and repeat the command, it goes on where it stopped"
+    if error.errno in NO_SPACE:
+        free = f" ({_free(Path(os.fsdecode(error.filename)))})" if error.filename else ""
+        return f"{NO_SPACE[error.errno]}{where}{free}: make room and repeat the command, it goes on where it stopped"
     return f"{error.strerror or error}{where}: check the path and its permissions"
+
+
+def _free(path: Path) -> str:
+    """How much room there is where a file was to be."""
+    folder = next(one for one in path.absolute().parents if one.is_dir())
+    usage = shutil.disk_usage(folder)
+    return f"{usage.free / 2**20:,.1f} of {usage.total / 2**20:,.1f} MiB free in '{folder}'"

@@ -57,7 +57,7 @@ def train_command(
     if root is not None:
         given.append(f"data.root={json.dumps(str(root.expanduser().resolve()))}")
     from condgan.recipes.load import load
-    from condgan.runs.train import choose_directory, train_run
+    from condgan.runs.train import InUse, choose_directory, train_run
     from condgan.utils import distributed
 
     if name is None and any(one not in EMBEDDED_NAMES for one in sources):
@@ -71,7 +71,13 @@ def train_command(
     if dry_run:
         _print_preview(recipe, directory, skip_bad_images)
         return
-    metrics = train_run(recipe, directory, skip_bad_images)
+    try:
+        metrics = train_run(recipe, directory, skip_bad_images)
+    except InUse:
+        if not fresh or distributed.size() > 1:
+            raise
+        directory = choose_directory(recipe, out, fresh)  # of two fresh starts at once the other one has the number
+        metrics = train_run(recipe, directory, skip_bad_images)
     click.echo(metric_table(metrics))
     _print_next_steps(recipe, directory)
 
@@ -123,7 +129,7 @@ def _print_next_steps(recipe: "Recipe", directory: Path) -> None:
     """Name the commands that use a trained run, and train it on."""
     from condgan.runs.checkpoint import checkpoints
 
-    seen = max(recipe.schedule.images, int(checkpoints(directory / "checkpoints")[-1].name))
+    seen = max([recipe.schedule.images, *(int(path.name) for path in checkpoints(directory / "checkpoints"))])
     longer = f"{resume_command(directory)} schedule.images={2 * seen}"
     if recipe.schedule.decay:  # the rates have reached zero
         longer += f" schedule.decay={2 * recipe.schedule.decay} --fresh"

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from condgan.runs.log_file import Record
 from condgan.runs.report.metrics import Value, metric_text
 from condgan.utils.figures import spread
 
@@ -53,7 +54,7 @@ class Chart(NamedTuple):
     """The elements between the SVG's tags."""
 
 
-def draw_charts(log: Sequence[Mapping[str, Value]], best_by: str, marked: int | None) -> dict[str, list[Chart]]:
+def draw_charts(log: Sequence[Record], best_by: str, marked: int | None) -> dict[str, list[Chart]]:
     """Draw the charts of a log by kind: scores, losses, singular values, speed.
 
     Terms of both players that are called alike share a chart, such as D/class/real and G/class/fake. A dashed line is

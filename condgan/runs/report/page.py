@@ -1,6 +1,5 @@
 """A run directory as one page of HTML that is complete in itself."""
 
-import json
 import shlex
 from functools import cache
 from importlib.resources import files
@@ -12,12 +11,13 @@ from jinja2 import Environment, StrictUndefined, Template
 from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs.directory import require_run
+from condgan.runs.log_file import Record, records
 from condgan.runs.report.charts import HEIGHT, WIDTH, draw_charts
 from condgan.runs.report.metrics import Value, judgement, percent, percentage_points
 from condgan.runs.report.pictures import embedded_picture, pictures_over_time
 from condgan.runs.report.tables import WORST, confusion_of, tables_of
-from condgan.utils.errors import UserError
-from condgan.utils.files import write
+from condgan.runs.schemas import Metrics, Utility, environment_of, read_as, tree_of
+from condgan.utils.files import entries, write
 
 
 def write_report(directory: str | Path, out: str | Path | None = None) -> Path:
@@ -35,13 +35,14 @@ def write_report(directory: str | Path, out: str | Path | None = None) -> Path:
 
 def _page(directory: Path) -> str:
     recipe = load(directory / "recipe.yaml")
-    environment, metrics, utility = (
-        _json(directory / f"{name}.json") for name in ("environment", "metrics", "utility")
-    )
-    log = _log(directory / "log.jsonl")
-    about = metrics.get("about", {})
-    marked = int(about["checkpoint"]) if "checkpoint" in about else None
-    others = sorted(directory.glob("metrics-*.json"))  # with other extractors
+    commands = {verb: shlex.join(["condgan", verb, str(directory)]) for verb in ("evaluate", "utility")}
+    environment = tree_of(environment_of(directory))
+    utility = tree_of(read_as(directory / "utility.json", Utility, f"make it anew with {commands['utility']}"))
+    of_extractors = _metrics(directory, f"make it anew with {commands['evaluate']}")
+    metrics = of_extractors.get("metrics.json", {})
+    log = [record for _, record in records(directory / "log.jsonl")]
+    judged = metrics.get("about", {}).get("checkpoint")
+    marked = None if judged is None else int(judged)
     return _template().render(
         name=recipe.name,
         run=directory.resolve().name,
@@ -49,7 +50,7 @@ def _page(directory: Path) -> str:
         facts=_facts(recipe, environment, log),
         translates=recipe.translates,
         sheet=embedded_picture(directory / "sheet.png", "generated images"),
-        judgements=[judgement(_json(path)) for path in [directory / "metrics.json", *others] if path.is_file()],
+        judgements=[judgement(of_one) for of_one in of_extractors.values()],
         curves=draw_charts(log, recipe.schedule.best_by, marked),
         marked=marked,
         over_time=pictures_over_time(directory / "samples"),
@@ -60,7 +61,7 @@ def _page(directory: Path) -> str:
         harmed_first=sorted(utility.get("per_class", {}).items(), key=lambda one: one[1]["difference"]),
         yaml=(directory / "recipe.yaml").read_text(encoding="utf-8"),
         environment=environment,
-        commands={verb: shlex.join(["condgan", verb, str(directory)]) for verb in ("evaluate", "utility")},
+        commands=commands,
         WORST=WORST,
         size=(WIDTH, HEIGHT),
     )
@@ -73,25 +74,14 @@ def _template() -> Template:
     return jinja.from_string(files("condgan.runs.report").joinpath("page.html").read_text(encoding="utf-8"))
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise UserError(f"'{path}' is damaged ({error}): make it anew") from None
+def _metrics(directory: Path, do: str) -> dict[str, dict[str, Any]]:
+    """The metrics by their files' names: metrics.json first, then those of other extractors."""
+    others = [path.name for path in entries(directory) if path.match("metrics-*.json")]
+    read = {name: read_as(directory / name, Metrics, do) for name in ("metrics.json", *others)}
+    return {name: tree_of(metrics) for name, metrics in read.items() if metrics is not None}
 
 
-def _log(path: Path) -> list[dict[str, Value]]:
-    """The whole lines of a log; the last one of a run that was killed may be none."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records
-
-
-def _facts(recipe: Recipe, environment: dict[str, Any], log: list[dict[str, Value]]) -> str:
+def _facts(recipe: Recipe, environment: dict[str, Any], log: list[Record]) -> str:
     """Say in a sentence what was trained on which data, how long and on which hardware."""
     gan = "A conditional GAN" if recipe.conditional else "An unconditional GAN"
     model = "An image translator" if recipe.translates else gan

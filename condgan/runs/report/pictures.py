@@ -3,13 +3,16 @@
 import base64
 import io
 import math
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
-from condgan.utils.errors import UserError
+from condgan.utils.errors import UserError, said_of, shown
 from condgan.utils.figures import png, spread
+from condgan.utils.files import entries, found, read_bytes
+from condgan.utils.limits import DECODED, ENCODED, TooLarge, require_at_most
 
 SHEETS = 8
 """Pictures of samples over time."""
@@ -28,14 +31,11 @@ class EmbeddedPicture(NamedTuple):
 
 def embedded_picture(path: Path, caption: str, pixels: int = PIXELS) -> EmbeddedPicture | None:
     """A picture if it exists, reduced to so many pixels where this makes the file smaller."""
-    if not path.is_file():
+    if not found(path):
         return None
-    content = path.read_bytes()
-    try:
-        picture = Image.open(io.BytesIO(content))
-        picture.load()
-    except OSError:
-        raise UserError(f"'{path}' is no whole picture: make it anew, or remove it") from None
+    with said_of(f"'{path}'", "make it anew, or remove it", TooLarge, OSError):
+        content = read_bytes(path, ENCODED)
+    picture = _decoded(path, content)
     size = picture.size
     if (scale := math.sqrt(pixels / math.prod(size))) < 1:
         fewer = picture.convert("RGB").resize([max(1, int(side * scale)) for side in size], Image.Resampling.LANCZOS)
@@ -43,9 +43,22 @@ def embedded_picture(path: Path, caption: str, pixels: int = PIXELS) -> Embedded
     return EmbeddedPicture(base64.b64encode(content).decode(), *size, caption)
 
 
+def _decoded(path: Path, content: bytes) -> Image.Image:
+    """The picture in a file's content."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of its size, which is looked at here
+            picture = Image.open(io.BytesIO(content))
+            require_at_most(4 * math.prod(picture.size), DECODED)
+            picture.load()
+    except Exception as error:  # decoders raise whatever they like
+        raise UserError(f"'{path}' is no whole picture ({shown(error)}): make it anew, or remove it") from None
+    return picture
+
+
 def pictures_over_time(samples: Path) -> list[EmbeddedPicture]:
     """Sheets of samples, evenly spread over the training, and the real images'."""
-    numbers = sorted(int(path.stem) for path in samples.glob("*.png") if path.stem.isdecimal())
+    names = [path.stem for path in entries(samples) if path.suffix == ".png"]
+    numbers = sorted(int(name) for name in names if name.isdecimal() and name.isascii())
     shown = [numbers[position] for position in spread(len(numbers), SHEETS)]
     pictures = [embedded_picture(samples / f"{images}.png", f"{images:,} images", PIXELS_OF_MANY) for images in shown]
     real = embedded_picture(samples / "real.png", "real images", PIXELS_OF_MANY)

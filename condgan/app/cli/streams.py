@@ -1,0 +1,70 @@
+"""What is printed, and what is not: control characters in texts from elsewhere, warnings of libraries."""
+
+import io
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+CURSOR = re.compile(r"\n*(\x1b\[A)+")
+"""How a progress bar goes to its line."""
+
+
+class Escaped(io.TextIOBase):
+    """A stream of text in which what a terminal would obey is escaped, but for line feeds, tabs and progress bars."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        if text.isprintable() or CURSOR.fullmatch(text):
+            return self.stream.write(text)
+        start, rest = ("\r", text[1:]) if text.startswith("\r") else ("", text)
+        plain = "".join(one if one.isprintable() or one in "\n\t" else _escaped(one) for one in rest.removesuffix("\r"))
+        return self.stream.write(start + plain + "\r" * (bool(start) and rest.endswith("\r")))
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode()
+
+
+@contextmanager
+def own_words() -> Iterator[None]:
+    """Print only what is ours meanwhile, in this process and in those that it starts.
+
+    Warnings of libraries are left out, unless Python's -W or PYTHONWARNINGS asks for them.
+    """
+    before = sys.stdout, sys.stderr, logging.root.manager.disable, os.environ.copy()
+    for stream in before[:2]:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be no text
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+            logging.disable(logging.WARNING)
+            os.environ |= {"PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+        sys.stdout, sys.stderr = map(Escaped, before[:2])
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before[:2]
+            logging.disable(before[2])
+            for name in ("PYTHONWARNINGS", "TORCH_CPP_LOG_LEVEL"):
+                os.environ.pop(name, None)
+                os.environ |= {name: before[3][name]} if name in before[3] else {}
