@@ -156,12 +156,12 @@ def _frechet_interval(fake: FeatureStatistics, real: FeatureStatistics) -> tuple
 
 def _attribute_accuracy(fake: FeatureStatistics, _real: FeatureStatistics) -> Values:
     one = fake.translated
-    return [None if one is None else translation.shown(one.shown, one.field, one.value)]
+    return [None if one is None else translation.share_shown(one.shown, one.field, one.value)]
 
 
 def _kept_accuracy(fake: FeatureStatistics, _real: FeatureStatistics) -> Values:
     one = fake.translated
-    return [None if one is None or one.kept is None else translation.kept(one.kept, one.field, one.value)]
+    return [None if one is None or one.kept is None else translation.share_kept(one.kept, one.field, one.value)]
 
 
 def _content_accuracy(fake: FeatureStatistics, _real: FeatureStatistics) -> Values:

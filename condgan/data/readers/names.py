@@ -23,7 +23,7 @@ LEFTOVERS = (
 )  # fmt: skip
 """What systems and tools leave among files: folders with all that they hold (NAME/), and files."""
 
-PICTURES = frozenset((
+PICTURE_ENDINGS = frozenset((
     ".heic", ".heif", ".hif", ".heics", ".heifs", ".avif", ".avifs", ".jxl", ".jxr", ".wdp", ".hdp", ".bpg", ".svg",
     ".svgz", ".eps", ".ai", ".pdf", ".wmf", ".emf", ".xcf", ".kra", ".psb", ".exr", ".hdr", ".dcm", ".dng", ".nef",
     ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".srf", ".sr2", ".raf", ".orf", ".rw2", ".raw", ".rwl", ".pef", ".srw",
@@ -64,8 +64,8 @@ def is_image(path: str) -> bool:
 def left_out(files: Iterable[str]) -> list[str]:
     """Say of files that are no readable images how many are left out: pictures of other formats, and the rest."""
     counts = Counter(map(ending, files))
-    pictures = {name: count for name, count in counts.items() if name in PICTURES}
-    rest = {name: count for name, count in counts.items() if name not in PICTURES}
+    pictures = {name: count for name, count in counts.items() if name in PICTURE_ENDINGS}
+    rest = {name: count for name, count in counts.items() if name not in PICTURE_ENDINGS}
     said = []
     if pictures:
         heic = " (.heic can be read after pip install pi-heif)" * bool(pictures.keys() & {".heic", ".heif", ".hif"})

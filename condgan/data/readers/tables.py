@@ -149,7 +149,7 @@ def list_tables(tree: Tree, tables: Sequence[ImageTable], share: float | None) -
         first, second = [origin for origin, one in zip(rows.origin.values(), files, strict=True) if one == twice][:2]
         raise UserError(f"{second}: '{twice}' stands in {first} already, expected each image once")
     _require_whole_folders(rows.file, files, classes)
-    return rows.listing(files, share, [*_sources(chosen, tables, set(files)), *_other_notes(tree, tables)])
+    return rows.listing(files, share, [*_sources(chosen, tables, frozenset(files)), *_other_notes(tree, tables)])
 
 
 def _chosen(tables: Sequence[ImageTable], classes: Mapping[str, str]) -> dict[str, Chosen]:

@@ -18,12 +18,12 @@ def l1(images: UInt8[Tensor, "n c h w"], wanted: UInt8[Tensor, "n c h w"]) -> fl
     return l1_sum(images, wanted) / (255 * images.numel())
 
 
-def shown(predictions: Predictions, field: int, value: int) -> float | None:
+def share_shown(predictions: Predictions, field: int, value: int) -> float | None:
     """The share of images in which the classifier reads a value as their labels say, if there are any."""
     return _share(predictions, field, lambda unit: value in unit)
 
 
-def kept(predictions: Predictions, field: int, value: int) -> float | None:
+def share_kept(predictions: Predictions, field: int, value: int) -> float | None:
     """The share of the other attributes of images that the classifier reads as their labels say, if there are any."""
     return _share(predictions, field, lambda unit: value not in unit)
 
