@@ -18,7 +18,7 @@ import torch
 from jaxtyping import UInt8
 
 from condgan.data.listing import UNLABELED, Listing, RawPicture, digest_of, listed
-from condgan.data.readers.tree import HEAD, ZIP_ERRORS, Zip
+from condgan.data.readers.tree import MEMBER_HEAD, ZIP_ERRORS, Zip
 from condgan.labels import LabelSpec, LabelTable
 from condgan.utils.errors import UserError, said_of, shown
 from condgan.utils.files import open_plain
@@ -117,8 +117,8 @@ def _images(path: Path, key: str) -> "StoredRows | np.ndarray":
         if member.compress_type != zipfile.ZIP_STORED or member.compress_size <= TABLE:
             return npz_array(path, key, ARRAY)
         with open_plain(path) as file:
-            lengths = struct.unpack("<HH", os.pread(file.fileno(), 4, member.header_offset + HEAD - 4))
-        start = member.header_offset + HEAD + sum(lengths)
+            lengths = struct.unpack("<HH", os.pread(file.fileno(), 4, member.header_offset + MEMBER_HEAD - 4))
+        start = member.header_offset + MEMBER_HEAD + sum(lengths)
         return StoredRows(path, start, member.compress_size, member.CRC)
 
 

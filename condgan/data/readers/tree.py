@@ -154,7 +154,7 @@ ZIP_ERRORS = (
 """What reading zips raises, NotImplementedError and RecursionError among them."""
 
 
-HEAD = 30
+MEMBER_HEAD = 30
 """Bytes of a zip's member before its name."""
 
 
@@ -201,7 +201,7 @@ def _refuse_overlaps(archive: zipfile.ZipFile) -> None:
     for member in sorted(archive.infolist(), key=lambda member: member.header_offset):
         if member.header_offset < end:
             raise zipfile.BadZipFile(f"'{shown(member.filename)}' overlaps another member")
-        end = member.header_offset + HEAD + member.compress_size
+        end = member.header_offset + MEMBER_HEAD + member.compress_size
     if end > archive.start_dir:
         raise zipfile.BadZipFile("its last member goes beyond its end")
 
