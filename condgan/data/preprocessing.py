@@ -24,7 +24,7 @@ REDUCING_GAP = 3
 
 STRIP = 1 << 20
 """Pixels that are converted at once."""
-DECODERS = {"WEBP": 20, "AVIF": 16, "JPEG2000": 28, "TIFF": 12}
+DECODERS = {"JPEG": 5, "MPO": 5, "WEBP": 20, "AVIF": 16, "JPEG2000": 28}
 """Bytes that a pixel takes at most, as measured; of other formats 8: two pictures of four channels."""
 
 SIGNATURES = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n\x1a\n": ("PNG",)}
@@ -90,7 +90,7 @@ def opened(picture: bytes) -> Image.Image:
     if image.format == "EPS":
         raise ValueError("EPS is a program, which is not run: save the picture as PNG")
     taken = image.width * image.height * DECODERS.get(image.format or "", 8)
-    require_at_most(taken, DECODED, f"decoding {image.width:,} × {image.height:,} pixels")
+    require_at_most(taken, DECODED, f"decoding {image.width:,} × {image.height:,} pixels", "takes")
     raw = str(image.tile[0][3]) if image.format == "PNG" and image.tile else ""
     return _deep(picture, raw) if raw.endswith(";16B") and not image.mode.startswith("I") else image
 
