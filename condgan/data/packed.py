@@ -10,19 +10,26 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from condgan.data.listing import Listing, RawPicture, digest_of
 from condgan.data.preprocessing import Preprocessing
+from condgan.data.readers.npz import NPZ_ERRORS
 from condgan.labels import Field, LabelSpec, LabelTable
-from condgan.utils.errors import UserError
+from condgan.utils.errors import UserError, shown
+from condgan.utils.files import open_plain
+from condgan.utils.limits import TABLE, TEXT, read_at_most
 
 PACKED_FORMAT = 2
 PARTS = ("train", "held-out")
+NAME = 1 << 12
+"""Bytes of the name of an image."""
 
 
 @dataclass(frozen=True)
@@ -46,41 +53,73 @@ def is_packed(path: Path) -> bool:
 def open_packed(path: Path) -> Prepared:
     """A packed data set, mapped into memory. Raises UserError where it is damaged."""
     try:
-        about = json.loads((path / "data.json").read_text())
-        if about["format"] != PACKED_FORMAT:
-            raise UserError(
-                f"'{path}' was prepared in format {about['format']}, expected {PACKED_FORMAT}: prepare it anew"
-            )
-        names = json.loads((path / "names.json").read_text())
-        train, held_out = (torch.from_numpy(np.load(path / f"{part}.npy", mmap_mode="c")) for part in PARTS)
-        codes = torch.from_numpy(np.load(path / "labels.npy"))
-        pairs = np.load(path / "pairs.npy") if (path / "pairs.npy").exists() else None
-        spec = LabelSpec(
-            tuple(
-                Field(one["name"], tuple(one["values"]), one["exclusive"], tuple(map(tuple, one["groups"])))
-                for one in about["labels"]
-            )
+        return _opened(path)
+    except UserError:
+        raise
+    except NPZ_ERRORS as error:
+        raise UserError(f"prepared data '{path}' is damaged ({shown(error)}): prepare it anew") from None
+
+
+def _opened(path: Path) -> Prepared:
+    """Raises one of NPZ_ERRORS where files are damaged or do not fit each other."""
+    about = _json(path / "data.json", TABLE)
+    if about["format"] != PACKED_FORMAT:
+        raise UserError(
+            f"'{path}' was prepared in format {shown(about['format'])}, expected {PACKED_FORMAT}: prepare it anew"
         )
-        preprocessing = Preprocessing(
-            **about["preprocessing"] | {"background": tuple(about["preprocessing"]["background"])}
-        )
-        assert [len(train), len(held_out)] == [about["train"], about["held_out"]]
-        assert len(codes) == len(names) == len(train) + len(held_out)
-    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"prepared data '{path}' is damaged ({type(error).__name__}): prepare it anew") from None
+    spec = LabelSpec(tuple(map(_field, about["labels"])))
+    preprocessing = TypeAdapter(Preprocessing).validate_python(about["preprocessing"])
+    shape = (preprocessing.channels, preprocessing.height, preprocessing.width)
+    counts = [about["train"], about["held_out"]]
+    train, held_out = (
+        _array(path / f"{part}.npy", (count, *shape), "u") for part, count in zip(PARTS, counts, strict=True)
+    )
+    columns = [top for one in spec.fields for top in ([len(one.values)] if one.exclusive else [2] * len(one.values))]
+    codes = np.array(_array(path / "labels.npy", (sum(counts), len(columns)), "i"))
+    if not (columns and len(train) and len(held_out) and codes.min() >= -1 and (codes.max(0) < columns).all()):
+        raise ValueError("labels.npy holds numbers of no label")
+    names = _texts(_json(path / "names.json", TEXT + NAME * sum(counts)))
+    if len(names) != sum(counts):
+        raise ValueError(f"names.json holds {len(names):,} names of {sum(counts):,} images")
+    there = (path / "pairs.npy").exists()
+    pairs = np.array(_array(path / "pairs.npy", (sum(counts),), "i")) if there else None
     listing = Listing(
         str(path),
-        _Images(train.numpy(), held_out.numpy()),
+        _Images(train, held_out),
         np.arange(len(names)),
         names,
-        LabelTable(spec, codes),
+        LabelTable(spec, torch.from_numpy(codes)),
         len(train),
         pairs=pairs,
-        notes=tuple(about["notes"]),
+        notes=_texts(about["notes"]),
     )
-    return Prepared(listing, train, held_out, tuple(about["left_out"]), about["sha256"], preprocessing)
+    images = torch.from_numpy(train), torch.from_numpy(held_out)
+    (digest,) = _texts([about["sha256"]])
+    return Prepared(listing, *images, _texts(about["left_out"]), digest, preprocessing)
+
+
+def _field(one: Any) -> Field:
+    (name,) = _texts([one["name"]])
+    return Field(name, _texts(one["values"]), bool(one["exclusive"]), tuple(map(_texts, one["groups"])))
+
+
+def _json(path: Path, limit: int) -> Any:
+    with open_plain(path) as file:
+        return json.loads(read_at_most(file, limit, path.name))
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(one, str) for one in values):
+        raise TypeError(f"{shown(values, 60)} given, expected texts")
+    return tuple(values)
+
+
+def _array(path: Path, shape: tuple[int, ...], kind: str) -> np.ndarray:
+    """An array that is mapped into memory. Raises ValueError for one of another shape or kind."""
+    array = np.load(path, mmap_mode="c")
+    if array.shape != shape or array.dtype.kind != kind or (kind == "u" and array.dtype != np.uint8):
+        raise ValueError(f"{path.name} holds {shown(array.dtype)} of shape {array.shape}, expected {shape}")
+    return array
 
 
 @dataclass(frozen=True)

@@ -253,11 +253,13 @@ def _read_journal(path: Path, marks: Sequence[str]) -> dict[int, list[tuple[int,
     for line in path.read_text().splitlines() if path.is_file() else ():
         try:
             number, mark, bad = json.loads(line)
-        except ValueError:
-            continue  # the last line, half-written
+            bad = [(int(place), str(reason)) for place, reason in bad]
+            right = marks[number] == mark
+        except (ValueError, TypeError, IndexError, RecursionError):
+            continue  # the last line, half-written, or a damaged one
         done.pop(number, None)
-        if marks[number] == mark:
-            done[number] = [(place, reason) for place, reason in bad]
+        if right:
+            done[number] = bad
     return done
 
 

@@ -28,7 +28,7 @@ REDUCING_GAP = 3
 
 STRIP = 1 << 20
 """Pixels that are converted at once."""
-DECODERS = {"WEBP": 20, "AVIF": 16, "JPEG2000": 28, "TIFF": 12}
+DECODERS = {"JPEG": 5, "MPO": 5, "WEBP": 20, "AVIF": 16, "JPEG2000": 28}
 """Bytes that a pixel takes at most, as measured; of other formats 8: two pictures of four channels."""
 
 SIGNATURES = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n\x1a\n": ("PNG",)}
@@ -129,7 +129,7 @@ def opened(picture: bytes) -> Image.Image:
         known = next((kind for start, kind in SIGNATURES.items() if picture.startswith(start)), _formats())
         image = Image.open(io.BytesIO(picture), formats=known)
     taken = image.width * image.height * DECODERS.get(image.format or "", 8)
-    require_at_most(taken, DECODED, f"decoding {image.width:,} × {image.height:,} pixels")
+    require_at_most(taken, DECODED, f"decoding {image.width:,} × {image.height:,} pixels", "takes")
     raw = str(image.tile[0][3]) if image.format == "PNG" and image.tile else ""
     if raw.endswith(";16B") and not image.mode.startswith("I"):
         return _deep(picture, raw)

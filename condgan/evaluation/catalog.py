@@ -36,6 +36,8 @@ CHEAP: dict[Kind, frozenset[Need]] = {
     "translator": frozenset({"predictions", "moments", "features", "classes", "round trips"}),
 }
 """The needs of numbers that may score checkpoints during training."""
+STATED: frozenset[Need] = frozenset({"moments", "scores"})
+"""The needs of numbers that a file of statistics meets."""
 ENOUGH_FOR_INTERVALS = 100
 """Fakes below which an interval says nothing."""
 

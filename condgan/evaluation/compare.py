@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
@@ -16,12 +17,13 @@ from torch import Tensor
 
 from condgan.data.dataset import Dataset
 from condgan.evaluation.cache import cached_statistics
-from condgan.evaluation.catalog import METRICS, MetricSelection, mean_row, select_metrics
+from condgan.evaluation.catalog import METRICS, STATED, MetricSelection, mean_row, select_metrics
 from condgan.evaluation.classifier import SmallClassifier, classifier_of, content_classifier_of
 from condgan.evaluation.classifier import classifier as as_extractor
 from condgan.evaluation.domains import DomainReader, DomainSets
 from condgan.evaluation.extractors import Extractor, find_extractor
 from condgan.evaluation.images import PUBLISHED, ImageSubset, Real, size_text, stored
+from condgan.evaluation.metrics.distances import DENSITY_NEIGHBORS
 from condgan.evaluation.metrics.neighbors import Nearest, neighbor_sheet
 from condgan.evaluation.moments import read_normal
 from condgan.evaluation.options import EvaluationOptions
@@ -35,6 +37,8 @@ SEARCHED = 1 << 30
 """Bytes of training images' features among which nearest neighbors are searched."""
 QUERIES = 5_000
 """Images whose nearest neighbors are searched."""
+FAR_BETTER = 0.2
+"""A share of labels by which another reading of them has to be better."""
 NEIGHBORS = 6
 """Training images that are searched for each."""
 SHOWN = 10
@@ -278,7 +282,7 @@ def _lacking(extractor: Extractor, sample: UInt8[Tensor, "1 c h w"], fakes: Imag
     if real.statistics is not None:
         stated = "--data is a file of statistics, which tells the Fréchet distance alone: give images"
         needs = {need for metric in METRICS.values() for need in metric.needs}
-        lacking |= dict.fromkeys(needs - {"moments", "scores"}, stated)
+        lacking |= dict.fromkeys(needs - STATED, stated)
     return lacking
 
 
@@ -338,6 +342,7 @@ def _warnings(comparison: Comparison, real: Real, others: ImageSubset | None, op
             said.append(f"{len(none)} of {fakes.labels.spec.width} classes have no fakes, such as '{none[0]}'")
     if options.extractor == "classifier" and real.data is not None and real.data.spec.width == 1:
         said.append("of one class the classifier has nothing to learn: its features are those of an untrained network")
+    said += _copied(comparison) + _other_numbers(comparison)
     if not reference.extractor.known:
         said.append(f"these are not the weights that '{reference.extractor.name}' is known by: compare with no others")
     return said
@@ -368,6 +373,40 @@ def _doubts(name: str, comparison: Comparison) -> list[str]:
     ):
         found.append("the features of all real images are the same: they tell nothing")
     return found
+
+
+def _copied(comparison: Comparison) -> list[str]:
+    """Say where so many real images are the same that density and coverage see nothing around them."""
+    features = comparison.reference.real.features
+    if "manifolds" not in comparison.reference.selection.names or features is None:
+        return []
+    same = features.half().numpy()  # what is the same may differ by the batch in which it was seen
+    _, index, counts = np.unique(same.view(f"V{same.strides[0]}")[:, 0], return_inverse=True, return_counts=True)
+    copies = int((counts[index] > DENSITY_NEIGHBORS).sum())
+    if not copies:
+        return []
+    return [
+        f"{copies:,} of {len(features):,} real images are the same as {DENSITY_NEIGHBORS} others or more: no fake is "
+        "nearer to them, so that density and coverage leave them out; remove the copies"
+    ]
+
+
+def _other_numbers(comparison: Comparison) -> list[str]:
+    """Say where the classifier agrees far better if numbers of classes are their places, not their names."""
+    confusion, labels = comparison.statistics.confusion, comparison.statistics.labels
+    if confusion is None or labels is None or not all(name.isdecimal() for name in labels.spec.classes):
+        return []
+    classes, total = labels.spec.classes, max(1, int(confusion.sum()))
+    right = int(confusion.trace()) / total
+    for order, how in ((sorted(classes), "sorted as text"), (sorted(classes, key=int), "sorted as numbers")):
+        meant = {own: order[int(name)] for own, name in enumerate(classes) if int(name) < len(order)}
+        other = sum(int(confusion[own, classes.index(name)]) for own, name in meant.items()) / total
+        if other > right + FAR_BETTER:
+            return [
+                f"the classifier agrees with {right:.0%} of the labels, and with {other:.0%} if class n is the n-th of "
+                f"the real images' classes {how}, counted from 0: if that is meant, give the classes their names"
+            ]
+    return []
 
 
 def _stated(path: Path, extractor: Extractor, sample: UInt8[Tensor, "1 c h w"]) -> tuple[FeatureStatistics, list[str]]:

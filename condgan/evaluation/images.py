@@ -13,8 +13,10 @@ from torch import Tensor
 
 from condgan.data.dataset import Dataset, Split, data_sets
 from condgan.data.open import list_source, read
-from condgan.data.readers.npz import is_npz, npz_keys
+from condgan.data.readers.hdf5 import is_hdf5, names_classes
+from condgan.data.readers.npz import IMAGES, is_npz, npz_keys
 from condgan.data.survey import Survey, quick_look
+from condgan.evaluation.catalog import STATED, select_metrics
 from condgan.evaluation.moments import read_normal
 from condgan.evaluation.statistics import Images
 from condgan.labels import LabelSpec, LabelTable
@@ -219,14 +221,16 @@ def read_fakes_and_real(
     size: int | str | None,
     gray: bool,
     skip_bad_images: bool,
+    stated: bool,
 ) -> tuple[ImageSubset, Real, list[str]]:
     """Read images and the real ones of a comparison, all of one size, and say what is odd about them.
 
-    `gray`: whether images of which none has colors are read as such. Labels are shared where the real images have all
-    classes of the others. Raises UserError where sizes differ and none is given.
+    `stated`: whether the real ones are statistics. `gray`: whether images of which none has colors are read as such.
+    Labels are shared where the real images have all classes of the others. Raises UserError where sizes differ and none
+    is given.
     """
     looks = {subject: quick_look(list_source(subject), SIZES_COMPARED)}
-    if not isinstance(data, Dataset) and not is_statistics(data):
+    if not isinstance(data, Dataset) and not stated:
         looks[str(data)] = quick_look(list_source(str(data)), SIZES_COMPARED)
     size = size or one_size(looks)
     channels = 1 if gray and all(look.gray for look in looks.values()) else 3
@@ -238,7 +242,7 @@ def read_fakes_and_real(
         said.append(f"'{colored.pop()}' has colors, the other images are gray")
     if isinstance(data, Dataset):
         return images.labeled_as(data.spec), Real("data", split, data), said
-    if is_statistics(data):
+    if stated:
         return images, Real(str(data), "stated", statistics=Path(data)), said
     with distributed.main_first():
         others = read(str(data), size, channels, skip_bad_images=skip_bad_images)
@@ -249,6 +253,8 @@ def read_fakes_and_real(
             f"classes of '{subject}' ({', '.join(images.classes[:3])}, …) are not those of '{data}' "
             f"({', '.join(others.spec.classes[:3])}, …): what needs labels is left out"
         )
+    for source, classes in ((subject, others.spec.classes), (str(data), images.classes)):
+        said += [] if fakes.labels is None else numbers_said(source, classes)
     return fakes, Real(str(data), split, others, training), said
 
 
@@ -282,7 +288,29 @@ def size_text(images: ImageSubset | Tensor) -> str:
     return "×".join(map(str, images.shape[:-3:-1]))
 
 
-def is_statistics(path: str | Path) -> bool:
-    """Whether a path is a file of statistics."""
-    file = Path(path).expanduser()
-    return is_npz(file) and "mu" in npz_keys(file)
+def numbers_said(source: str, classes: Sequence[str]) -> list[str]:
+    """Say how class numbers of images without names of classes are read, where others could mean something else."""
+    path, by_text = Path(source).expanduser(), sorted(classes)
+    if not all(name.isdecimal() for name in classes):
+        return []
+    differs = next((number for number, name in enumerate(by_text) if name != str(number)), None)
+    nameless = (is_npz(path) and "classes" not in npz_keys(path)) or (is_hdf5(path) and not names_classes(path))
+    if differs is None or not nameless:
+        return []
+    return [
+        f"'{source}' has class numbers without names, which are read as the names: {differs} is class '{differs}'. "
+        f"Where classes are counted in the order of text, as torchvision does, it is class '{by_text[differs]}': then "
+        "add their names to the file, as classes"
+    ]
+
+
+def is_statistics(
+    path: str | Path | Dataset | None, extractor: str = "classifier", metrics: Sequence[str] | None = None
+) -> bool:
+    """Whether a file is read as statistics: it has no images, or none are needed for the metrics asked for."""
+    if not isinstance(path, str | Path) or not is_npz(file := Path(path).expanduser()):
+        return False
+    keys = npz_keys(file)
+    if "mu" not in keys or not IMAGES.keys() & set(keys):
+        return "mu" in keys
+    return extractor != "classifier" and metrics is not None and select_metrics(extractor, metrics, {}).needs <= STATED

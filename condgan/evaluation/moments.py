@@ -4,8 +4,6 @@ Axes: n images, d features, g groups of images.
 """
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from condgan.utils.errors import UserError
+from condgan.data.readers.npz import npz_array, npz_keys
+from condgan.utils.errors import UserError, shown
 from condgan.utils.files import new_file
+from condgan.utils.limits import TEXT
 
 GROUPS = 16
 """Into which images fall at random, so that their spread tells how sure a number is."""
+
+ROUNDING = 1e-4
+"""How far a covariance may be from one, as a share of its largest value."""
 
 
 class Normal(NamedTuple):
@@ -91,21 +95,60 @@ def write_normal(path: Path, normal: Normal, about: Mapping[str, Any]) -> None:
         np.savez(out, mu=mean, sigma=covariance, about=np.array(json.dumps(about)))
 
 
+class About(BaseModel):
+    """What statistics are of, as far as comparisons ask for it."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    extractor: str
+    extractor_sha256: str
+    real: int = Field(ge=2)
+    size: str
+
+
 def read_normal(path: Path) -> tuple[Normal, dict[str, Any]]:
     """Read such a file; others' files do not tell what they are of. Raises UserError for any other."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            mean, covariance = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))
-            about = json.loads(str(file["about"])) if "about" in file.files else {}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    keys = npz_keys(path)
+    if lacking := next((name for name in ("mu", "sigma") if name not in keys), None):
+        raise UserError(f"'{path}' has no {lacking}: expected statistics, an npz file with mu and sigma")
+    mean, covariance = npz_array(path, "mu"), npz_array(path, "sigma")
+    plain = mean.dtype.kind in "fiu" and covariance.dtype.kind in "fiu"
+    if not plain or mean.ndim != 1 or not len(mean) or covariance.shape != (len(mean), len(mean)):
         raise UserError(
-            f"'{path}' cannot be read as statistics ({error}): expected an npz file with mu and sigma"
-        ) from None
-    finite = bool(np.isfinite(mean).all() and np.isfinite(covariance).all())
-    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)) or not finite:
-        raise UserError(
-            f"'{path}' holds mu of shape {mean.shape} and sigma of shape {covariance.shape}: expected finite ones of "
-            "(d) and (d, d)"
+            f"'{path}' holds mu of {shown(mean.dtype)}, of shape {mean.shape}, and sigma of {shown(covariance.dtype)}, "
+            f"of shape {covariance.shape}: expected numbers of shapes (d) and (d, d)"
         )
-    ours = isinstance(about, dict) and about.keys() >= {"extractor", "extractor_sha256", "real", "size"}
-    return Normal(torch.from_numpy(mean), torch.from_numpy(covariance)), about if ours else {}
+    normal = Normal(*(torch.from_numpy(one.astype(np.float64)) for one in (mean, covariance)))
+    if wrong := _wrong(normal):
+        raise UserError(f"'{path}' holds mu and sigma that are no mean and covariance ({wrong}): make it anew")
+    return normal, _about(path) if "about" in keys else {}
+
+
+def _wrong(normal: Normal) -> str | None:
+    """Why it is no normal distribution; rounding in float32 is none."""
+    mean, covariance = normal
+    if not (mean.isfinite().all() and covariance.isfinite().all()):
+        return "expected finite ones"
+    least = ROUNDING * float(covariance.abs().max())
+    if float((covariance - covariance.T).abs().max()) > least:
+        return "sigma is not symmetric"
+    shifted = (covariance + covariance.T) / 2 + max(least, 1e-300) * torch.eye(len(mean), dtype=torch.float64)
+    if bool(torch.linalg.cholesky_ex(shifted).info):
+        return "sigma has negative eigenvalues"
+    return None
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """What a file says that its statistics are of; nothing where it is another program's."""
+    text = npz_array(path, "about", TEXT)
+    try:
+        about = json.loads(str(text))
+        if not isinstance(about, dict) or not about.keys() >= About.model_fields.keys():
+            return {}
+        return About.model_validate(about).model_dump()
+    except (ValueError, RecursionError) as error:
+        what = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("about",), "msg": str(error)}
+        raise UserError(
+            f"'{path}' does not tell what its statistics are of ({shown(what['loc'][0])}: {shown(what['msg'])}): "
+            "make it anew with condgan statistics"
+        ) from None

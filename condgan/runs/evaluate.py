@@ -20,6 +20,7 @@ from condgan.evaluation.images import (
     Real,
     fakes_of,
     is_statistics,
+    numbers_said,
     one_size,
     read_fakes_and_real,
     require_enough,
@@ -90,10 +91,12 @@ def _chosen_checkpoint(directory: Path, which: str) -> Path:
     return directory / "checkpoints" / str(distributed.from_main(number))
 
 
-def real_of_run(directory: Path, recipe: Recipe, data: Dataset | str | Path | None, split: str) -> Real:
-    """Read the real images of a run: its own, or others that are brought to its size."""
+def real_of_run(
+    directory: Path, recipe: Recipe, data: Dataset | str | Path | None, split: str, stated: bool = False
+) -> Real:
+    """Read the real images of a run: its own, or others that are brought to its size, or `stated`: statistics."""
     if isinstance(data, str | Path):
-        if is_statistics(data):
+        if stated:
             return Real(str(data), "stated", statistics=Path(data))
         other = load(directory / "recipe.yaml", [f"data.source={json.dumps(absolute(data))}", "data.held_out=null"])
         with distributed.main_first():
@@ -114,7 +117,8 @@ def _evaluate_run(
     path = _chosen_checkpoint(directory, sampling.which)
     model, recipe = checkpoint.load_checkpoint(path), load(directory / "recipe.yaml")
     own = data is None or isinstance(data, Dataset)
-    real = real_of_run(directory, recipe, data, options.split or "held-out")
+    stated = is_statistics(data, options.extractor, options.metrics)
+    real = real_of_run(directory, recipe, data, options.split or "held-out", stated)
     about: dict[str, Any] = {"checkpoint": path.name}
     if isinstance(model, Translator):
         _require_plain(directory, sampling, own)
@@ -125,6 +129,8 @@ def _evaluate_run(
         fakes = fakes_of(model, real, options.n, sampling)
         about |= sampling_record(sampling)
     comparison, about = compare_images(fakes, real, options, about | {"seed": sampling.seed})
+    if isinstance(data, str | Path) and fakes.labels is not None:
+        about["warnings"] += numbers_said(str(data), fakes.labels.spec.classes)
     metrics = comparison.metrics() | {"about": about}
     plain = EvaluationOptions(options.extractor, options.weights, per_class=options.per_class) == options
     drawn = Sampling(sampling.which, sampling.seed, standing=sampling.standing, batch=sampling.batch) == sampling
@@ -170,7 +176,8 @@ def _evaluate_images(subject: str, data: str | Path | Dataset, options: Evaluati
     """Compare images with others, all of the same size."""
     trained = options.extractor == "classifier"
     split = options.split or ("held-out" if trained else "all")
-    fakes, real, odd = read_fakes_and_real(subject, data, split, options.size, trained, options.skip_bad_images)
+    stated = is_statistics(data, options.extractor, options.metrics)
+    fakes, real, odd = read_fakes_and_real(subject, data, split, options.size, trained, options.skip_bad_images, stated)
     about: dict[str, Any] = {"source": subject, "size": size_text(fakes)}
     if options.n is not None:
         fakes = fakes.evenly_spaced(require_enough(options.n, len(fakes), f"images in '{subject}'"))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from condgan.data.dataset import Dataset
-from condgan.evaluation.images import Real, fakes_of, read_fakes_and_real, require_enough, size_text
+from condgan.evaluation.images import Real, fakes_of, is_statistics, read_fakes_and_real, require_enough, size_text
 from condgan.evaluation.usefulness import Pool, usefulness
 from condgan.recipes.load import load
 from condgan.runs.directory import is_run, results_of
@@ -72,7 +72,7 @@ def _of_run(path: Path, data: Dataset | str | Path | None, n: int | None, sampli
     """Find a run's real images, and draw its fakes."""
     checkpoint = find_checkpoint(path, sampling.which)
     model = load_model(path, checkpoint.name, "float32")
-    real = real_of_run(path, load(path / "recipe.yaml"), data, "train")
+    real = real_of_run(path, load(path / "recipe.yaml"), data, "train", is_statistics(data))
 
     def draw(seed: int) -> Pool:
         one = sampling._replace(seed=sampling.seed + seed)
@@ -89,7 +89,8 @@ def _of_images(
     """Read images, which are the fakes of each seed, and the real ones."""
     if data is None:
         raise UserError(f"images '{subject}' given without --data: expected real images to train a classifier on")
-    images, real, odd = read_fakes_and_real(subject, data, "train", size, True, skip_bad_images)
+    stated = is_statistics(data)
+    images, real, odd = read_fakes_and_real(subject, data, "train", size, True, skip_bad_images, stated)
     if images.labels is None:
         raise UserError(
             f"the classes of '{subject}' are not those of '{data}': expected class folders of the same names"

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 ENCODED = 256 << 20
 """Bytes of one encoded picture."""
-DECODED = 896 << 20
+DECODED = 520 << 20
 """Bytes that decoding one picture takes, its copies included."""
 PIECE = 128 << 20
 """Bytes of a piece that is read of an array, such as a chunk of an HDF5 file."""
@@ -31,10 +31,10 @@ class TooLarge(ValueError):
     """A file, or a part of it, that takes more than its limit."""
 
 
-def require_at_most(size: int, limit: int, what: str = "it") -> None:
+def require_at_most(size: int, limit: int, what: str = "it", verb: str = "has") -> None:
     """Raises TooLarge for more bytes than the limit."""
     if size > limit:
-        raise TooLarge(f"{what} has {size:,} bytes, more than {limit:,}")
+        raise TooLarge(f"{what} {verb} {size:,} bytes, more than {limit:,}")
 
 
 def read_at_most(file: BinaryIO, limit: int, what: str = "it") -> bytes:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import struct
 import tarfile
@@ -19,6 +20,7 @@ from PIL import Image
 
 from condgan.data.listing import Listing
 from condgan.data.open import list_source, read
+from condgan.data.prepare import _read_journal, prepare
 from condgan.data.preprocessing import Preprocessing, opened, pixels
 from condgan.data.readers.tree import Zip
 from condgan.utils.errors import UserError
@@ -87,20 +89,21 @@ def png(width: int, height: int, depth: int, kind: int) -> bytes:
 def test_a_picture_of_too_many_pixels_is_not_decoded(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = encoded(Image.new("RGB", (60, 50)), kind)
     assert opened(picture).size == (60, 50)
-    monkeypatch.setattr("condgan.data.preprocessing.DECODED", 8 * 60 * 50 - 1)
-    with pytest.raises(TooLarge, match=r"decoding 60 × 50 pixels has .* more than 23,999"):
+    monkeypatch.setattr("condgan.data.preprocessing.DECODED", 5 * 60 * 50 - 1)
+    with pytest.raises(TooLarge, match=r"decoding 60 × 50 pixels takes .* bytes, more than 14,999"):
         opened(picture)
 
 
 def test_pictures_of_phones_are_within_the_limit() -> None:
-    assert opened(encoded(Image.new("L", (12_000, 9_000)), "PNG", compress_level=1)).size == (12_000, 9_000)
+    assert opened(encoded(Image.new("L", (12_000, 9_000)), "JPEG")).size == (12_000, 9_000)
+    assert opened(encoded(Image.new("1", (9_248, 6_936)), "PNG", compress_level=1)).size == (9_248, 6_936)
 
 
 def test_a_png_bomb_of_16_bits_is_not_decoded() -> None:
     picture = bytearray(png(8, 8, 16, 6))
     picture[16:24] = struct.pack(">II", 13_300, 13_300)
     picture[29:33] = struct.pack(">I", zlib.crc32(picture[12:29]))
-    with pytest.raises(TooLarge, match="decoding 13,300 × 13,300 pixels"):
+    with pytest.raises(TooLarge, match="decoding 13,300 × 13,300 pixels takes"):
         opened(bytes(picture))
 
 
@@ -537,3 +540,80 @@ def test_fuzzed_npz_is_read_or_refused(tmp_path: Path) -> None:
                 wrong[place] = rng.choice((0, 40, 48, 57, 91, 255))
             with contextlib.suppress(UserError):
                 all_read(npz(tmp_path / "x.npz", packed, **members | {"x__npy": bytes(wrong)}))
+
+
+# prepared data
+
+
+def prepared(path: Path) -> Path:
+    """What `condgan prepare` writes."""
+    np.savez("x.npz", x=IMAGES, y=LABELS, classes=np.array(["a", "b"]))
+    prepare(list_source("x.npz"), Preprocessing(8, 8, 3), path, False)
+    return path
+
+
+def test_damaged_prepared_data_are_one_line(tmp_path: Path) -> None:
+    path = prepared(tmp_path / "data")
+    assert len(read(str(path), 8, 3).train) == 10
+    about = json.loads((path / "data.json").read_text())
+    for change in (
+        {"format": [1]},
+        {"labels": 3},
+        {"labels": []},
+        {"labels": [about["labels"][0] | {"values": ["a", 3]}]},
+        {"labels": [about["labels"][0] | {"values": ["a"]}]},
+        {"preprocessing": {"height": "x"}},
+        {"preprocessing": about["preprocessing"] | {"crop": 3}},
+        {"preprocessing": about["preprocessing"] | {"height": 9}},
+        {"train": "many"},
+        {"train": 1 << 70},
+        {"left_out": 5},
+        {"notes": [5]},
+        {"sha256": 5},
+    ):
+        (path / "data.json").write_text(json.dumps(about | change))
+        one_line(path, "data")
+    for text in ("", "[1]", "[" * 100_000, '{"format": 2}'):
+        (path / "data.json").write_text(text)
+        one_line(path, "is damaged")
+    (path / "data.json").write_text(json.dumps(about))
+    for name, wrong in (
+        ("names.json", b"[1, 2]"),
+        ("names.json", b"{}"),
+        ("names.json", b"\xff"),
+        ("labels.npy", npy(np.zeros((12, 2), np.int32))),
+        ("labels.npy", npy(np.full((12, 1), 7, np.int32))),
+        ("labels.npy", npy(np.zeros((12, 1)))),
+        ("labels.npy", npy(np.array([{}], object))),
+        ("train.npy", npy(np.zeros((10, 3, 8, 8), np.int8))),
+        ("train.npy", npy(np.zeros((10, 3, 8, 9), np.uint8))),
+        ("train.npy", b"hello"),
+        ("train.npy", head("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000, 3, 8, 8), }\n")),
+        ("held-out.npy", b""),
+    ):
+        right = (path / name).read_bytes()
+        (path / name).write_bytes(wrong)
+        one_line(path, "is damaged")
+        (path / name).write_bytes(right)
+    assert len(read(str(path), 8, 3).train) == 10
+
+
+def test_fuzzed_prepared_data_are_read_or_refused(tmp_path: Path) -> None:
+    for name in ("data.json", "labels.npy", "names.json"):
+        path = prepared(tmp_path / name / "data")
+        fuzzed(lambda _: None, path / name, source=path)
+
+
+def test_a_damaged_journal_is_no_reason_to_fail(tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text('5\n[1, 2]\n["a", "", []]\n[99, "", []]\n[0, "m", [3]]\n[0, "m", [[1, "x"]]]\n')
+    assert _read_journal(tmp_path / "journal", ["m"]) == {0: [(1, "x")]}
+
+
+def test_damaged_images_of_hdf5_are_named_in_workers_too(tmp_path: Path) -> None:
+    images = IMAGES.repeat(20, 0)
+    with hdf5(tmp_path / "x.hdf5", imgs=None, labels=np.arange(240) % 2) as file:
+        data = file.create_dataset("imgs", data=images, chunks=(1, 3, 8, 8), compression="gzip")
+        data.id.write_direct_chunk((7, 0, 0, 0), b"no zlib")
+    one_line(tmp_path / "x.hdf5", "unreadable image", "0000007.png")
+    found = read(str(tmp_path / "x.hdf5"), 8, 3, skip_bad_images=True)
+    assert len(found.skipped) == 1

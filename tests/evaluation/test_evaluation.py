@@ -293,6 +293,14 @@ def test_statistics_stand_for_images(capsys: pytest.CaptureFixture[str], folders
     theirs = json.loads(condgan(capsys, "evaluate", folders.fakes, "--data", "theirs.npz", *wanted).out)
     assert theirs[f"fd_{own}"] == kept[f"fd_{own}"]
     assert "does not tell" in theirs["about"]["warnings"][0]
+    images = np.zeros((8, 16, 16, 3), np.uint8)
+    with np.load("real.npz") as file:  # as guided diffusion's reference batches
+        np.savez("both.npz", images, mu=file["mu"], sigma=file["sigma"])
+    both = json.loads(condgan(capsys, "evaluate", folders.fakes, "--data", "both.npz", *wanted).out)
+    assert both[f"fd_{own}"] == kept[f"fd_{own}"]
+    looked = [*options, "--metrics", f"fd_{own},precision", "--json"]
+    both = json.loads(condgan(capsys, "evaluate", folders.fakes, "--data", "both.npz", *looked).out)
+    assert (both["about"]["real"], both["precision"]) == (8, 0.0)
     refused(condgan(capsys, "evaluate", folders.fakes, "--data", "wide.npz", *wanted), "7 dimensions", "has 6")
     Path("mine.py").write_text(Path("mine.py").read_text().replace("manual_seed(0)", "manual_seed(1)"))
     sys.modules.pop("mine")
@@ -540,3 +548,38 @@ def test_the_embedded_digits_are_a_reference_too(capsys: pytest.CaptureFixture[s
     assert condgan(capsys, "statistics", "digits", "digits.npz", "--extractor", own, "--size", 16).code == 0
     with np.load("digits.npz") as file:
         assert json.loads(str(file["about"]))["real"] == 1797
+
+
+def test_numbers_of_classes_in_another_order_are_told(capsys: pytest.CaptureFixture[str], own: str) -> None:
+    rng = np.random.default_rng(0)
+    shades = rng.permutation(np.arange(11)) * 23
+    images = (shades[:, None, None, None] + rng.integers(0, 9, (11, 20, 16, 16))).astype(np.uint8)
+    for number in range(11):
+        for i, image in enumerate(images[number, :10]):
+            path = Path("real", str(number), f"{i}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    by_text = [int(name) for name in sorted(map(str, range(11)))]
+    x = images[by_text, 10:].reshape(-1, 1, 16, 16)
+    np.savez("fakes.npz", x=x, y=np.repeat(np.arange(11), 10))
+    wanted = ["--metrics", "label_agreement", "--json"]
+    said = json.loads(condgan(capsys, "evaluate", "fakes.npz", "--data", "real", *wanted).out)["about"]["warnings"]
+    assert any("read as the names: 2 is class '2'." in one and "it is class '10'" in one for one in said)
+    assert any("counted from 0: if that is meant, give the classes their names" in one for one in said)
+    np.savez("fakes.npz", x=x, y=np.repeat(np.arange(11), 10), classes=np.array(by_text).astype(str))
+    found = json.loads(condgan(capsys, "evaluate", "fakes.npz", "--data", "real", *wanted).out)
+    assert found["label_agreement"] > 0.5
+    assert not any("names" in one for one in found["about"]["warnings"])
+
+
+def test_real_images_that_are_copies_are_told(capsys: pytest.CaptureFixture[str], own: str) -> None:
+    rng = np.random.default_rng(0)
+    real, fakes = (rng.integers(0, 255, (40, 1, 16, 16)).astype(np.uint8) for _ in range(2))
+    np.savez("fakes.npz", x=fakes)
+    wanted = ["--extractor", own, "--metrics", "precision,density,coverage", "--json"]
+    for copies in (6, 5):
+        some = np.concatenate([real[:1].repeat(copies, 0), real[copies:]])
+        np.savez("real.npz", x=some)
+        found = json.loads(condgan(capsys, "evaluate", "fakes.npz", "--data", "real.npz", *wanted).out)
+        told = [one for one in found["about"]["warnings"] if "real images are the same as 5 others" in one]
+        assert len(told) == (copies == 6)

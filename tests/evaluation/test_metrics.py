@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from random import Random
 
@@ -25,6 +26,7 @@ from condgan.evaluation.metrics.distances import (
 )
 from condgan.evaluation.moments import GROUPS, Moments, groups_of, read_normal, write_normal
 from condgan.evaluation.statistics import Scores, splits_of
+from condgan.utils.errors import UserError
 
 
 def points(seed: int, count: int, dim: int, shift: float = 0.0) -> np.ndarray:
@@ -196,6 +198,44 @@ def test_statistics_are_kept_in_the_layout_of_others(tmp_path: Path, theirs: boo
     again, known = read_normal(tmp_path / "stats.npz")
     assert frechet_of(again, normal) == pytest.approx(0, abs=1e-6)
     assert known == ({} if theirs else about)
+
+
+ABOUT = {"extractor": "inception", "extractor_sha256": "ab", "real": 40, "size": "8×8"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"sigma": np.array([[1.0, 0.5], [0.1, 1.0]])}, "sigma is not symmetric"),
+        ({"sigma": np.array([[1.0, 2.0], [2.0, 1.0]])}, "sigma has negative eigenvalues"),
+        ({"sigma": -np.eye(2)}, "sigma has negative eigenvalues"),
+        ({"sigma": np.full((2, 2), np.nan)}, "expected finite ones"),
+        ({"sigma": np.eye(3)}, "of shape"),
+        ({"sigma": np.eye(2) * 1j}, "sigma of complex128"),
+        ({"mu": np.array(1.0)}, "of shape"),
+        ({"mu": np.array(["a", "b"])}, "mu of <U1"),
+        ({"mu": None}, "has no mu"),
+        ({"about": np.array(json.dumps(ABOUT | {"real": 1}))}, "real: Input should be greater"),
+        ({"about": np.array(json.dumps(ABOUT | {"real": "many"}))}, "real: Input should be a valid integer"),
+        ({"about": np.array(json.dumps(ABOUT | {"size": [8, 8]}))}, "size: Input should be a valid string"),
+        ({"about": np.array(json.dumps(ABOUT | {"extractor": None}))}, "extractor: Input should be"),
+        ({"about": np.array("{")}, "does not tell what its statistics are of"),
+        ({"about": np.array("[" * 100_000)}, "does not tell what its statistics are of"),
+    ],
+)
+def test_statistics_that_are_none_are_one_line(tmp_path: Path, parts: dict, said: str) -> None:
+    whole = {"mu": np.zeros(2), "sigma": np.eye(2), "about": np.array(json.dumps(ABOUT))} | parts
+    np.savez(tmp_path / "x.npz", **{name: part for name, part in whole.items() if part is not None})
+    with pytest.raises(UserError) as refused:
+        read_normal(tmp_path / "x.npz")
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_rounded_statistics_are_read(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(20, 50)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", mu=features.mean(0), sigma=np.cov(features.T).astype(np.float32))
+    assert read_normal(tmp_path / "x.npz")[1] == {}
 
 
 @pytest.mark.usefixtures("good_classifiers")

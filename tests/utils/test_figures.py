@@ -55,6 +55,12 @@ def test_an_image_wider_than_a_sheet_has_a_band_of_its_own() -> None:
     assert sheet(torch.zeros(2, 1, 2100, 2100, dtype=torch.uint8), ["a", "b"]).size == (2104, 2 * (2104 + HEADER))
 
 
+@pytest.mark.parametrize("name", ["9" * 50_000, "9 " * 50_000, "a\nb", "\n", "\x1b[31m"])
+def test_a_name_of_any_length_is_drawn(name: str) -> None:
+    images = torch.zeros(4, 1, 8, 8, dtype=torch.uint8)
+    assert max(sheet(images, ["a", name], ["b", name]).size) < 2_000
+
+
 @pytest.mark.parametrize("count", [1, 2, 39, 40, 41, 79, 1000])
 def test_progress_sheets_spread_over_all_classes(count: int) -> None:
     shown = spread(count, 40)

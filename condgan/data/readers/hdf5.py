@@ -190,6 +190,12 @@ def _values(data: h5py.Dataset, name: str, limit: int) -> np.ndarray:
     return np.array(texts, object)
 
 
+def names_classes(path: Path) -> bool:
+    """Whether a file names its classes."""
+    with said_of(f"'{path}'", "make it anew", *HDF5_ERRORS), h5py.File(path) as file:
+        return file.id.links.exists(b"classes") or "classes" in file.attrs
+
+
 @dataclass(frozen=True)
 class HDF5Pictures:
     """The images of an HDF5 file, of which each process keeps a span in memory, as they are read in order."""

@@ -24,7 +24,7 @@ from condgan.utils.files import open_plain
 from condgan.utils.limits import ENCODED, PICTURES, require_at_most
 
 MAGIC, VERSION = 0xBEEFC0DE, 1
-HEAD = 16
+PAGE_HEAD = 16
 BRANCH, LEAF = 1, 2
 """Flags of pages."""
 FAR, OTHER = 1, 2 | 4
@@ -156,7 +156,7 @@ def _items(file: BinaryIO) -> Iterator[_Item]:
         start = number * newest.page_size
         page = _read(file, start, newest.page_size)
         flags, lower = struct.unpack_from("<HH", page, 10)
-        places = struct.unpack_from(f"<{(lower - HEAD) // 2}H", page, HEAD)
+        places = struct.unpack_from(f"<{(lower - PAGE_HEAD) // 2}H", page, PAGE_HEAD)
         if flags & 0xF == BRANCH:
             waiting += [_child(page, place) for place in reversed(places)]
         elif flags & 0x2F == LEAF:
@@ -167,14 +167,14 @@ def _items(file: BinaryIO) -> Iterator[_Item]:
 
 
 def _root(file: BinaryIO, start: int) -> _Root:
-    page = _read(file, start, HEAD + 136)
-    magic, version = struct.unpack_from("<II", page, HEAD)
+    page = _read(file, start, PAGE_HEAD + 136)
+    magic, version = struct.unpack_from("<II", page, PAGE_HEAD)
     if (magic, version) != (MAGIC, VERSION):
         raise ValueError("it does not begin as one")
-    page_size = struct.unpack_from("<I", page, HEAD + 24)[0]
+    page_size = struct.unpack_from("<I", page, PAGE_HEAD + 24)[0]
     if page_size not in (1 << power for power in range(8, 17)):
         raise ValueError(f"pages of {page_size:,} bytes")
-    root, last, change = struct.unpack_from("<QQQ", page, HEAD + 112)
+    root, last, change = struct.unpack_from("<QQQ", page, PAGE_HEAD + 112)
     return _Root(change, page_size, root, last)
 
 
@@ -192,7 +192,7 @@ def _item(page: bytes, start: int, place: int, page_size: int) -> _Item:
         raise ValueError("it holds databases, or keys of several values: expected one of images")
     size = low | high << 16
     if flags & FAR:
-        return _Item(key, struct.unpack_from("<Q", page, behind)[0] * page_size + HEAD, size)
+        return _Item(key, struct.unpack_from("<Q", page, behind)[0] * page_size + PAGE_HEAD, size)
     if behind + size > len(page):
         raise ValueError("a value goes beyond its page")
     return _Item(key, start + behind, size)

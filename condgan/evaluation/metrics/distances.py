@@ -17,6 +17,8 @@ from condgan.evaluation.moments import Moments, Normal
 CELLS = 1 << 24
 """Distances that are in memory at once."""
 KERNEL_SUBSETS, KERNEL_SUBSET = 100, 1_000
+DENSITY_NEIGHBORS = 5
+"""The neighbor of a real image to which its ball reaches, in density and coverage."""
 SCORE_SPLITS = 10
 SHUFFLE = 2020
 """The seed with which torch-fidelity draws kernel distances' subsets, and shuffles before it splits."""
@@ -108,7 +110,10 @@ class Manifolds(NamedTuple):
 
 
 def manifolds(
-    fake: Float[Tensor, "n d"], real: Float[Tensor, "m d"], neighbors: int = 3, density_neighbors: int = 5
+    fake: Float[Tensor, "n d"],
+    real: Float[Tensor, "m d"],
+    neighbors: int = 3,
+    density_neighbors: int = DENSITY_NEIGHBORS,
 ) -> Manifolds:
     """Precision and recall (Kynkäänniemi et al. 2019, eq. 2), density and coverage (Naeem et al. 2020, eq. 3–4).
 
