@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from condgan.data.listing import UNLABELED, Listing, listed
-from condgan.data.readers.names import is_image
+from condgan.data.readers.names import PICTURES, ending, is_image, left_out
 from condgan.data.readers.tree import Files, Tree
 from condgan.labels import Field, LabelSpec, LabelTable
 from condgan.utils.errors import UserError
@@ -91,6 +91,9 @@ class Rows:
         origins, known = list(self.origin.values()), set(files)
         others = sum(is_image(file) and file not in known for file in self.tree.files)
         note = f"{others:,} images that '{self.file}' does not list are left out"
+        unread = left_out(
+            one for one in self.tree.files if ending(one) in PICTURES and not is_image(one) and one not in known
+        )
         splits = np.array(list(self.split.values()))
         return listed(
             self.tree.source,
@@ -100,7 +103,7 @@ class Rows:
             None if (splits < 0).all() else splits,
             share,
             origins=origins,
-            notes=(note,) if others else (),
+            notes=(*((note,) if others else ()), *unread),
         )
 
 
