@@ -195,6 +195,18 @@ def test_captions_and_sidecars_do_not_block_class_folders(tmp_path: Path, ending
     assert f"4 files left out: 3 .{ending}, 1 without ending, which are no images" in said(root)
 
 
+def test_a_folder_of_annotations_is_no_class(tmp_path: Path) -> None:
+    for layout in (("red", "blue"), ("images/train/red", "images/train/blue", "images/test/red", "images/test/blue")):
+        root = fill(tmp_path / str(len(layout)), *layout)
+        (root / "labels" / "train").mkdir(parents=True)
+        (root / "labels" / "train" / "0.txt").write_text("0 0.5 0.5 1 1")
+        assert set(found(root)) == {"red", "blue"}
+        assert "1 file left out: 1 .txt" in said(root)
+    (root / "images" / "train" / "green").mkdir()
+    with pytest.raises(UserError, match="class folder 'images/train/green' of .* has no image: add some or remove"):
+        list_source(str(root))
+
+
 def heic(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
