@@ -51,10 +51,10 @@ def said_of_copies(listing: Listing, contents: Int[np.ndarray, " n"]) -> list[st
     found, codes, said = same_contents(contents), listing.labels.codes, []
     across = [places for places in found if places[0] < listing.train <= places[-1]]
     if across:
+        share = ", or hold out a share of the training images with data.held_out=0.1 (or --held-out 0.1)"
         said.append(
             f"{len(across):,} picture{'s are' if len(across) > 1 else ' is'} both trained on and held out, such as "
-            f"{_named(listing, across[0])}: remove the copies, or hold out a share of the training images with "
-            "data.held_out=0.1 (or --held-out 0.1)"
+            f"{_named(listing, across[0])}: remove the copies{share * (listing.share is None)}"
         )
     if differ := [places for places in found if len(torch.unique(codes[torch.from_numpy(places)], dim=0)) > 1]:
         said.append(

@@ -205,8 +205,8 @@ def hold_out(
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " l"]]:
     """A fixed split into what to train on and what to hold out: where possible, some of each class on either side.
 
-    `contents`: numbers, of which equal ones come on the same side; but in classes that would all be on one side then,
-    or twice as many held out.
+    `contents`: numbers, of which equal ones come on the same side; but in classes of which less than half as many as
+    asked for would be held out then, more than twice as many, or all.
     """
     rng = np.random.default_rng(0)
     classes = [rng.permutation(np.flatnonzero(index == number)) for number in np.unique(index)]
@@ -215,27 +215,24 @@ def hold_out(
     if contents is not None:
         chosen = _chosen_contents([contents[where] for where in classes], counts)[contents]
     for where, count in zip(classes, counts, strict=True):
-        if count and (chosen[where].all() or not chosen[where].any()):
+        if not count / 2 <= chosen[where].sum() <= min(2 * count, len(where) - 1):
             chosen[where] = np.arange(len(where)) < count
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
 def _chosen_contents(classes: Sequence[Int[np.ndarray, " _"]], wanted: Sequence[int]) -> Bool[np.ndarray, " _"]:
-    """Which contents to hold out, for so many images of each class, or twice that where a content has more copies.
-
-    The class with the fewest contents chooses first.
-    """
+    """Which contents to hold out, for about so many images of each class; one with few contents chooses first."""
     held = np.full(max(contents.max() for contents in classes) + 1, -1)  # -1: undecided
     for contents, count in sorted(zip(classes, wanted, strict=True), key=lambda one: len(np.unique(one[0]))):
         own, first, sizes = np.unique(contents, return_index=True, return_counts=True)
+        left = count - sizes[held[own] == 1].sum()
         order = np.argsort(first)
         order = order[held[own[order]] < 0]
-        held[own[order]] = np.cumsum(sizes[order]) <= count - sizes[held[own] == 1].sum()
+        held[own[order]] = 0
+        fitting = order[sizes[order] <= left]
+        held[own[fitting]] = np.cumsum(sizes[fitting]) <= left
         if len(order) and not (held[own] == 1).any():
-            least = order[sizes[order].argmin()]
-            held[own[least]] = sizes[least] <= 2 * count
-        if len(order) and (held[own] == 1).all():
-            held[own[order[-1]]] = 0
+            held[own[order[sizes[order].argmin()]]] = 1
     return held == 1
 
 

@@ -15,6 +15,7 @@ from condgan.data.survey import describe_survey, quick_look, survey, warnings
 from condgan.estimate import count_parameters
 from condgan.recipes.load import load
 from condgan.suggest import choose_recipe
+from condgan.utils.files import cache_directory
 from tests.conftest import write_image
 from tests.helpers import condgan, refused
 
@@ -79,6 +80,74 @@ def test_what_may_go_wrong_is_said(tmp_path: Path) -> None:
     assert any(
         "1 picture has several labels, such as 'a/0.png' = 'b/wrong.png'" in one for one in said(tmp_path / "fine")
     )
+
+
+def test_rare_and_single_images_are_said_at_once_and_described_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder(tmp_path / "mine", {"common": 25, **{f"rare{i}": 1 for i in range(10)}})
+    found = said(root)
+    assert "10 classes have fewer than 20 images, too few to learn from: 'rare0' 1, 'rare1' 1, 'rare2' 1" in found[0]
+    assert "10 of the classes have one image only, and training needs two" in found[1]
+    assert sum("rare" in one for one in found) == 2
+    assert "images         35 of 11 classes: 33 to train on, 2 held out" in condgan(capsys, "data", root).out
+    refused(
+        condgan(capsys, "train", "any-projection", "--data", root, "data.size=16", "schedule.decay=0"),
+        "10 classes have too few readable images in", "'rare0' 1, 'rare1' 1", ", …): at least 2 needed, one to train",
+        "leave these classes out",
+    )  # fmt: skip
+
+
+def test_a_class_that_the_test_split_lacks_is_said(tmp_path: Path) -> None:
+    root = folder(tmp_path / "mine" / "train", {"a": 25, "b": 25})
+    folder(tmp_path / "mine" / "test", {"a": 5})
+    assert any(
+        "class 'b' is without held-out images, and training needs one of each" in one and "data.held_out=0.1" in one
+        for one in said(root.parent)
+    )
+
+
+def test_a_folder_too_deep_is_hinted_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = folder(tmp_path / "pets", {"cat": 4, "dog": 4, "fox": 4})
+    hint = f"note           if 'dog', 'fox' beside it are other classes, give '{root}'"
+    assert hint in condgan(capsys, "data", root / "cat").out
+    assert "beside it" not in condgan(capsys, "data", root).out
+
+
+def test_the_contact_sheet_is_written_beside_the_data_and_never_into_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = folder(tmp_path / "my.photos", {"a": 4, "b": 4})
+    before = sorted(root.rglob("*"))
+    for here, given, sheet in (
+        (tmp_path, "my.photos", "my.photos-sheet.png"),
+        (root, ".", tmp_path / "my.photos-sheet.png"),
+        (root / "a", "..", tmp_path / "my.photos-sheet.png"),
+        (root, root, tmp_path / "my.photos-sheet.png"),
+    ):
+        monkeypatch.chdir(here)
+        done = condgan(capsys, "data", given)
+        assert done.out.splitlines()[-1] == f"look at        {sheet}", done.err
+        assert Path(sheet).is_file()
+        Path(sheet).unlink()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    found = json.loads(condgan(capsys, "data", root, "--json").out)
+    assert Path(found["sheet"]).parent == cache_directory() / "sheets"
+    assert sorted(root.rglob("*")) == before
+
+
+def test_nothing_is_written_into_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = folder(tmp_path / "mine", {"a": 40, "b": 40})
+    (tmp_path / "link").symlink_to(root)
+    before = sorted(root.rglob("*"))
+    said = "nothing is written into: give a place elsewhere"
+    refused(condgan(capsys, "data", root, "--out", root / "sheet.png"), f"--out {root}/sheet.png given", said)
+    refused(condgan(capsys, "data", root, "--out", "link/a/sheet.png"), said)
+    refused(condgan(capsys, "prepare", root, root / "small", "--size", 8), said)
+    refused(condgan(capsys, "prepare", root, root, "--size", 8), said)
+    refused(condgan(capsys, "train", "any-projection", "--data", root, "--out", root / "run", "--dry-run"), said)
+    refused(condgan(capsys, "statistics", root, root / "mine.npz"), said)
+    assert sorted(root.rglob("*")) == before
 
 
 def test_many_classes_are_said_in_short(tmp_path: Path) -> None:

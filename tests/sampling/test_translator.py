@@ -694,6 +694,7 @@ def test_images_and_folders_are_translated_under_their_names(capsys: pytest.Capt
     assert sorted(str(p.relative_to("made")) for p in Path("made").rglob("*.png")) == ["b.png", "c.png", "inner/a.png"]
     assert Image.open("made/inner/a.png").size == (16, 16)
     assert "resized 1 image of 40×30, its central square, to 16×16" in done.out
+    assert "'photos': 1 file left out: 1 .txt, which are no images by their names" in done.err
     lines = [line.split(":")[0] for line in done.out.splitlines() if ":" in line]
     assert lines == ["c.png", "b.png", "inner/a.jpg"]
     model = package.load_translator(trained / "one")

@@ -46,7 +46,9 @@ def translate_command(
     if changes is not None:
         model.plan(changes)
     pictures = pictures_of(held_out_split(directory)) if held_out else read_pictures(model, inputs)
-    for said in [*pictures.notes, *fitting(pictures.sizes, model.shape)]:
+    for note in pictures.notes:
+        click.echo(note, err=True)
+    for said in fitting(pictures.sizes, model.shape):
         click.echo(said)
     for name, changed in write_translations(model, pictures, changes, out):
         if changes is not None:

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from condgan.data.listing import UNLABELED, Listing, class_is, listed
 from condgan.data.readers.labels import EXPECTED, natural
-from condgan.data.readers.names import is_image, is_leftover, left_out
+from condgan.data.readers.names import PICTURE_ENDINGS, ending, is_image, is_leftover, left_out
 from condgan.data.readers.splits import Splits, find_splits, folders_of, is_split
 from condgan.data.readers.tree import Files, Tree, images_in, parent
 from condgan.labels import LabelSpec, LabelTable
@@ -31,9 +31,11 @@ def list_class_folders(tree: Tree, share: float | None, paired: bool) -> Listing
     images, notes = images_in(tree)
     if not images:
         raise UserError(f"data '{tree.source}' holds no images{_why_none(notes)}: {EXPECTED}")
-    root = _root(tree, images)
+    other = _of_other_files(tree)
+    root = _root(tree, images, other)
     splits = find_splits(tree, root, images)
     found, more = _labeled_files(tree, root, splits, images)
+    _require_images(tree, root, splits, found, other)
     notes += [*splits.notes, *more]
     held = max((one.split for one in splits.folders.values()), default=0)
     stated = held > 0 and share is None
@@ -73,11 +75,17 @@ def _why_none(notes: Sequence[str]) -> str:
     return f" that can be read ({'; '.join(notes)})" if notes else ""
 
 
-def _root(tree: Tree, images: Sequence[str]) -> str:
+def _of_other_files(tree: Tree) -> set[str]:
+    """The folders of files none of which is a picture, such as annotations/: they are no classes."""
+    pictures = [file for file in tree.files if is_image(file) or not ending(file) or ending(file) in PICTURE_ENDINGS]
+    return folders_of(tree.files) - folders_of(pictures)
+
+
+def _root(tree: Tree, images: Sequence[str], other: set[str]) -> str:
     """The folder that holds the class folders, or those of splits."""
     holding = {parent(image) for image in images}
     root = ""
-    while len(inside := tree.inside(root)) == 1 and root not in holding:
+    while len(inside := [one for one in tree.inside(root) if one not in other]) == 1 and root not in holding:
         if inside[0] in holding and not is_split(inside[0]):
             break
         root = inside[0]
@@ -121,18 +129,17 @@ def _labeled_files(tree: Tree, root: str, splits: Splits, images: Sequence[str])
             )
         else:
             found += [Found(UNLABELED, split, file, file[len(place) + bool(place) :]) for file in files]
-    _require_images(tree, root, splits, found)
     return found, notes
 
 
-def _require_images(tree: Tree, root: str, splits: Splits, found: Sequence[Found]) -> None:
+def _require_images(tree: Tree, root: str, splits: Splits, found: Sequence[Found], other: set[str]) -> None:
     """Raises UserError for class folders without images."""
     if all(one.label == UNLABELED for one in found):
         return
     holding = folders_of([one.file for one in found])
     around = list(splits.folders) if splits.folders and not splits.depth else [root]
     for folder in [one for place in around if not splits.folders.get(place, (0, ""))[1] for one in tree.inside(place)]:
-        if folder not in holding:
+        if folder not in holding and folder not in other:
             why = _why_none(left_out(file for file in tree.files if file.startswith(f"{folder}/")))
             raise UserError(
                 f"class folder '{shown(folder)}' of '{tree.source}' has no image{why}: add some or remove the folder"

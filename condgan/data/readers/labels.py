@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from condgan.data.listing import UNLABELED, Listing, listed
-from condgan.data.readers.names import is_image
+from condgan.data.readers.names import PICTURE_ENDINGS, ending, is_image, left_out
 from condgan.data.readers.tree import Files, Tree
 from condgan.labels import Field, LabelSpec, LabelTable
 from condgan.utils.errors import UserError, shown
@@ -129,10 +129,13 @@ class Rows:
 
 
 def unlisted(tree: Tree, file: str, files: Sequence[str]) -> list[str]:
-    """A note where a file lists some images of a tree only."""
+    """Notes of the images of a tree that a file does not list, and of those that cannot be read."""
     known = set(files)
-    others = sum(is_image(one) and one not in known for one in tree.files)
-    return [f"{others:,} images that '{file}' does not list are left out"] * bool(others)
+    rest = [one for one in tree.files if one not in known]
+    others = sum(map(is_image, rest))
+    note = f"{others:,} image{'s' * (others > 1)} that '{shown(file)}' does not list {'are' if others > 1 else 'is'} left out"
+    unread = left_out(one for one in rest if ending(one) in PICTURE_ENDINGS and not is_image(one))
+    return [*([note] if others else []), *unread]
 
 
 def read_json(text: str) -> Any:

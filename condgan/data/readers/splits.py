@@ -39,11 +39,9 @@ def split_in(name: str) -> Named | None:
     said = [word for word in words if _split(word[0]) is not None]
     if not said:
         return None
-    rest = name
-    for _, start, stop in reversed(said):
-        rest = rest[:start] + rest[stop:]
-    rest = re.sub(r"^[\W_]+|[\W_]+$", "", rest)
-    split = _split(said[0][0])
+    word, start, stop = next((word for word in (words[0], words[-1]) if word in said), said[0])
+    rest = "" if len(said) == len(words) else re.sub(r"^[\W_]+|[\W_]+$", "", name[:start] + name[stop:])
+    split = _split(said[0][0] if not rest else word)
     assert split is not None
     return Named(split, "" if rest.lower() in FILLERS else rest)
 

@@ -180,7 +180,8 @@ def _tree(
     special: Sequence[str] = (),
 ) -> Tree:
     visible = [name for name in files if not is_leftover(name)]
-    above = {name for name in folders if not is_leftover(f"{name}/")} | {parent(name) for name in visible}
+    inner = [name for name in folders if name.rpartition("/")[2] != "." and not is_leftover(f"{name}/")]
+    above = {*inner} | {parent(name) for name in visible}
     for folder in list(above):
         while folder := parent(folder):
             above.add(folder)
@@ -447,7 +448,7 @@ def _walk(path: Path) -> tuple[list[str], list[str], list[str]]:
                     (files if entry.is_file() or not os.path.exists(entry.path) else special).append(name)
         except OSError as error:
             raise _unreadable(path / folder, error) from None
-    return files, folders, special
+    return files, folders, sorted(special)
 
 
 _OUTSIDE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
