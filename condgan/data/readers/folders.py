@@ -26,8 +26,6 @@ def list_class_folders(tree: Tree, share: float | None, paired: bool) -> Listing
     classes = sorted(learned, key=natural)
     number = {name: i for i, name in enumerate(classes)}
     found = sorted((one for one in found if one[0] in number), key=lambda one: (one[1], number[one[0]]))
-    if 1 in roots.values() and 2 in roots.values():
-        notes.append("validation images are left out, the test images are held out")
     names = [file for _, _, file in found]
     depth = {split: folder.count("/") + bool(folder) + (len(classes) > 1 or classes[0] != UNLABELED)
              for folder, split in roots.items()}  # fmt: skip

@@ -119,7 +119,7 @@ class Rows:
             None if (splits < 0).all() else splits,
             share,
             origins=list(self.origin.values()),
-            notes=(*notes, *unlisted(self.tree, self.file, files)),
+            notes=tuple(notes),
         )
 
 
@@ -166,6 +166,17 @@ def json_name(label: str | int, origin: str) -> str:
     if not name.strip():
         raise UserError(f"{origin}: an empty name given, expected a class")
     return name
+
+
+def named_splits(paths: Sequence[str]) -> list[int]:
+    """The splits that words of paths name: what names none is to train on beside what is held out.
+
+    −1 everywhere where all are of val or test.
+    """
+    splits = [split_of(path) for path in paths]
+    if 0 not in splits:
+        splits = [max(split, 0) for split in splits]
+    return splits if 0 in splits else [-1] * len(splits)
 
 
 def split_of(path: str) -> int:

@@ -12,7 +12,7 @@ from condgan.data.listing import UNLABELED, Listing, listed
 from condgan.data.readers.attributes import locate, only_places, places
 from condgan.data.readers.columns import Chosen, guessed_labels, is_empty, named_labels
 from condgan.data.readers.folders import list_class_folders
-from condgan.data.readers.labels import SPLIT_WORDS, Rows, json_label, read_json, split_of
+from condgan.data.readers.labels import SPLIT_WORDS, Rows, json_label, read_json, split_of, unlisted
 from condgan.data.readers.lines import FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS, Lines, file_column, key, read_lines
 from condgan.data.readers.text import WINDOWS
 from condgan.data.readers.tree import Files, Tree, is_image, parent
@@ -97,7 +97,8 @@ def list_json(tree: Tree, share: float | None) -> Listing | None:
     for number, (image, label) in enumerate(pairs, start=1):
         origin = f"'{file}', label {number:,}"
         rows.add(_plain(image), json_label(label, origin), -1, origin)
-    return rows.listing(locate(tree, file, rows.origin), share, [f"labels from '{file}'"])
+    files = locate(tree, file, rows.origin)
+    return rows.listing(files, share, [f"labels from '{file}'", *unlisted(tree, file, files)])
 
 
 def _without_labels(tree: Tree, file: str, inside: str, share: float | None) -> Listing | None:
@@ -108,7 +109,8 @@ def _without_labels(tree: Tree, file: str, inside: str, share: float | None) -> 
     rows = Rows(tree, file)
     for image in (one for one in tree.files if one.startswith(inside) and is_image(one)):
         rows.add(image, None, -1, f"'{file}'")
-    return rows.listing(list(rows.label), share, [f"no labels; '{file}' has none"])
+    files = list(rows.label)
+    return rows.listing(files, share, [f"no labels; '{file}' has none", *unlisted(tree, file, files)])
 
 
 def class_folders(tree: Tree) -> dict[str, str]:
@@ -148,7 +150,8 @@ def list_tables(tree: Tree, tables: Sequence[ImageTable], share: float | None) -
         first, second = [origin for origin, one in zip(rows.origin.values(), files, strict=True) if one == twice][:2]
         raise UserError(f"{second}: '{twice}' stands in {first} already, expected each image once")
     _require_whole_folders(rows.file, files, classes)
-    return rows.listing(files, share, [*_sources(chosen, tables, set(files)), *_other_notes(tree, tables)])
+    notes = [*_sources(chosen, tables, frozenset(files)), *_other_notes(tree, tables)]
+    return rows.listing(files, share, [*notes, *unlisted(tree, rows.file, files)])
 
 
 def _chosen(tables: Sequence[ImageTable], classes: Mapping[str, str]) -> dict[str, Chosen]:
@@ -162,7 +165,7 @@ def _chosen(tables: Sequence[ImageTable], classes: Mapping[str, str]) -> dict[st
     return {}
 
 
-def _sources(chosen: Mapping[str, Chosen], tables: Sequence[ImageTable], files: Collection[str]) -> list[str]:
+def _sources(chosen: Mapping[str, Chosen], tables: Sequence[ImageTable], files: frozenset[str]) -> list[str]:
     """Notes of what labels are from, and the split, and of what has none."""
     of_columns: dict[str, list[str]] = {}
     for file, one in chosen.items():
