@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from condgan.data.readers.labels import Label, json_label
-from condgan.data.readers.lines import LABEL_COLUMNS, key
+from condgan.data.readers.lines import LABEL_COLUMNS, called, key
 from condgan.utils.errors import UserError, shown
 
 SEVERAL = ("labels", "tags", "attributes")
@@ -41,7 +41,7 @@ def named_labels(columns: Columns, origins: Sequence[str]) -> Chosen | None:
     Of several, that in the order of `LABEL_COLUMNS`; but names rather than the numbers they stand for. Raises
     UserError, with its origin, for a cell that is no label.
     """
-    named = [name for wanted in LABEL_COLUMNS for name in columns if key(name) == wanted]
+    named = called(columns, LABEL_COLUMNS)
     if not named:
         return None
     name = next((other for other in named[1:] if _names_of(columns[named[0]], columns[other])), named[0])
@@ -59,10 +59,12 @@ def guessed_labels(columns: Columns, origins: Sequence[str]) -> Chosen | None:
         if not _OTHERS.fullmatch(key(name)) and not any(isinstance(cell, list | dict) for cell in cells)
     }
     binary = [name for name, cells in values.items() if _mostly_truth(cells)]
-    classes = [name for name, cells in values.items() if name not in set(binary) and _repeats(cells)]
+    classes = [name for name in values.keys() - set(binary) if _repeats(values[name])]
     texts = [name for name in classes if not all(_WHOLE.fullmatch(cell) for cell in values[name])]
     if len(texts) > 1 or (texts and binary):
-        found = " and ".join(f"'{shown(name, 60)}'" for name in (*texts, *binary)[:2])
+        found = " and ".join(
+            f"'{shown(name, 60)}'" for name in sorted([*texts, *binary[:1]], key=list(values).index)[:2]
+        )
         raise UserError(f"{origins[0]}: the columns {found} may be labels; call the one that is 'label'")
     if binary:
         return Chosen(_attributes({name: values[name] for name in binary}, origins), _columns(binary))

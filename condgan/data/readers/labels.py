@@ -64,13 +64,13 @@ def table_of(labels: Sequence[Label], source: str, origins: Sequence[str]) -> La
         raise UserError(f"data '{source}': all lists of labels are empty, first in {origins[0]}; label the images")
     require_few(names, f"data '{source}'")
     place = {name: i for i, name in enumerate(names)}
-    holds = torch.zeros(len(labels), len(names), dtype=torch.bool)
+    holds = np.zeros((len(labels), len(names)), bool)
     for row, label in enumerate(labels):
         if isinstance(label, Mapping) and len(label) < len(names):
             raise UserError(f"{origins[row]}: {len(label)} values given, expected {len(names)} as elsewhere")
         for name in label or ():
             holds[row, place[name]] = bool(label[name]) if isinstance(label, Mapping) else True
-    return LabelTable.from_values(LabelSpec((Field("attributes", names, exclusive=False),)), holds)
+    return LabelTable.from_values(LabelSpec((Field("attributes", names, exclusive=False),)), torch.from_numpy(holds))
 
 
 def _single(labels: Sequence[Label]) -> Sequence[Label]:
