@@ -66,10 +66,12 @@ def table_of(labels: Sequence[Label], source: str, origins: Sequence[str]) -> La
     place = {name: i for i, name in enumerate(names)}
     holds = np.zeros((len(labels), len(names)), bool)
     for row, label in enumerate(labels):
-        if isinstance(label, Mapping) and len(label) < len(names):
+        if isinstance(label, Mapping) and len(label) < len(names):  # names are of all of them
             raise UserError(f"{origins[row]}: {len(label)} values given, expected {len(names)} as elsewhere")
-        for name in label or ():
-            holds[row, place[name]] = bool(label[name]) if isinstance(label, Mapping) else True
+        if isinstance(label, Mapping):
+            holds[row] = [label[name] for name in names]
+        else:
+            holds[row, [place[name] for name in label or ()]] = True
     return LabelTable.from_values(LabelSpec((Field("attributes", names, exclusive=False),)), torch.from_numpy(holds))
 
 

@@ -171,7 +171,8 @@ def _chosen(tables: Sequence[ImageTable], classes: Mapping[str, str]) -> dict[st
     """The labels of tables by their files: of what is named like labels, else of what may be such."""
     filled = [table for table in tables if not table.blank]
     blank = [table for table in tables if table.blank]
-    free = [table for table in filled if not _of_class_folders(table.paths, classes)]
+    several = len(set(classes.values())) > 1
+    free = [table for table in filled if not (several and _of_class_folders(table.paths, classes))]
     for some, how in ((filled, ImageTable.named), (blank, ImageTable.named), (free, ImageTable.guessed)):
         if chosen := {table.file: one for table in some if (one := how(table)) is not None}:
             return chosen
@@ -186,12 +187,13 @@ def _sources(
     for file, one in chosen.items():
         of_columns.setdefault(one.said, []).append(f"'{file}'")
     others = [table for table in tables if table.file not in chosen]
+    images = {image for table in tables if table.file in chosen for image in table.images}
     return [
         *(f"labels from {said} of {' and '.join(names)}{instead}" for said, names in of_columns.items()),
         *(
             f"'{table.file}' has no labels: images that it alone lists are left out"
             for table in others
-            if not table.paths <= files
+            if (split_of(table.file) >= 0 or not images.issuperset(table.images)) and not table.paths <= files
         ),
     ]
 

@@ -7,7 +7,7 @@ import tarfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
@@ -128,7 +128,7 @@ def _tree(path: Path, files: Sequence[str], folders: Sequence[str], store: Store
 
 def is_image(name: str) -> bool:
     """Whether a file is named like an image."""
-    return PurePosixPath(name).suffix.lower() in Image.registered_extensions()
+    return os.path.splitext(name)[1].lower() in Image.registered_extensions()
 
 
 @dataclass(frozen=True)
