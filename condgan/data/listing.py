@@ -142,6 +142,8 @@ def listed(
     stated = np.zeros(len(names), np.int64) if held_out is None else held_out
     if neither := int((stated < 0).sum()):
         notes = (*notes, f"{neither:,} images of no split are left out, since others have one")
+    if (stated == 1).any() and (stated == 2).any():
+        notes = (*notes, "validation images are left out, the test images are held out")
     train = np.flatnonzero(stated == 0)
     if not len(train):
         raise UserError(f"data '{source}' has no images to train on: all are said to be of val or test; mend the split")

@@ -3,6 +3,7 @@
 Axes: n images, r rows, k columns, c channels, h × w pixels, p positions, i × j attended positions.
 """
 
+import bisect
 import io
 import math
 import re
@@ -187,9 +188,10 @@ def _title(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width:
 
 
 def _cut(line: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    while font.getlength(line) > width and len(line) > 1:
-        line = line[:-2] + "…" if line.endswith("…") else line[:-1] + "…"
-    return line
+    if len(line) < 2 or font.getlength(line[:WIDEST]) <= width:
+        return line
+    kept = bisect.bisect_right(range(1, min(len(line), WIDEST)), width, key=lambda n: font.getlength(f"{line[:n]}…"))
+    return f"{line[:kept]}…"
 
 
 def _opaque(images: UInt8[Tensor, "n c h w"]) -> UInt8[Tensor, "n d h w"]:

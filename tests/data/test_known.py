@@ -629,7 +629,8 @@ def test_saved_labels_of_any_kind(tmp_path: Path, hub: object) -> None:
         "columns of labels fine, coarse: expected one": {"fine": ([0, 1] * 2, both), "coarse": ([0] * 4, both)},
         "row 1 of split 'train': no label given in column 'label'": {"label": ([0, -1, 1, 0], both)},
         "row 0 of split 'train': no label given": {"label": ([None, "a", "a", "a"], hub.Value("string"))},
-        "column 'label' of .* given, expected class labels": {"label": ([0.5] * 4, hub.Value("float32"))},
+        "row 0 of split 'train': 0.5 given, expected a class": {"label": ([0.5] * 4, hub.Value("float32"))},
+        "column 'label' of .* given, expected class labels": {"label": ([True] * 4, hub.Value("bool"))},
         "has 2 columns of images": {"more": ([None] * 4, hub.Image())},
     }.items():
         with pytest.raises(UserError, match=match):

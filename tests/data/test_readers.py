@@ -260,7 +260,10 @@ def test_attributes_are_read(tmp_path: Path, file: str) -> None:
 def test_images_that_are_not_listed_are_left_out_and_told(tmp_path: Path) -> None:
     table(tmp_path / "data", "labels.csv")
     write_image(tmp_path / "data" / "pics" / "more.png")
-    assert list_source(str(tmp_path / "data")).notes == ("1 images that 'labels.csv' does not list are left out",)
+    assert list_source(str(tmp_path / "data")).notes == (
+        "labels from the column 'label' of 'labels.csv'",
+        "1 images that 'labels.csv' does not list are left out",
+    )
 
 
 def test_a_table_of_other_things_is_no_list_of_labels(tmp_path: Path) -> None:
@@ -279,7 +282,9 @@ BAD_TABLES = {
     "file,label\n001.png\n": "line 2: 1 cells given, expected 2: file, label",
     "file,label\n,a\n": "line 2: no file given",
     "file,label,label\n001.png,a,b\n": "column 'label' given twice",
-    "file,Red,Big\n001.png,1,2\n": "line 2: '2' given in column 'Big', expected a column such as label, or 0 or 1",
+    "file,Red,Big\n" + "".join(f"{i:03}.png,{i % 2},{i // 11 * 2}\n" for i in range(12)): (
+        "line 13: '2' given in column 'Big', expected a column such as label, or 0 or 1"
+    ),
     "color,weight\nred,3\n": "line 1: columns color, weight given, expected one of file_name",
     "file,label\n": "lists no image",
 }
@@ -312,7 +317,7 @@ def test_bad_json_is_refused(tmp_path: Path) -> None:
     refused("dataset.json", "[1]", "is no dataset.json")
     refused("dataset.json", '{"labels": [["gone.png", 1]]}', "'dataset.json', label 1: image 'gone.png' is missing")
     refused("labels.csv", 'file,label\n"001.png,a\n' + "x" * 200_000, "'labels.csv', line .*: no table")
-    (tmp_path / "data" / "labels.csv").write_bytes(b"file,label\n\xff\xfe\n")
+    (tmp_path / "data" / "labels.csv").write_bytes(b"file,label\n\xff\x00\n")
     with pytest.raises(UserError, match=r"'labels.csv' of .* is no text"):
         list_source(str(tmp_path / "data"))
 

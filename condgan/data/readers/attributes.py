@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool
 
 from condgan.data.listing import Listing, listed
-from condgan.data.readers.labels import require_few, unlisted
+from condgan.data.readers.labels import require_few, split_of, unlisted
 from condgan.data.readers.names import is_image
 from condgan.data.readers.tree import Files, Tree, parent
 from condgan.labels import Field, LabelSpec, LabelTable
@@ -121,6 +121,7 @@ def places(tree: Tree, file: str, images: Collection[str]) -> dict[str, list[str
     """Where images are that a file lists, those that are: beside the file, else wherever in the tree.
 
     First folders that are not here are left out: those that all images share, else any of a path of another machine.
+    Of several images of a name a file such as train.csv means those in a folder such as train/.
     """
     beside, known = parent(file), set(tree.files)
     found = {image: [path] for image in images if (path := f"{beside}/{image}" if beside else image) in known}
@@ -128,7 +129,14 @@ def places(tree: Tree, file: str, images: Collection[str]) -> dict[str, list[str
         return found
     by_end = _by_end(tree, bare=any(not is_image(image) for image in images))
     ends = _ends(images, by_end)
-    return {image: by_end[ends[image]] for image in images if ends[image] in by_end} | found
+    split = split_of(file)
+    return {image: _of_split(by_end[ends[image]], split) for image in images if ends[image] in by_end} | found
+
+
+def _of_split(paths: list[str], split: int) -> list[str]:
+    """Of several images of a name, that in the folder of a split."""
+    own = [path for path in paths if split >= 0 and split_of(parent(path)) == split]
+    return own if len(paths) > 1 and own else paths
 
 
 def _ends(images: Iterable[str], known: Collection[str]) -> dict[str, str]:
@@ -199,8 +207,8 @@ def choose(listing: Listing, names: Sequence[str] | None, exclusive: Sequence[Se
     known = listing.labels.spec.fields[0].groups or _neighbors(every, holds)
     groups = known if exclusive is None else exclusive
     chosen = every if names is None else tuple(names)
-    implied = {name for group in groups if set(group) & set(chosen) for name in group}
-    learned = {*chosen, *implied}
+    learned = set(chosen)
+    learned |= {name for group in groups if learned & set(group) for name in group}
     rest = tuple(name for name in every if name not in learned)
     place = {name: number for number, name in enumerate(every)}
 

@@ -1,11 +1,12 @@
 """Which columns of a table are labels of its images."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from condgan.data.readers.labels import Label, json_label
-from condgan.data.readers.lines import LABEL_COLUMNS, key
+from condgan.data.readers.lines import LABEL_COLUMNS, called, key
 from condgan.utils.errors import UserError, shown
 
 SEVERAL = ("labels", "tags", "attributes")
@@ -41,7 +42,7 @@ def named_labels(columns: Columns, origins: Sequence[str]) -> Chosen | None:
     Of several, that in the order of `LABEL_COLUMNS`; but names rather than the numbers they stand for. Raises
     UserError, with its origin, for a cell that is no label.
     """
-    named = [name for wanted in LABEL_COLUMNS for name in columns if key(name) == wanted]
+    named = called(columns, LABEL_COLUMNS)
     if not named:
         return None
     name = next((other for other in named[1:] if _names_of(columns[named[0]], columns[other])), named[0])
@@ -53,19 +54,16 @@ def guessed_labels(columns: Columns, origins: Sequence[str]) -> Chosen | None:
 
     None where no column may be. Raises UserError where it is not clear which are.
     """
-    values = {
-        name: [str(cell).strip().lower() for cell in cells]
-        for name, cells in columns.items()
-        if not _OTHERS.fullmatch(key(name)) and not any(isinstance(cell, list | dict) for cell in cells)
-    }
-    binary = [name for name, cells in values.items() if _mostly_truth(cells)]
-    classes = [name for name, cells in values.items() if name not in set(binary) and _repeats(cells)]
-    texts = [name for name in classes if not all(_WHOLE.fullmatch(cell) for cell in values[name])]
+    values = {name: _values(cells) for name, cells in columns.items() if not _OTHERS.fullmatch(key(name))}
+    binary = [name for name, counts in values.items() if _mostly_truth(counts)]
+    truth = set(binary)
+    classes = [name for name, counts in values.items() if name not in truth and _repeats(counts)]
+    texts = [name for name in classes if not all(_WHOLE.fullmatch(value) for value in values[name])]
     if len(texts) > 1 or (texts and binary):
         found = " and ".join(f"'{shown(name, 60)}'" for name in (*texts, *binary)[:2])
         raise UserError(f"{origins[0]}: the columns {found} may be labels; call the one that is 'label'")
     if binary:
-        return Chosen(_attributes({name: values[name] for name in binary}, origins), _columns(binary))
+        return Chosen(_attributes({name: columns[name] for name in binary}, origins), _columns(binary))
     if len(classes) == 1 or texts:
         (name,) = texts or classes
         return Chosen(_labels(name, columns[name], origins), f"the column '{shown(name, 60)}'")
@@ -81,16 +79,28 @@ def _names_of(numbers: Sequence[Any], names: Sequence[Any]) -> bool:
     return whole and words and len(first) == len(second) == len(pairs)
 
 
-def _mostly_truth(cells: Sequence[str]) -> bool:
+def _values(cells: Sequence[Any]) -> Counter[str]:
+    """How often a column has each value, but for upper case; none where it has lists."""
+    counts: Counter[str] = Counter()
+    if not any(isinstance(cell, list | dict) for cell in cells):
+        for cell, count in Counter(cells).items():
+            counts[_word(cell)] += count
+    return counts
+
+
+def _word(cell: Any) -> str:
+    return str(cell).strip().lower()
+
+
+def _mostly_truth(counts: Counter[str]) -> bool:
     """Whether a column is of 0 and 1, but for what must be a mistake."""
-    others = sum(cell not in TRUTH for cell in cells)
-    return bool(cells) and others * 10 <= len(cells)
+    others = sum(count for value, count in counts.items() if value not in TRUTH)
+    return bool(counts) and others * 10 <= counts.total()
 
 
-def _repeats(cells: Sequence[str]) -> bool:
+def _repeats(counts: Counter[str]) -> bool:
     """Whether a column holds several values, each of several images on average."""
-    distinct = set(cells)
-    return 2 <= len(distinct) <= len(cells) / 2 and not distinct & {"", "none"}
+    return 2 <= len(counts) <= counts.total() / 2 and not counts.keys() & {"", "none"}
 
 
 def _columns(names: Sequence[str]) -> str:
@@ -100,15 +110,18 @@ def _columns(names: Sequence[str]) -> str:
     return f"the {len(names):,} columns {some}{' …' * (len(names) > 5)}"
 
 
-def _attributes(values: Mapping[str, Sequence[str]], origins: Sequence[str]) -> list[Label]:
-    for name, cells in values.items():
-        for cell, origin in zip(cells, origins, strict=True):
-            if cell not in TRUTH:
-                raise UserError(
-                    f"{origin}: '{shown(cell, 60)}' given in column '{shown(name, 60)}', expected a column such as "
-                    "label, or 0 or 1 for each attribute"
-                )
-    return [{name: TRUTH[cells[row]] for name, cells in values.items()} for row in range(len(origins))]
+def _attributes(columns: Columns, origins: Sequence[str]) -> list[Label]:
+    truth: dict[str, list[int]] = {}
+    for name, cells in columns.items():
+        of_cell = {cell: TRUTH.get(_word(cell)) for cell in set(cells)}
+        wrong = next((row for row, cell in enumerate(cells) if of_cell[cell] is None), None)
+        if wrong is not None:
+            raise UserError(
+                f"{origins[wrong]}: '{shown(cells[wrong], 60)}' given in column '{shown(name, 60)}', expected a column "
+                "such as label, or 0 or 1 for each attribute"
+            )
+        truth[name] = [of_cell[cell] or 0 for cell in cells]
+    return [dict(zip(truth, row, strict=True)) for row in zip(*truth.values(), strict=True)]
 
 
 def _labels(name: str, cells: Sequence[Any], origins: Sequence[str]) -> list[Label]:

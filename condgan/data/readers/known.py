@@ -244,19 +244,19 @@ def _omniglot(name: str, root: Path, share: float | None) -> Listing:
 
 def _celeba(name: str, root: Path, share: float | None) -> Path:
     """Its folder, which holds an attribute file."""
-    table, images = "list_attr_celeba.txt", "img_align_celeba"
+    tables, images = ("list_attr_celeba.txt", "list_attr_celeba.csv"), "img_align_celeba"
 
     def make(place: Path, download: bool) -> Path:
         if download:
             _datasets().CelebA(place, download=True)
             return place
-        if not any((place / inner / table).is_file() for inner in ("", "Anno")):
+        if not any((place / inner / table).is_file() for inner in ("", "Anno") for table in tables):
             raise RuntimeError("not found")
         if not any((place / inner / images).is_dir() for inner in ("", "Img")):
             raise UserError(f"data '{name}' in '{place}' has no folder {images}: unpack {images}.zip there")
         return place
 
-    return _Kept(("celeba", "CelebA"), f"celeba/{table}").find(name, root, make)
+    return _Kept(("celeba", "CelebA"), f"celeba/{tables[0]}").find(name, root, make)
 
 
 def _imagenet(name: str, root: Path, share: float | None) -> Listing:

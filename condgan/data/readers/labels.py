@@ -69,13 +69,15 @@ def table_of(labels: Sequence[Label], source: str, origins: Sequence[str]) -> La
         raise UserError(f"data '{source}': all lists of labels are empty, first in {origins[0]}; label the images")
     require_few(names, f"data '{source}'")
     place = {name: i for i, name in enumerate(names)}
-    holds = torch.zeros(len(labels), len(names), dtype=torch.bool)
+    holds = np.zeros((len(labels), len(names)), bool)
     for row, label in enumerate(labels):
-        if isinstance(label, Mapping) and len(label) < len(names):
+        if isinstance(label, Mapping) and len(label) < len(names):  # names are of all of them
             raise UserError(f"{origins[row]}: {len(label)} values given, expected {len(names)} as elsewhere")
-        for name in label or ():
-            holds[row, place[name]] = bool(label[name]) if isinstance(label, Mapping) else True
-    return LabelTable.from_values(LabelSpec((Field("attributes", names, exclusive=False),)), holds)
+        if isinstance(label, Mapping):
+            holds[row] = [label[name] for name in names]
+        else:
+            holds[row, [place[name] for name in label or ()]] = True
+    return LabelTable.from_values(LabelSpec((Field("attributes", names, exclusive=False),)), torch.from_numpy(holds))
 
 
 def _single(labels: Sequence[Label]) -> Sequence[Label]:
@@ -124,7 +126,7 @@ class Rows:
             None if (splits < 0).all() else splits,
             share,
             origins=list(self.origin.values()),
-            notes=(*notes, *unlisted(self.tree, self.file, files)),
+            notes=tuple(notes),
         )
 
 
@@ -133,7 +135,7 @@ def unlisted(tree: Tree, file: str, files: Sequence[str]) -> list[str]:
     known = set(files)
     rest = [one for one in tree.files if one not in known]
     others = sum(map(is_image, rest))
-    note = f"{others:,} image{'s' * (others > 1)} that '{shown(file)}' does not list {'are' if others > 1 else 'is'} left out"
+    note = f"{others:,} images that '{shown(file)}' does not list are left out"
     unread = left_out(one for one in rest if ending(one) in PICTURE_ENDINGS and not is_image(one))
     return [*([note] if others else []), *unread]
 
@@ -174,6 +176,17 @@ def json_name(label: str | int, origin: str) -> str:
     if not name.strip():
         raise UserError(f"{origin}: an empty name given, expected a class")
     return name
+
+
+def named_splits(paths: Sequence[str]) -> list[int]:
+    """The splits that words of paths name: what names none is to train on beside what is held out.
+
+    −1 everywhere where all are of val or test.
+    """
+    splits = [split_of(path) for path in paths]
+    if 0 not in splits:
+        splits = [max(split, 0) for split in splits]
+    return splits if 0 in splits else [-1] * len(splits)
 
 
 def split_of(path: str) -> int:

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,12 @@ class Lines:
     """The line that cannot be read, and why."""
 
 
+def called(columns: Iterable[str], wanted: Sequence[str]) -> list[str]:
+    """The columns of the wanted names, in the order of these."""
+    found = [(wanted.index(name), column) for column in columns if (name := key(column)) in wanted]
+    return [column for _, column in sorted(found, key=lambda one: one[0])]
+
+
 def key(column: str) -> str:
     """A column's name but for upper case and blanks."""
     return re.sub(r"[ \-]+", "_", column.strip().lower())
@@ -55,8 +61,9 @@ def read_lines(file: str, text: str, named: Collection[str]) -> Lines:
 
 def file_column(lines: Lines, named: Collection[str]) -> str | None:
     """The column that lists most files: of those that are called like files, else of all."""
-    called = [name for wanted in FILE_COLUMNS for name in lines.columns if key(name) == wanted]
-    hits = {name: sum(_base(cell) in named for cell in lines.columns[name]) for name in called}
+    hits = {
+        name: sum(_base(cell) in named for cell in lines.columns[name]) for name in called(lines.columns, FILE_COLUMNS)
+    }
     if not any(hits.values()):
         hits = {
             name: sum(_base(cell) in named and is_image(_base(cell)) for cell in cells)
@@ -136,6 +143,7 @@ def _cells(text: str, named: Collection[str]) -> Lines:
         return Lines(
             dict.fromkeys(names, ()), [], f"line 1: column '{shown(twice)}' given twice, expected different names"
         )
+    rows = [(number, line if any(line[len(names) :]) else line[: len(names)]) for number, line in rows]
     for place, (number, line) in enumerate(rows):
         if len(line) != len(names):
             wrong = f"line {number}: {len(line)} cells given, expected {len(names)}: {shown(', '.join(names))}"
@@ -154,7 +162,7 @@ def _rows(text: str, delimiter: str) -> tuple[list[tuple[int, list[str]]], str]:
             if any(cell.strip() for cell in line):
                 rows.append((reader.line_num, line))
     except csv.Error as error:
-        return rows, f"line {reader.line_num}: no table ({error}); close its quotes"
+        return rows, f"line {reader.line_num}: no table ({error}); close its quotes, or say less in it"
     return rows, ""
 
 

@@ -12,8 +12,17 @@ from condgan.data.listing import UNLABELED, Listing, listed
 from condgan.data.readers.attributes import locate, only_places, places
 from condgan.data.readers.columns import Chosen, guessed_labels, is_empty, named_labels
 from condgan.data.readers.folders import list_class_folders
-from condgan.data.readers.labels import SPLIT_WORDS, Rows, json_label, read_json, split_of
-from condgan.data.readers.lines import FILE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS, Lines, file_column, key, read_lines
+from condgan.data.readers.labels import SPLIT_WORDS, Rows, json_label, read_json, split_of, unlisted
+from condgan.data.readers.lines import (
+    FILE_COLUMNS,
+    LABEL_COLUMNS,
+    SPLIT_COLUMNS,
+    Lines,
+    called,
+    file_column,
+    key,
+    read_lines,
+)
 from condgan.data.readers.names import is_image
 from condgan.data.readers.text import WINDOWS
 from condgan.data.readers.tree import Files, Tree, parent
@@ -69,7 +78,7 @@ class ImageTable:
     @property
     def blank(self) -> bool:
         """Whether its column of labels is empty."""
-        named = [cells for name, cells in self.columns.items() if key(name) in LABEL_COLUMNS]
+        named = [self.columns[name] for name in called(self.columns, LABEL_COLUMNS)]
         return bool(named and self.images) and all(is_empty(cell) for cells in named for cell in cells)
 
 
@@ -81,7 +90,10 @@ def list_json(tree: Tree, share: float | None) -> Listing | None:
     file = min(found, key=lambda file: file.count("/"))
     root = parent(file)
     try:
-        pairs = read_json(tree.text(file, TABLE))["labels"]
+        given = read_json(tree.text(file, TABLE))
+        if isinstance(given, dict) and "labels" not in given:
+            return None
+        pairs = given["labels"]
         pairs = list(pairs.items()) if isinstance(pairs, dict) else pairs
         pairs = None if pairs is None else [(str(image), label) for image, label in pairs]
     except UserError:
@@ -98,7 +110,8 @@ def list_json(tree: Tree, share: float | None) -> Listing | None:
     for number, (image, label) in enumerate(pairs, start=1):
         origin = f"'{file}', label {number:,}"
         rows.add(_plain(image), json_label(label, origin), -1, origin)
-    return rows.listing(locate(tree, file, rows.origin), share, [f"labels from '{file}'"])
+    files = locate(tree, file, rows.origin)
+    return rows.listing(files, share, [f"labels from '{file}'", *unlisted(tree, file, files)])
 
 
 def _without_labels(tree: Tree, file: str, inside: str, share: float | None) -> Listing | None:
@@ -109,7 +122,8 @@ def _without_labels(tree: Tree, file: str, inside: str, share: float | None) -> 
     rows = Rows(tree, file)
     for image in (one for one in tree.files if one.startswith(inside) and is_image(one)):
         rows.add(image, None, -1, f"'{file}'")
-    return rows.listing(list(rows.label), share, [f"no labels; '{file}' has none"])
+    files = list(rows.label)
+    return rows.listing(files, share, [f"no labels; '{file}' has none", *unlisted(tree, file, files)])
 
 
 def class_folders(tree: Tree) -> dict[str, str]:
@@ -139,7 +153,7 @@ def list_tables(tree: Tree, tables: Sequence[ImageTable], share: float | None) -
     labeled = [table for table in tables if table.file in chosen]
     rows, files = Rows(tree, "' and '".join(chosen)), []
     own = {table.file: only_places(table.of_images, table.places) for table in labeled}
-    splits = _splits(tables, [path for paths in own.values() for path in paths])
+    splits, said = _splits(tables, [path for paths in own.values() for path in paths])
     for table in labeled:
         inside = f"{parent(table.file)}/" if len(labeled) > 1 and parent(table.file) else ""
         for image, label, origin in zip(table.images, chosen[table.file].labels, table.origins, strict=True):
@@ -149,40 +163,47 @@ def list_tables(tree: Tree, tables: Sequence[ImageTable], share: float | None) -
         first, second = [origin for origin, one in zip(rows.origin.values(), files, strict=True) if one == twice][:2]
         raise UserError(f"{second}: '{twice}' stands in {first} already, expected each image once")
     _require_whole_folders(rows.file, files, classes)
-    return rows.listing(files, share, [*_sources(chosen, tables, frozenset(files)), *_other_notes(tree, tables)])
+    instead = ", not from the class folders" * _of_class_folders(files, classes)
+    notes = [*_sources(chosen, tables, frozenset(files), instead), *[said] * bool(said), *_other_notes(tree, tables)]
+    return rows.listing(files, share, [*notes, *unlisted(tree, rows.file, files)])
 
 
 def _chosen(tables: Sequence[ImageTable], classes: Mapping[str, str]) -> dict[str, Chosen]:
     """The labels of tables by their files: of what is named like labels, else of what may be such."""
     filled = [table for table in tables if not table.blank]
     blank = [table for table in tables if table.blank]
-    free = [table for table in filled if not _of_class_folders(table.paths, classes)]
+    several = len(set(classes.values())) > 1
+    free = [table for table in filled if not (several and _of_class_folders(table.paths, classes))]
     for some, how in ((filled, ImageTable.named), (blank, ImageTable.named), (free, ImageTable.guessed)):
         if chosen := {table.file: one for table in some if (one := how(table)) is not None}:
             return chosen
     return {}
 
 
-def _sources(chosen: Mapping[str, Chosen], tables: Sequence[ImageTable], files: frozenset[str]) -> list[str]:
-    """Notes of what labels are from, and the split, and of what has none."""
+def _sources(
+    chosen: Mapping[str, Chosen], tables: Sequence[ImageTable], files: frozenset[str], instead: str
+) -> list[str]:
+    """Notes of what labels are from, and of what has none."""
     of_columns: dict[str, list[str]] = {}
     for file, one in chosen.items():
         of_columns.setdefault(one.said, []).append(f"'{file}'")
     others = [table for table in tables if table.file not in chosen]
+    images = {image for table in tables if table.file in chosen for image in table.images}
     return [
-        *(f"labels from {said} of {' and '.join(names)}" for said, names in of_columns.items()),
-        *(f"the split is from '{table.file}'" for table in others if table.splits),
+        *(f"labels from {said} of {' and '.join(names)}{instead}" for said, names in of_columns.items()),
         *(
             f"'{table.file}' has no labels: images that it alone lists are left out"
             for table in others
-            if not table.paths <= files
+            if (split_of(table.file) >= 0 or not images.issuperset(table.images)) and not table.paths <= files
         ),
     ]
 
 
 def _other_notes(tree: Tree, tables: Sequence[ImageTable]) -> list[str]:
     """Notes of how tables were read, and of such that were not."""
+    bare = [file for file in tree.files if file.rpartition("/")[2] == "dataset.json"]
     return [
+        *(f"'{file}' gives no labels" for file in bare),
         *(note for table in tables for note in table.notes),
         *(f"'{file}' holds placeholders: nothing is read from it" for file in _files(tree) if _is_submission(file)),
     ]
@@ -211,31 +232,40 @@ def _left_beside(files: Collection[str], classes: Mapping[str, str]) -> list[str
     return [path for path in classes if path not in known and parent(path) in folders]
 
 
-def _splits(tables: Sequence[ImageTable], paths: Sequence[str]) -> dict[str, int]:
-    """The split of images as columns of tables say it, else as the tables' names do; nothing where these say one."""
-    by_column: dict[str, int] = {}
+def _splits(tables: Sequence[ImageTable], paths: Sequence[str]) -> tuple[dict[str, int], str]:
+    """The split of images and what says it: columns, else names of tables, else of folders; none where all is one."""
+    of_columns: dict[str, int] = {}
     for table in tables:
         for image, split in zip(table.images, table.splits or (), strict=False):
-            by_column |= dict.fromkeys(table.places.get(image, ()), split)
-    if any(path in by_column for path in paths):
-        rest = -1 if 0 in by_column.values() else 0  # beside a list of test images alone
-        return {path: by_column.get(path, rest) for path in paths}
-    by_name: dict[str, int] = {}
+            of_columns |= dict.fromkeys(table.places.get(image, ()), split)
+    if any(path in of_columns for path in paths):
+        rest = -1 if 0 in of_columns.values() else 0  # beside a list of test images alone
+        names = [f"'{table.file}'" for table in tables if table.splits]
+        return {path: of_columns.get(path, rest) for path in paths}, f"the split is from {' and '.join(names)}"
+    of_tables: dict[str, int] = {}
     for table in sorted(tables, key=lambda table: split_of(table.file) >= 0):
-        by_name |= dict.fromkeys(table.paths, max(split_of(table.file), 0))
-    stated = {path: by_name.get(path, -1) for path in paths}
-    return stated if {*stated.values()} - {-1} > {0} else {}
+        of_tables |= dict.fromkeys(table.paths, max(split_of(table.file), 0))
+    of_folders = {path: _split_folder(path) for path in paths}
+    for stated, said in ((of_tables, "the names of tables"), (of_folders, "the folders")):
+        own = {path: stated.get(path, -1) for path in paths}
+        if {*own.values()} - {-1} > {0}:
+            return own, f"the split is from {said}"
+    return {}, ""
+
+
+def _split_folder(path: str) -> int:
+    """The split that a folder is named after; −1 where none is."""
+    return next((SPLIT_WORDS[name] for name in parent(path).lower().split("/") if name in SPLIT_WORDS), -1)
 
 
 def beside_tables(tree: Tree, tables: Sequence[ImageTable], listing: Listing, share: float | None) -> Listing:
     """Images of class folders, or without labels, split as tables say, with notes of what these give.
 
-    Raises UserError for tables that give a split to some images of class folders only.
+    Raises UserError for tables that give a split to some images of class folders only, and, without such folders, for
+    those that are no text.
     """
-    if not (files := _files(tree)):
-        return listing
-    labeled = listing.labels.spec.classes != (UNLABELED,)
-    splits = _splits(tables, listing.names)
+    labeled = len(listing.labels.spec.classes) > 1
+    splits, _ = _splits(tables, listing.names) if tables else ({}, "")
     lacking = [path for path, split in splits.items() if split < 0]
     if lacking and labeled:
         names = " and ".join(f"'{table.file}'" for table in tables)
@@ -246,7 +276,9 @@ def beside_tables(tree: Tree, tables: Sequence[ImageTable], listing: Listing, sh
     notes = [*listing.notes, *_given(tables, labeled, bool(splits)), *_other_notes(tree, tables)]
     if not labeled:
         known = {table.file for table in tables}
-        unread = [file for file in files if file not in known and not _is_submission(file)]
+        unread = [file for file in _files(tree) if file not in known and not _is_submission(file)]
+        for file in unread:
+            tree.text(file, TABLE)  # what is no text might be a table of labels
         notes += [f"'{file}' is not understood: no labels are read from it" for file in unread[:3]]
     if not splits:
         return replace(listing, notes=tuple(notes))
@@ -269,7 +301,11 @@ def _given(tables: Sequence[ImageTable], labeled: bool, split: bool) -> list[str
         return []
     of_split = [table.file for table in tables if split and (table.splits or split_of(table.file) >= 0)]
     gives = [f"'{file}' gives the split alone" for file in of_split]
-    gives += [f"'{table.file}' gives none" for table in tables if table.file not in of_split]
+    gives += [
+        f"'{table.file}' gives none{', since no column is called label' * bool(table.columns)}"
+        for table in tables
+        if table.file not in of_split
+    ]
     return [f"{'labels from the class folders' if labeled else 'no labels'}; {', '.join(gives[:5])}"]
 
 
@@ -317,7 +353,9 @@ def _read_table(tree: Tree, file: str) -> ImageTable | None:
     if lines.wrong:
         raise UserError(f"'{file}', {lines.wrong}")
     if column is None:
-        column = next((name for wanted in FILE_COLUMNS for name in lines.columns if key(name) == wanted), None)
+        column = next(iter(called(lines.columns, FILE_COLUMNS)), None)
+    if not lines.columns:
+        raise UserError(f"'{file}' of '{tree.source}' is empty: expected a file and a label each")
     if column is None:
         names = ", ".join(shown(name, 40) for name in [*lines.columns][:10])
         raise UserError(

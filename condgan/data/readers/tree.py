@@ -80,7 +80,7 @@ class Tree:
         try:
             return as_text(content)
         except ValueError as error:
-            raise UserError(f"{what} is no text ({shown(error)}): save it as UTF-8") from None
+            raise UserError(f"{what} is no text ({shown(error)}): save it as UTF-8, or leave it out") from None
 
 
 @dataclass(frozen=True)
