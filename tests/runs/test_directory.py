@@ -155,7 +155,7 @@ def test_files_that_cannot_grow_end_the_run_in_a_line_and_lose_nothing(
 def test_curves_that_cannot_be_written_are_told_where_they_were_to_be() -> None:
     log = Log(Path(), 0, 100)
     with small_files(2_000), pytest.raises(OSError, match="'tensorboard/events"):
-        log.picture("samples", 50, Image.effect_noise((64, 64), 100))
+        log.picture("samples", 50, Image.effect_noise((64, 64), 100).convert("RGB"))
     log.scalars(50, {"loss": 1.0})
     log.close()
     (events,) = Path("tensorboard").iterdir()
