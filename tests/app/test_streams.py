@@ -40,6 +40,15 @@ def test_what_a_terminal_would_obey_is_escaped(text: str, expected: str) -> None
     assert shown(text) == expected
 
 
+def test_it_is_of_the_kind_that_it_writes_to() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="backslashreplace")
+    wrapped = Escaped(stream)
+    wrapped.writelines(["a\x1b", "é"])
+    print("b\x07", file=wrapped, flush=True)
+    assert (wrapped.encoding, wrapped.errors, wrapped.isatty()) == ("ascii", "backslashreplace", False)
+    assert stream.buffer.getvalue() == b"a\\x1b\\xe9b\\x07\n"
+
+
 def test_progress_bars_are_drawn_as_ever() -> None:
     plain, wrapped = io.StringIO(), io.StringIO()
     for stream in (plain, Escaped(wrapped)):

@@ -126,6 +126,7 @@ def _fail(message: str, code: int, aloud: bool = True) -> int:
 def _system_error(error: OSError) -> str:
     where = f" '{error.filename}'" if error.filename else ""
     if error.errno in NO_SPACE:
+        where = where or " what is printed"
         free = f" ({_free(Path(os.fsdecode(error.filename)))})" if error.filename else ""
         return f"{NO_SPACE[error.errno]}{where}{free}: make room and repeat the command, it goes on where it stopped"
     return f"{error.strerror or error}{where}: check the path and its permissions"
