@@ -23,7 +23,8 @@ class Escaped:
     def write(self, text: str) -> int:
         if text.isprintable() or CURSOR.fullmatch(text):
             return self.stream.write(text)
-        start, end = "\r" * text.startswith("\r"), "\r" * (text.startswith("\r") and text.endswith("\r"))
+        start = "\r" if text.startswith("\r") else ""  # as bars start, and end when they are cleared
+        end = "\r" if start and text[1:].endswith("\r") else ""
         inner = text.removeprefix(start).removesuffix(end)
         plain = "".join(one if one.isprintable() or one in "\n\t" else _escaped(one) for one in inner)
         return self.stream.write(start + plain + end)
