@@ -1,3 +1,17 @@
-from condgan.app import start
+"""The command line, which can be stopped from its first moment on."""
 
-start()
+import signal
+
+from condgan.app.interrupt import interrupt
+
+
+def start() -> None:
+    """Run the command line."""
+    signal.signal(signal.SIGINT, interrupt)
+    from condgan.app.cli.main import main
+
+    main()
+
+
+if __name__ == "__main__":
+    start()

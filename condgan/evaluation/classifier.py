@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -18,6 +17,8 @@ from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.types import to_float
 from condgan.utils.device import device, tf32
 from condgan.utils.files import cache_directory, write
+from condgan.utils.limits import TooLarge
+from condgan.utils.weights import UnfitWeights, load_weights
 
 CLASSIFIER_BATCH = 128
 ENOUGH, ENOUGH_OF_ATTRIBUTES = 50_000, 100_000
@@ -82,8 +83,8 @@ def trained_classifier(
     key = hashlib.sha256(json.dumps([shapes, RECIPE, images.shape, content_hash]).encode()).hexdigest()
     path = cache_directory() / "classifiers" / f"{key[:32]}.safetensors"
     try:
-        model.load_state_dict(load_file(path))
-    except (OSError, RuntimeError, SafetensorError):
+        load_weights(model, path)
+    except (OSError, TooLarge, UnfitWeights):
         model = train_classifier(images, labels, training_steps(len(images), labels.spec), device=where)
         try:
             write(path, save({name: value.contiguous().cpu() for name, value in model.state_dict().items()}))

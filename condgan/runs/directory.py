@@ -38,10 +38,16 @@ def resume_command(directory: Path) -> str:
 
 @contextmanager
 def results_of(directory: Path) -> Iterator[None]:
-    """Write results into a run directory or, where that cannot be, say so: they are told all the same."""
+    """Write results that belong together into a run directory, while no other process does.
+
+    Where they cannot be written, say so: they are told all the same.
+    """
+    from filelock import FileLock
+
     from condgan.utils.console import say
 
     try:
-        yield
+        with FileLock(directory / "results.lock"):
+            yield
     except OSError as error:
         say(f"warning: results are not kept in '{directory}': {shown(error.strerror)}, '{error.filename}'")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -155,7 +155,7 @@ def test_files_that_cannot_grow_end_the_run_in_a_line_and_lose_nothing(
 def test_curves_that_cannot_be_written_are_told_where_they_were_to_be() -> None:
     log = Log(Path(), 0, 100)
     with small_files(2_000), pytest.raises(OSError, match="'tensorboard/events"):
-        log.picture("samples", 50, Image.effect_noise((64, 64), 100))
+        log.picture("samples", 50, Image.effect_noise((64, 64), 100).convert("RGB"))
     log.scalars(50, {"loss": 1.0})
     log.close()
     (events,) = Path("tensorboard").iterdir()
@@ -179,6 +179,21 @@ def test_numbers_are_printed_where_they_cannot_be_kept(
     (line,) = done.err.strip().splitlines()
     assert line == "warning: results are not kept in 'run': Read-only file system, 'run/metrics.json'"
     assert (run / "metrics.json").read_bytes() == before
+
+
+def test_results_that_belong_together_are_written_by_one_process_at_a_time(
+    capsys: pytest.CaptureFixture[str], digits_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, written = digits_run("run", images=64), []
+
+    def alone(path: Path, _: bytes) -> None:
+        written.append(path.name)
+        with pytest.raises(Timeout):
+            FileLock(run / "results.lock", is_singleton=False).acquire(timeout=0)
+
+    monkeypatch.setattr("condgan.runs.evaluate.write", alone)
+    assert condgan(capsys, "evaluate", run).code == 0
+    assert written == ["metrics.json", "sheet.png", "neighbors.png"]
 
 
 def test_a_log_of_other_lines_is_mended_when_the_run_goes_on(

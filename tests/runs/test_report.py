@@ -2,7 +2,10 @@ import base64
 import io
 import json
 import math
+import os
 import re
+import struct
+import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
@@ -422,3 +425,52 @@ def test_refuses_what_is_no_run(tmp_path):
         write_report(tmp_path)
     assert str(error.value) == str(expected.value)
     assert not list(tmp_path.iterdir())
+
+
+DAMAGES = {
+    "metrics.json": ["[]", "null", "{", '{"real": 3}', '{"fd_classifier": "low"}', '{"per_class": {"cat": 1}}',
+                     '{"per_class": {"cat": {"judged": {"cat": "many"}}}}', '{"about": {"checkpoint": "best"}}',
+                     '{"intervals": {"fd_classifier": [1]}}', "[" * 100_000],
+    "utility.json": ["[]", '{"verdict": "helps"}', json.dumps(UTILITY | {"verdict": "perhaps"}),
+                     json.dumps(UTILITY | {"arms": {"real": ARM}}), json.dumps(UTILITY | {"interval": [1]})],
+    "environment.json": ["[]", "{}", json.dumps(ENVIRONMENT | {"data": None}),
+                         json.dumps(ENVIRONMENT | {"threads": "two"}), json.dumps(ENVIRONMENT | {"resumed": [1]})],
+    "recipe.yaml": ["[]", "a: [", "\x00", "name: digits-acgan\ngenerator: 3\n"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "content"), [(name, one) for name, many in DAMAGES.items() for one in many])
+def test_damaged_files_are_told_in_a_line(tmp_path, name, content):
+    directory = a_run(tmp_path / "run", metrics=METRICS, environment=ENVIRONMENT, utility=UTILITY)
+    (directory / name).write_text(content)
+    with pytest.raises(UserError) as error:
+        write_report(directory)
+    assert "\n" not in str(error.value)
+    assert not (directory / "report.html").exists()
+
+
+def test_lines_of_a_log_that_say_nothing_are_left_out(tmp_path):
+    directory = a_run(tmp_path / "run")
+    whole = {"images": 10, "seconds": 1.0, "images_per_second": 10.0, "D/adv": 1.0}
+    odd = ["null", "[1]", "{}", '{"images": 5}', '{"images": "5", "seconds": 1}', '{"images": 5, "seconds": null}',
+           '{"images": 1e400, "seconds": 1}', '{"images": 5, "seconds": NaN}', "[" * 100_000,
+           "x" * 3_000_000]  # fmt: skip
+    log(directory, [whole])
+    expected = write_report(directory).read_text()
+    (directory / "log.jsonl").write_bytes(b"\xff\n" + "\n".join([*odd, json.dumps(whole), ""]).encode())
+    assert write_report(directory).read_text() == expected
+    log(directory, [whole, whole | {"images": 20, "D/adv": float("nan"), "G/adv": float("inf")}])
+    assert "20 images seen" in write_report(directory).read_text()
+
+
+def test_pictures_that_would_fill_the_memory_are_told_in_a_line(tmp_path):
+    directory = a_run(tmp_path / "run")
+    header = b"IHDR" + struct.pack(">IIBBBBB", 30_000, 30_000, 1, 0, 0, 0, 0)
+    chunk = struct.pack(">I", len(header) - 4) + header + struct.pack(">I", zlib.crc32(header))
+    (directory / "sheet.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    with pytest.raises(UserError, match=r"sheet\.png' is no whole picture \(.*\): make it anew, or remove it"):
+        write_report(directory)
+    (directory / "sheet.png").unlink()
+    os.mkfifo(directory / "sheet.png")
+    with pytest.raises(OSError, match="Not a plain file"):
+        write_report(directory)

@@ -16,7 +16,6 @@ from pathlib import Path
 import click
 
 from condgan import __version__
-from condgan.app import interrupt
 from condgan.app.cli.data import data_command, prepare_command, recipes_command
 from condgan.app.cli.evaluate import evaluate_command, report_command, statistics_command, utility_command
 from condgan.app.cli.sample import attention_command, interpolate_command, sample_command, truncation_command
@@ -24,6 +23,7 @@ from condgan.app.cli.streams import own_words
 from condgan.app.cli.train import train_command
 from condgan.app.cli.translate import translate_command
 from condgan.app.cli.usage import Commands, in_one_line
+from condgan.app.interrupt import interrupt
 from condgan.utils.errors import Diverged, FailedElsewhere, Interrupted, UserError
 
 app = Commands(help="Train, judge and sample conditional image GANs.")
@@ -126,6 +126,7 @@ def _fail(message: str, code: int, aloud: bool = True) -> int:
 def _system_error(error: OSError) -> str:
     where = f" '{error.filename}'" if error.filename else ""
     if error.errno in NO_SPACE:
+        where = where or " what is printed"
         free = f" ({_free(Path(os.fsdecode(error.filename)))})" if error.filename else ""
         return f"{NO_SPACE[error.errno]}{where}{free}: make room and repeat the command, it goes on where it stopped"
     return f"{error.strerror or error}{where}: check the path and its permissions"

@@ -6,15 +6,15 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO, cast
 
 CURSOR = re.compile(r"\n*(\x1b\[A)+")
 """How a progress bar goes to its line."""
 
 
-class Escaped(io.TextIOBase):
+class Escaped:
     """A stream of text in which what a terminal would obey is escaped, but for line feeds, tabs and progress bars."""
 
     def __init__(self, stream: Any) -> None:
@@ -23,18 +23,15 @@ class Escaped(io.TextIOBase):
     def write(self, text: str) -> int:
         if text.isprintable() or CURSOR.fullmatch(text):
             return self.stream.write(text)
-        start, rest = ("\r", text[1:]) if text.startswith("\r") else ("", text)
-        plain = "".join(one if one.isprintable() or one in "\n\t" else _escaped(one) for one in rest.removesuffix("\r"))
-        return self.stream.write(start + plain + "\r" * (bool(start) and rest.endswith("\r")))
+        start = "\r" if text.startswith("\r") else ""  # as bars start, and end when they are cleared
+        end = "\r" if start and text[1:].endswith("\r") else ""
+        inner = text.removeprefix(start).removesuffix(end)
+        plain = "".join(one if one.isprintable() or one in "\n\t" else _escaped(one) for one in inner)
+        return self.stream.write(start + plain + end)
 
-    def flush(self) -> None:
-        self.stream.flush()
-
-    def isatty(self) -> bool:
-        return self.stream.isatty()
-
-    def fileno(self) -> int:
-        return self.stream.fileno()
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -59,7 +56,7 @@ def own_words() -> Iterator[None]:
             warnings.simplefilter("ignore")
             logging.disable(logging.WARNING)
             os.environ |= {"PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-        sys.stdout, sys.stderr = map(Escaped, before[:2])
+        sys.stdout, sys.stderr = (cast(TextIO, Escaped(stream)) for stream in before[:2])
         try:
             yield
         finally:
