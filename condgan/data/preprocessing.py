@@ -28,7 +28,7 @@ SIGNATURES = {b"\xff\xd8\xff": ("JPEG",), b"\x89PNG\r\n\x1a\n": ("PNG",)}
 def color(name: str) -> tuple[int, int, int]:
     """Red, green and blue of a color such as white or #ffcc00. Raises UserError for one that is none."""
     try:
-        red, green, blue, *_ = ImageColor.getrgb(name)
+        red, green, blue, *_ = ImageColor.getrgb(str(name))
     except ValueError:
         raise UserError(f"data.background '{shown(name)}' given: expected a color such as white or #ffcc00") from None
     return red, green, blue
@@ -63,6 +63,8 @@ class Preprocessing:
     background: tuple[int, int, int] = (255, 255, 255)
 
     def __post_init__(self) -> None:
+        if self.channels not in (1, 3, 4):
+            raise UserError(f"channels {shown(repr(self.channels))} given: expected 1, 3 or 4")
         if self.crop not in get_args(Crop):
             raise unknown("crop", self.crop, get_args(Crop))
 

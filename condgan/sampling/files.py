@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from condgan.data.dataset import Split
-from condgan.data.preprocessing import opened, reason
+from condgan.data.preprocessing import opened, pixels, reason
 from condgan.data.readers.tree import is_image, open_tree
 from condgan.labels import Labels
 from condgan.sampling.translator import TRANSLATED_AT_ONCE, Changes, Translator
@@ -132,7 +132,8 @@ def open_pictures(model: Translator, paths: Sequence[Path]) -> Iterator[Opened]:
             what = f"'{path}'" if file == path else f"'{name}' of '{path}'"
             try:
                 with opened(read()) as picture:
-                    yield Opened(name, file, picture.size, model.pixels([picture]))
+                    image = torch.from_numpy(pixels(picture, model.preprocessing).copy())[None]
+                    yield Opened(name, file, picture.size, image)
             except UnidentifiedImageError:
                 raise UserError(f"{what} is no image of a known format: give one such as PNG or JPEG") from None
             except Exception as error:  # decoders raise whatever they like
