@@ -29,9 +29,9 @@ from condgan.utils.figures import channels_last
 
 TRANSLATED_AT_ONCE = 32
 
-GivenPicture = Image.Image | UInt8[np.ndarray, "h w *c"] | str | Path
-GivenPictures = GivenPicture | Sequence[GivenPicture] | UInt8[np.ndarray, "b h w *c"]
-"""A picture, as such, as its pixels or as its file; or several."""
+GivenPicture = Image.Image | np.ndarray | str | Path
+GivenPictures = GivenPicture | Sequence[GivenPicture]
+"""A picture, as such, as its pixels or as its file; or several, also in one array."""
 
 Changes = Mapping[str, bool | str]
 """An attribute or a class, and whether an image shall have it; or a field, and the class in it."""
@@ -127,7 +127,7 @@ class Translator:
         )
 
     def pixels(self, pictures: GivenPictures) -> UInt8[Tensor, "b c h w"]:
-        """GivenPictures of any size and mode as the networks see them; see `condgan.read`.
+        """Pictures of any size and mode as the networks see them; see `condgan.read`.
 
         Raises UserError for what is no picture.
         """
@@ -138,7 +138,7 @@ class Translator:
         return images
 
     def translate(self, pictures: GivenPictures, changes: Changes) -> list[Image.Image]:
-        """GivenPictures of any size and mode with changed labels, such as {"Red_Hair": True}, the rest as it was.
+        """Pictures of any size and mode with changed labels, such as {"Red_Hair": True}, the rest as it was.
 
         What holds in a picture, the discriminator says. Raises UserError for labels that are unknown or exclude each
         other, and for what is no picture.

@@ -19,6 +19,7 @@ from condgan.app.cli.sample import attention_command, interpolate_command, sampl
 from condgan.app.cli.train import train_command
 from condgan.app.cli.translate import translate_command
 from condgan.app.cli.usage import Commands, in_one_line
+from condgan.runs.directory import require_run
 from condgan.utils.errors import Diverged, FailedElsewhere, Interrupted, UserError
 
 app = Commands(help="Train, judge and sample conditional image GANs.")
@@ -46,6 +47,8 @@ def main() -> None:
             code = app.main(arguments, "condgan", standalone_mode=False)
     except FailedElsewhere:
         code = _fail("stopped, because another process failed or is gone", 1)
+    except click.MissingParameter as error:
+        code = _fail(_without_run(error) or in_one_line(error, arguments, app), 2)
     except click.ClickException as error:
         code = _fail(in_one_line(error, arguments, app), 2)
     except UserError as error:
@@ -67,6 +70,17 @@ def main() -> None:
     except OSError as error:
         code = _fail(_system_error(error), 2)
     sys.exit(code or 0)
+
+
+def _without_run(error: click.MissingParameter) -> str | None:
+    """What is wrong with the run that was given to a command that lacks something else, if anything is."""
+    directory = error.ctx.params.get("directory") if error.ctx else None
+    try:
+        if directory is not None:
+            require_run(directory)
+    except UserError as wrong:
+        return str(wrong)
+    return None
 
 
 @contextmanager
