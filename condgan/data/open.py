@@ -1,5 +1,6 @@
 """From a name or path to a listing, and to a data set."""
 
+import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +27,10 @@ from condgan.data.readers.tables import beside_tables, list_json, list_tables, r
 from condgan.data.readers.tree import Tree, open_tree, require_there
 from condgan.data.readers.webdataset import list_samples
 from condgan.labels import Labels, LabelTable
+from condgan.utils.arguments import several
 from condgan.utils.choices import Crop
-from condgan.utils.errors import UserError, repeated
-from condgan.utils.files import different
+from condgan.utils.errors import UserError, repeated, shown
+from condgan.utils.files import different, path_of
 
 EMBEDDED: dict[str, Callable[[Preprocessing], Dataset]] = {"digits": digits, "tinted-digits": tinted_digits}
 """Makers of the data sets that come with the package."""
@@ -60,7 +62,14 @@ def read(
 
     How a picture becomes an image, `Preprocessing` says. Decoded images are kept in the cache, mapped into memory.
     """
-    sources = [source] if isinstance(source, str) else list(source)
+    sources = several("data", source)
+    if not sources or not all(isinstance(one, str | os.PathLike) for one in sources):
+        raise UserError(f"data {shown(repr(source))} given: expected a known name or a path, or several")
+    sources = [str(one) for one in sources]
+    attributes = None if attributes is None else several("attributes", attributes)
+    if not all(isinstance(one, str) for one in attributes or ()):
+        raise UserError(f"attributes {shown(repr(attributes))} given: expected names")
+    _require_share(held_out)
     if twice := repeated(sources):
         raise UserError(f"data '{twice}' given twice: expected different data sets")
     preprocessing = Preprocessing(*height_and_width(size), channels, crop, color(background))
@@ -82,7 +91,7 @@ def read(
 def list_source(source: str, root: str | None = None, held_out: float | None = None, paired: bool = False) -> Listing:
     """The pictures of a source and their labels, not decoded. Raises UserError for one of no known kind."""
     _require_share(held_out)
-    path = Path(source).expanduser()
+    path = path_of(source, "data")
     if source in EMBEDDED:
         return _embedded(source)
     if source in KNOWN:
@@ -105,8 +114,8 @@ def list_source(source: str, root: str | None = None, held_out: float | None = N
 
 
 def _require_share(held_out: float | None) -> None:
-    if held_out is not None and not 0 < held_out < 1:
-        raise UserError(f"a share of {held_out:g} to hold out given: expected one above 0 and below 1, such as 0.1")
+    if held_out is not None and not (isinstance(held_out, int | float) and 0 < held_out < 1):
+        raise UserError(f"a share of {shown(held_out)} to hold out given: expected one between 0 and 1, such as 0.1")
 
 
 def _open_packed(path: Path, held_out: float | None) -> Prepared:
@@ -162,7 +171,7 @@ def _read(
     paired: bool,
     skip_bad_images: bool,
 ) -> Dataset:
-    path = Path(source).expanduser()
+    path = path_of(source, "data")
     prepared = _open_packed(path, held_out) if source not in KNOWN and is_packed(path) else None
     listing = list_source(source, root, held_out, paired) if prepared is None else prepared.listing
     if prepared is None or prepared.preprocessing != preprocessing:

@@ -73,7 +73,7 @@ def quietly() -> Iterator[None]:
 def color(name: str) -> tuple[int, int, int]:
     """Red, green and blue of a color such as white or #ffcc00. Raises UserError for one that is none."""
     try:
-        red, green, blue, *_ = ImageColor.getrgb(name)
+        red, green, blue, *_ = ImageColor.getrgb(str(name))
     except ValueError:
         raise UserError(f"data.background '{shown(name)}' given: expected a color such as white or #ffcc00") from None
     return red, green, blue
@@ -108,6 +108,8 @@ class Preprocessing:
     background: tuple[int, int, int] = (255, 255, 255)
 
     def __post_init__(self) -> None:
+        if self.channels not in (1, 3, 4):
+            raise UserError(f"channels {shown(repr(self.channels))} given: expected 1, 3 or 4")
         if self.crop not in get_args(Crop):
             raise unknown("crop", self.crop, get_args(Crop))
 

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from condgan.recipes import DEFAULT, text
 from condgan.recipes.schema import Part, Recipe, check_names, type_error
 from condgan.recipes.values import DEEPEST, read_values
+from condgan.utils.arguments import several
 from condgan.utils.errors import UserError, shown
 
 
@@ -21,7 +22,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises UserError for an unknown recipe or option (with the closest known one) and for a wrong type.
     """
     tree = _tree(name)
-    for override in [overrides] if isinstance(overrides, str) else overrides:
+    for override in several("overrides", overrides):
         if not isinstance(override, str):
             raise UserError(f"{shown(repr(override))} given: expected an override such as 'g_opt.lr=1e-4'")
         _override(tree, override)

@@ -46,7 +46,7 @@ from condgan.utils import distributed
 from condgan.utils.choices import SOURCES, absolute
 from condgan.utils.errors import UserError
 from condgan.utils.figures import curves, png, sheet, spread
-from condgan.utils.files import file_names, write
+from condgan.utils.files import file_names, path_of, write
 
 
 def evaluate(
@@ -65,7 +65,8 @@ def evaluate(
     several processes, each of which looks at a part of the images, all return the same, and the leader writes. Raises
     UserError for bad input.
     """
-    path = Path(subject).expanduser()
+    path = path_of(subject, "images or a run")
+    require_data(data)
     if is_run(path):
         return _evaluate_run(path, data, options, sampling)
     if str(subject) not in SOURCES and not path.exists():
@@ -80,6 +81,12 @@ def evaluate(
             f"options of a run's sampling given with images '{subject}', which are what they are: leave them out"
         )
     return _evaluate_images(str(subject), data, options)
+
+
+def require_data(data: object) -> None:
+    """Raises UserError for real images that are neither a data set nor the name or path of one."""
+    if data is not None and not isinstance(data, Dataset):
+        path_of(data, "data")
 
 
 def _chosen_checkpoint(directory: Path, which: str) -> Path:
@@ -276,7 +283,7 @@ def truncation_curve(
     at each truncation anew. Writes truncation.csv, truncation.png and sheet.png. Raises UserError for a truncation that
     is not above 0.
     """
-    directory, out = Path(directory), Path(out)
+    directory, out = path_of(directory, "run"), path_of(out, "folder")
     what = "latent_scale" if scaled else "truncation"
     laws: dict[float | None, Law] = {value: latent_law(**{what: value}) for value in sorted(set(at))} | {None: normal}
     path = _chosen_checkpoint(directory, which)

@@ -15,10 +15,13 @@ from condgan.runs.directory import require_run, resume_command
 from condgan.runs.schemas import environment_of
 from condgan.sampling.model import Model
 from condgan.sampling.translator import Translator
+from condgan.utils.arguments import plain
 from condgan.utils.choices import Precision
 from condgan.utils.console import say
-from condgan.utils.device import can_compile
-from condgan.utils.errors import UserError
+from condgan.utils.device import can_compile, device
+from condgan.utils.device import precision as choose_precision
+from condgan.utils.errors import UserError, shown
+from condgan.utils.files import path_of
 
 
 def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
@@ -51,7 +54,7 @@ def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
 
 def load_model(
     directory: str | Path,
-    which: str = "best",
+    which: str | int = "best",
     precision: Precision = "auto",
     compiled: bool = False,
     average: str = "ema",
@@ -72,7 +75,7 @@ def load_model(
 
 def load_translator(
     directory: str | Path,
-    which: str = "best",
+    which: str | int = "best",
     precision: Precision = "auto",
     compiled: bool = False,
     average: str = "ema",
@@ -87,10 +90,13 @@ def load_translator(
     return model
 
 
-def _load(directory: str | Path, which: str, precision: Precision, compiled: bool, average: str) -> Model | Translator:
+def _load(
+    directory: str | Path, which: str | int, precision: Precision, compiled: bool, average: str
+) -> Model | Translator:
     if compiled and not can_compile():
         raise UserError("a compiled model asked for, and no C++ compiler found: install one such as g++, or leave it")
-    model = checkpoint.load_checkpoint(find_checkpoint(Path(directory), which), average)
+    choose_precision(precision, device())
+    model = checkpoint.load_checkpoint(find_checkpoint(path_of(directory, "run"), which), average)
     return replace(model, precision=precision, compiled=compiled)
 
 
@@ -101,9 +107,10 @@ def held_out_split(directory: str | Path) -> Split:
     return data.held_out
 
 
-def find_checkpoint(directory: Path, which: str = "best") -> Path:
+def find_checkpoint(directory: Path, which: str | int = "best") -> Path:
     """A whole checkpoint of a run: best, latest, or by its number of images."""
     require_run(directory)
+    which = str(plain(which))
     paths = checkpoint.checkpoints(directory / "checkpoints")
     if not paths:
         raise UserError(f"run '{directory}' has no checkpoint yet: train it on with {resume_command(directory)}")
@@ -116,7 +123,7 @@ def find_checkpoint(directory: Path, which: str = "best") -> Path:
             raise UserError(f"checkpoint '{wanted[0]}' is damaged ({reason}): choose another one with --checkpoint")
         return wanted[0]
     if which not in ("best", "latest"):
-        raise UserError(f"checkpoint '{which}' given: expected best, latest or one of {names}")
+        raise UserError(f"checkpoint '{shown(which)}' given: expected best, latest or one of {names}")
     by = load(directory / "recipe.yaml").schedule.best_by
     scored = checkpoint.ranked(paths, by) if which == "best" else []
     damaged: dict[Path, str] = {}

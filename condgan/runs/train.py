@@ -38,9 +38,9 @@ from condgan.training_steps import build_steps, pretrain
 from condgan.utils import distributed
 from condgan.utils.console import say
 from condgan.utils.device import can_compile, device, has_bfloat16, keep_memory, precision, try_algorithms
-from condgan.utils.errors import Diverged, UserError, unknown
+from condgan.utils.errors import Diverged, NotFinite, UserError, unknown
 from condgan.utils.figures import png
-from condgan.utils.files import TEMPORARY, entries, found, remove_temporaries, require_outside, write
+from condgan.utils.files import TEMPORARY, entries, found, path_of, remove_temporaries, require_outside, write
 from condgan.utils.provenance import describe_machine
 
 RESUMABLE_OPTIONS = {
@@ -102,7 +102,7 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
     algorithms at each new shape.
     Raises UserError for bad input, Interrupted after SIGINT or SIGTERM, Diverged for a loss that is not finite.
     """
-    directory = Path(directory)
+    directory = path_of(directory, "run directory")
     keep_memory()
     try_algorithms()
     require_possible(recipe)
@@ -261,19 +261,27 @@ class _Keeper:
 
     def sheet(self) -> None:
         """Draw what the model does now."""
-        with distributed.alone():
+        with distributed.alone(), self._finite():
             sheet = self.scorer.sheet(self.model, self.state.seed)
         self._picture("samples", sheet, str(self.state.images))
 
     def values(self, values: dict[str, float], score: bool, save: bool) -> None:
         """Log them, with the score of a model that is to be scored, and keep the state if it is to be saved."""
-        with distributed.alone():
+        with distributed.alone(), self._finite():
             scores = self.scorer.score(self.model) if score else {}
         self.log.scalars(self.state.images, values | scores)
         if save:
             place = self.directory / "checkpoints"
             checkpoint.save_checkpoint(place, self.state, self.recipe, self.spec, scores)
             checkpoint.prune(place, self.recipe.schedule)
+
+    @contextmanager
+    def _finite(self) -> Iterator[None]:
+        """Raises NonFinite where the model makes images that are not finite."""
+        try:
+            yield
+        except NotFinite:
+            raise NonFinite(f"an image made at {self.state.images:,} images") from None
 
     def _picture(self, tag: str, picture: Image.Image, name: str) -> None:
         write(self.directory / "samples" / f"{name}.png", png(picture))

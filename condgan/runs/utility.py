@@ -12,12 +12,13 @@ from condgan.evaluation.images import Real, fakes_of, is_statistics, read_fakes_
 from condgan.evaluation.usefulness import Pool, usefulness
 from condgan.recipes.load import load
 from condgan.runs.directory import is_run, results_of
-from condgan.runs.evaluate import real_of_run
+from condgan.runs.evaluate import real_of_run, require_data
 from condgan.runs.models import find_checkpoint, load_model
 from condgan.sampling.options import Sampling, sampling_record, with_sampling
+from condgan.utils.arguments import whole
 from condgan.utils.device import device
 from condgan.utils.errors import UserError
-from condgan.utils.files import write
+from condgan.utils.files import path_of, write
 
 
 class Subject(NamedTuple):
@@ -43,9 +44,9 @@ def utility(
     each seed, by default as many as there are training images, with their labels. Of a run on its own data,
     utility.json is written. Raises UserError for bad input.
     """
-    if n is not None and n < 1:
-        raise UserError(f"--n {n} given: expected 1 or more")
-    path = Path(subject).expanduser()
+    n, seeds = None if n is None else whole("--n", n, 1), whole("seeds", seeds)
+    path = path_of(subject, "images or a run")
+    require_data(data)
     of_run = is_run(path)
     if of_run:
         real, draw, about = _of_run(path, data, n, sampling)

@@ -3,9 +3,12 @@
 Axes: n images, c channels, h × w pixels.
 """
 
+import json
+import os
+import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -18,14 +21,19 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from condgan.data.dataset import Split
-from condgan.data.preprocessing import opened, reason
+from condgan.data.preprocessing import opened, pixels, reason
+from condgan.data.readers.labels import SPLIT_WORDS
+from condgan.data.readers.names import is_image
 from condgan.data.readers.tree import images_in, open_tree
 from condgan.labels import Labels
 from condgan.sampling.translator import TRANSLATED_AT_ONCE, Changes, Translator
 from condgan.types import ImageShape
-from condgan.utils.errors import UserError
-from condgan.utils.figures import channels_last, class_sheets, png, sheet, write_pictures
-from condgan.utils.files import file_names, write
+from condgan.utils.errors import UserError, shown
+from condgan.utils.figures import channels_last, class_sheets, png, sheet, sheet_names, write_pictures
+from condgan.utils.files import TEMPORARY, file_names, write
+
+LABELS = "dataset.json"
+PARTS_OF_RUNS = ("samples", "checkpoints", "tensorboard")
 
 
 class Opened(NamedTuple):
@@ -84,6 +92,7 @@ def write_translations(
     files = output_names(pictures.names)
     if over := next((out / file for file in files if (out / file).resolve() in pictures.files), None):
         raise UserError(f"--out {out} given: '{over}' is one of the images; give another folder")
+    require_own(out, files)
     for start in range(0, len(files), TRANSLATED_AT_ONCE):
         part = slice(start, start + TRANSLATED_AT_ONCE)
         images, labels = pictures.images[part], None if pictures.labels is None else pictures.labels[part]
@@ -99,19 +108,76 @@ def write_translations(
         yield from zip(pictures.names[part], changed, strict=True)
 
 
+@dataclass(frozen=True)
+class SampleFiles:
+    """Where `write_samples` writes: FOLDER/INDEX.png, and sheets."""
+
+    groups: Sequence[str]
+    folders: Sequence[str]
+    """Of each group."""
+    per_group: int
+
+    @classmethod
+    def of(cls, groups: Sequence[str], per_group: int) -> "SampleFiles":
+        beside = [*sheet_names(len(groups)), LABELS]
+        return cls(groups, file_names([*beside, *groups])[len(beside) :], per_group)
+
+    @property
+    def labeled(self) -> bool:
+        """Whether a folder is not called like its group, or would be read as something else."""
+        words = {word for name in self.folders for word in re.split(r"[\W_]+", name.lower())}
+        return [*self.folders] != [*self.groups] or not words.isdisjoint(SPLIT_WORDS)
+
+    def __contains__(self, file: object) -> bool:
+        folder, _, name = str(file).rpartition("/")
+        if not folder:
+            return name in sheet_names(len(self.groups)) or (name == LABELS and self.labeled)
+        number = name.removesuffix(".png")
+        return folder in self.folders and number.isdecimal() and int(number) < self.per_group
+
+    def __iter__(self) -> Iterator[str]:
+        """The images' files in turn."""
+        return (f"{folder}/{number}.png" for folder in self.folders for number in range(self.per_group))
+
+
 def write_samples(out: Path, images: UInt8[np.ndarray, "n h w *c"], groups: Sequence[str]) -> list[str]:
     """Write what `Model.sample` returned, as many images of each group, to GROUP/INDEX.png and sheets in a folder.
 
-    Return the sheets' names.
+    Where that would not be read as these groups, dataset.json says of which one each image is. Return the sheets'
+    names.
     """
-    per_group = len(images) // len(groups)
-    folders = file_names(groups)
-    for position, image in enumerate(images):
-        file = out / folders[position // per_group] / f"{position % per_group}.png"
-        write(file, png(Image.fromarray(image)))
+    files = SampleFiles.of(groups, len(images) // len(groups))
+    for file, image in zip(files, images, strict=True):
+        write(out / file, png(Image.fromarray(image)))
+    if files.labeled:
+        labels = [(file, groups[i // files.per_group]) for i, file in enumerate(files)]
+        write(out / LABELS, json.dumps({"labels": labels}).encode())
     sheets = class_sheets(images, groups)
     write_pictures(out, sheets)
     return [*sheets]
+
+
+def require_own(out: Path, files: Container[str]) -> None:
+    """Raises UserError where a folder to write these files to is no folder, is a run's, or holds other images."""
+    if blocking := next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None):
+        raise UserError(f"--out {out} given: '{blocking}' is a file; give a folder")
+    require_outside_runs(out)
+    for folder, _, names in os.walk(out):
+        for name in names:
+            file = (Path(folder) / name).relative_to(out).as_posix()
+            if (is_image(name) or file == LABELS) and not name.startswith(TEMPORARY) and file not in files:
+                raise UserError(
+                    f"--out {out} given, where other images are that would be taken for new ones, such as "
+                    f"'{shown(file)}': give another folder, or remove them"
+                )
+
+
+def require_outside_runs(out: Path) -> None:
+    """Raises UserError for a folder that is a run directory, or one that training writes to."""
+    whole = out.absolute()
+    for run in (whole, *whole.parents):
+        if (run / "recipe.yaml").is_file() and (whole == run or whole.relative_to(run).parts[0] in PARTS_OF_RUNS):
+            raise UserError(f"--out {out} given, which belongs to run '{run}': give a folder of its own")
 
 
 def open_pictures(model: Translator, paths: Sequence[Path], notes: list[str]) -> Iterator[Opened]:
@@ -140,7 +206,8 @@ def open_pictures(model: Translator, paths: Sequence[Path], notes: list[str]) ->
             what = f"'{path}'" if file == path else f"'{name}' of '{path}'"
             try:
                 with opened(read()) as picture:
-                    yield Opened(name, file, picture.size, model.pixels([picture]))
+                    image = torch.from_numpy(pixels(picture, model.preprocessing).copy())[None]
+                    yield Opened(name, file, picture.size, image)
             except UnidentifiedImageError:
                 raise UserError(f"{what} is no image of a known format: give one such as PNG or JPEG") from None
             except Exception as error:  # decoders raise whatever they like

@@ -8,7 +8,8 @@ Axes: b images, c channels, e = 2·c, d condition, h × w pixels, s latent coord
 
 from collections.abc import Callable
 from copy import deepcopy
-from typing import TypeVar
+from threading import RLock
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, UInt8
@@ -23,8 +24,11 @@ from condgan.networks.norms import Conditional, SyncedBatchNorm
 from condgan.types import Generator, to_float, to_uint8
 from condgan.utils.choices import Precision
 from condgan.utils.device import precision, tf32
+from condgan.utils.errors import NotFinite
+from condgan.utils.limits import require_memory
 
 Fused = TypeVar("Fused", bound=nn.Module)
+_FOLDING = RLock()
 MADE_AT_ONCE = 256
 MADE_AT_ONCE_ON = {"cpu": 32}
 """How many images are made at once: on a CPU as few as its caches like, since more gain nothing."""
@@ -162,16 +166,27 @@ FOLDS: dict[type, Callable] = {
 """By kind of layer, folds one whose own layers are folded already."""
 
 
+class Folded(NamedTuple):
+    """A generator's folded copy."""
+
+    versions: list[tuple[int, int]]
+    """Of the weights that it was made of."""
+    network: Generator
+    run: Callable[[Tensor, Labels], Tensor]
+    """The same, or compiled."""
+
+
 class Sampler:
     """A generator in evaluation mode, with which images are made by a folded copy; changed weights are folded anew.
 
-    `compiled`: by torch.compile, once per size of what is made at once.
+    `compiled`: by torch.compile, once per size of what is made at once. Threads may share it: of two that find the
+    weights changed, one folds them and the other waits.
     """
 
     def __init__(self, generator: Generator, wanted: Precision = "float32", compiled: bool = False) -> None:
         self.generator, self.compiled = generator, compiled
         self.wanted: Precision = wanted
-        self._versions: list[tuple[int, int]] = []
+        self._folded: Folded | None = None
 
     @property
     def device(self) -> torch.device:
@@ -185,21 +200,37 @@ class Sampler:
     @property
     def network(self) -> Generator:
         """The folded copy of the weights as they are now."""
+        return self.folded.network
+
+    @property
+    def folded(self) -> Folded:
+        """The same, and how it is run."""
         tensors = [*self.generator.parameters(), *self.generator.buffers()]
         versions = [(id(tensor), 0 if tensor.is_inference() else tensor._version) for tensor in tensors]
-        if versions != self._versions:
-            self._network, self._versions = fuse_for_inference(self.generator), versions
-            if self.precision == torch.bfloat16:
-                self._network.bfloat16()
-            self._run = torch.compile(self._network, dynamic=False) if self.compiled else self._network
-        return self._network
+        with _FOLDING:
+            if self._folded is None or self._folded.versions != versions:
+                network = fuse_for_inference(self.generator)
+                network = network.bfloat16() if self.precision == torch.bfloat16 else network
+                run = torch.compile(network, dynamic=False) if self.compiled else network
+                self._folded = Folded(versions, network, run)
+            return self._folded
+
+    def apart(self) -> "Sampler":
+        """The same weights in layers of its own, not compiled: what is hooked to them sees no other caller's images."""
+        folded = self.folded
+        weights = {id(one): one for one in (*folded.network.parameters(), *folded.network.buffers())}
+        network = deepcopy(folded.network, weights)
+        alone = Sampler(self.generator, self.wanted)
+        alone._folded = Folded(folded.versions, network, network)
+        return alone
 
     @torch.inference_mode()
     def __call__(
         self, source: Float[Tensor, "b *s"] | UInt8[Tensor, "b *s"], labels: Labels, size: int | None = None
     ) -> UInt8[Tensor, "b c h w"]:
         """Images of 0 … 255, on the CPU, from latents or from other images, `size` at a time."""
-        mixing = any(isinstance(layer, _BatchNorm) for layer in self.network.modules())
+        folded = self.folded
+        mixing = any(isinstance(layer, _BatchNorm) for layer in folded.network.modules())
         size = size or MADE_AT_ONCE_ON.get(self.device.type, MADE_AT_ONCE)
         parts = []
         with tf32(False):
@@ -207,10 +238,15 @@ class Sampler:
                 chosen = torch.arange(start, min(start + size, len(source)))
                 if self.compiled and not mixing:  # the last ones among others, or they'd be compiled for their number
                     chosen = torch.arange(start, start + size) % len(source)
-                parts.append(self._made(source[chosen].to(self.device), labels[chosen].to(self.device)))
+                parts.append(self._made(folded, source[chosen].to(self.device), labels[chosen].to(self.device)))
+                if not start:
+                    require_memory(2 * len(source) * parts[0][0].nbytes, f"{len(source):,} images")
         return torch.cat(parts)[: len(source)]
 
-    def _made(self, source: Tensor, labels: Labels) -> UInt8[Tensor, "b c h w"]:
+    def _made(self, folded: Folded, source: Tensor, labels: Labels) -> UInt8[Tensor, "b c h w"]:
         entering = to_float(source) if source.dtype == torch.uint8 else source
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
-            return to_uint8(self._run(entering, labels)).cpu()
+            images = folded.run(entering, labels)
+        if not images.isfinite().all():
+            raise NotFinite("the generator makes images that are not finite: take another checkpoint, or other latents")
+        return to_uint8(images).cpu()

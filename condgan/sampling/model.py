@@ -5,11 +5,11 @@ Axes: b images, z latent coordinates, k classes, c channels, h × w pixels, p po
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,13 +30,13 @@ from condgan.sampling.latents import (
     latent_dim,
     latent_law,
     normal,
-    require_positive,
-    require_seed,
 )
 from condgan.types import Generator
+from condgan.utils.arguments import plain, positive, several, whole
 from condgan.utils.choices import Precision, Vary, Way
-from condgan.utils.errors import UserError, unknown
+from condgan.utils.errors import UserError, enumerated, shown, unknown
 from condgan.utils.figures import channels_last, sheet, spread
+from condgan.utils.limits import require_memory
 from condgan.utils.seeds import derive_seed
 
 STANDING_BATCH = 100
@@ -57,9 +57,7 @@ def standing_statistics(generator: Generator, law: Law, spec: LabelSpec, batches
     The batches are of the latents' law and of classes drawn uniformly. Raises UserError where there is no batch, or no
     batch norm that keeps statistics, or for a negative seed.
     """
-    require_seed(seed)
-    if batches < 1:
-        raise UserError(f"standing statistics over {batches} batches asked for: expected 1 or more")
+    seed, batches = whole("seed", seed), whole("batches of standing statistics", batches, 1, 1_000_000)
     norms = _tracking_norms(generator, "standing statistics")
     momenta = [norm.momentum for norm in norms]
     device = next(generator.parameters()).device
@@ -121,10 +119,11 @@ class Model:
     compiled: bool = False
     """Whether these are compiled, which takes up to a minute at first."""
 
-    @cached_property
-    def sampler(self) -> Sampler:
-        """The generator as it makes images: fused, in its precision, compiled or not."""
-        return Sampler(self.generator, self.precision, self.compiled)
+    sampler: Sampler = field(init=False, repr=False, compare=False)
+    """The generator as it makes images: fused, in its precision, compiled or not."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sampler", Sampler(self.generator, self.precision, self.compiled))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -168,7 +167,7 @@ class Model:
 
         It holds x (uint8, n × c × h × w), y (int64, numbers of the model's classes) and classes (their names).
         """
-        groups = self._groups(classes)
+        groups = [(number, self._one_hot(number)) for number in self._numbers(classes)]
         x = self._draw(groups, per_class, seed).numpy()
         y = np.repeat(np.array([number for number, _ in groups], np.int64), per_class)
         buffer = io.BytesIO()
@@ -177,13 +176,14 @@ class Model:
 
     def ends(self, rows: int, classes: Sequence[str | int] | None = None) -> list[tuple[str, str]]:
         """The classes between which each row of an interpolation lies: two, or the r-th and the one after it."""
+        rows = whole("rows", rows, 1)
         if classes is None:
             count = len(self.classes)
             return [(self.classes[r % count], self.classes[(r + 1) % count]) for r in range(rows)]
-        if len(classes) != 2:
-            raise UserError(f"{len(classes)} classes to interpolate between given: expected 2, such as 3,8")
-        first, last = (self.classes[self._number(name)] for name in classes)
-        return [(first, last)] * rows
+        numbers = self._numbers(classes)
+        if len(numbers) != 2:
+            raise UserError(f"{len(numbers)} classes to interpolate between given: expected 2, such as 3,8")
+        return [(self.classes[numbers[0]], self.classes[numbers[1]])] * rows
 
     def interpolate(
         self,
@@ -198,8 +198,11 @@ class Model:
 
         `path` is that of latents; between classes labels are mixed. What does not vary is that of the row's first end.
         """
-        if rows < 1 or steps < 2:
-            raise UserError(f"{rows} rows of {steps} steps given: expected 1 row or more, of 2 steps or more")
+        for what, one, known in (("vary", vary, VARY), ("path", path, WAYS)):
+            if not isinstance(one, str) or one not in known:
+                raise unknown(what, one, known)
+        rows, steps = whole("rows", rows, 1), whole("steps", steps, 2)
+        self._require_memory(rows * steps)
         numbers = torch.tensor([[self._number(name) for name in pair] for pair in self.ends(rows, classes)])
         latents = draw_latents(seed, 0, 2 * rows, latent_dim(self.generator), self.law).unflatten(0, (rows, 2))
         weights = F.one_hot(numbers, len(self.classes)).float()
@@ -222,18 +225,14 @@ class Model:
         By default these are the center and the centers of the four quarters. Raises UserError for a generator without
         attention and for a position outside the image.
         """
-        if self.compiled:  # a compiled network has no layers to look into
-            return replace(self, compiled=False).attention(classes, per_class, positions, seed)
-        layers = {name: layer for name, layer in self.sampler.network.named_modules() if isinstance(layer, Attention)}
+        sampler = self.sampler.apart()
+        layers = {name: layer for name, layer in sampler.network.named_modules() if isinstance(layer, Attention)}
         if not layers:
             raise UserError("this run's generator has no attention: train a recipe such as digits-sagan")
         groups = self._groups(classes)
         height, width = self._draw(groups[:1], 1, seed).shape[2:]
         quarters = [(height * y // 4, width * x // 4) for y, x in ((2, 2), (1, 1), (1, 3), (3, 1), (3, 3))]
-        chosen = quarters if positions is None else list(positions)
-        for y, x in chosen:
-            if not (0 <= y < height and 0 <= x < width):
-                raise UserError(f"position {y},{x} given: expected Y,X from 0,0 to {height - 1},{width - 1}")
+        chosen = quarters if positions is None else [_position(one, height, width) for one in _places(positions)]
         maps: dict[str, list[Tensor]] = {name: [] for name in layers}
 
         def keep(name: str, _layer: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -242,36 +241,45 @@ class Model:
             # one image after another, because all maps of a batch would be large
             maps[name] += [layers[name].maps(one)[:, index].float().cpu() for one in inputs[0].split(1)]
 
-        hooks = [layer.register_forward_pre_hook(partial(keep, name)) for name, layer in layers.items()]
-        try:
-            images = self._draw(groups, per_class, seed)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        for name, layer in layers.items():
+            layer.register_forward_pre_hook(partial(keep, name))
+        images = self._draw(groups, per_class, seed, sampler)
         return Attended(channels_last(images), chosen, {name: torch.cat(parts).numpy() for name, parts in maps.items()})
 
-    def _draw(self, groups: list[tuple[int, Tensor]], per_class: int, seed: int) -> UInt8[Tensor, "n c h w"]:
-        if per_class < 1:
-            raise UserError(f"{per_class} images per class given: expected 1 or more")
+    def _draw(
+        self, groups: list[tuple[int, Tensor]], per_class: int, seed: int, sampler: Sampler | None = None
+    ) -> UInt8[Tensor, "n c h w"]:
+        per_class = whole("images per class", per_class, 1)
+        self._require_memory(len(groups) * per_class)
         dim = latent_dim(self.generator)
         latents = [draw_latents(seed, position, per_class, dim, self.law) for position, _ in groups]
         weights = torch.stack([of_group for _, of_group in groups]).repeat_interleave(per_class, 0)
-        return self.sampler(torch.cat(latents), self._labels(weights))
+        return (sampler or self.sampler)(torch.cat(latents), self._labels(weights))
+
+    def _require_memory(self, images: int) -> None:
+        """Refuse more images than this machine holds the latents and labels of."""
+        require_memory(images * 4 * (2 * latent_dim(self.generator) + len(self.classes)), f"{images:,} images")
 
     def _groups(self, classes: ClassChoice) -> list[tuple[int, Float[Tensor, " k"]]]:
         """Classes or a mixture to sample, by position of the latents and weights: a mixture comes after all classes."""
         if isinstance(classes, Mapping):
             return [(len(self.classes), self._mixture(classes))]
-        chosen = self.classes if classes is None else [classes] if isinstance(classes, str | int) else classes
-        one_hot = torch.eye(len(self.classes))
-        return [(number, one_hot[number]) for number in map(self._number, chosen)]
+        return [(number, self._one_hot(number)) for number in self._numbers(classes)]
+
+    def _numbers(self, classes: Any) -> list[int]:
+        """The numbers of a class, of several, or of all (None)."""
+        chosen = list(self.classes) if classes is None else several("classes", classes)
+        if not chosen:
+            raise UserError(f"no class given: expected some of {enumerated(self.classes)}")
+        return [self._number(name) for name in chosen]
+
+    def _one_hot(self, number: int) -> Float[Tensor, " k"]:
+        return F.one_hot(torch.tensor(number), len(self.classes)).float()
 
     def _mixture(self, weights: Mapping[str, float] | Mapping[int, float]) -> Float[Tensor, " k"]:
         mixed = torch.zeros(len(self.classes))
         for name, weight in weights.items():
-            number = self._number(name)
-            require_positive(f"weight of class '{name}'", weight)
-            mixed[number] += weight
+            mixed[self._number(name)] += positive(f"weight of class '{shown(name)}'", weight)
         if not weights:
             raise UserError("a mixture of no classes given: expected weights by class, such as 3=0.5,8=0.5")
         return mixed / mixed.sum()
@@ -279,10 +287,28 @@ class Model:
     def _labels(self, weights: Float[Tensor, "b k"]) -> Labels:
         return Labels(self.spec, weights, torch.ones(len(weights), 1, dtype=torch.bool))
 
-    def _number(self, name: str | int) -> int:
-        if str(name) not in self.classes:
+    def _number(self, name: Any) -> int:
+        name = plain(name)
+        if isinstance(name, bool) or not isinstance(name, str | int) or str(name) not in self.classes:
             raise unknown("class", name, self.classes)
         return self.classes.index(str(name))
+
+
+def _places(positions: Any) -> list[Any]:
+    if isinstance(positions, str | bytes | Mapping) or not isinstance(positions, Iterable) or not [*positions]:
+        raise UserError(f"positions {shown(repr(positions))} given: expected some pixels (y, x), such as [(8, 8)]")
+    return [*positions]
+
+
+def _position(given: Any, height: int, width: int) -> tuple[int, int]:
+    """A pixel of an image. Raises UserError for anything else."""
+    pair = plain(given)
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise UserError(f"position {shown(repr(given))} given: expected a pixel (y, x), such as (8, 8)")
+    y, x = (whole("position", one) if not isinstance(one, int) else one for one in map(plain, pair))
+    if not (0 <= y < height and 0 <= x < width):
+        raise UserError(f"position {y},{x} given: expected Y,X from 0,0 to {height - 1},{width - 1}")
+    return y, x
 
 
 @dataclass(frozen=True)

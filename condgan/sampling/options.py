@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from condgan.sampling.model import Model
+from condgan.utils.arguments import whole
 from condgan.utils.errors import UserError
 
 EVALUATION_SEED = 0
@@ -32,8 +33,7 @@ def with_sampling(model: Model, sampling: Sampling) -> Model:
         return model.with_standing_statistics(sampling.standing, sampling.seed)
     if sampling.batch is None:
         return model
-    if sampling.batch < 2:
-        raise UserError(f"batch norms' statistics of batches of {sampling.batch} asked for: expected 2 or more")
+    whole("images of a batch of batch norms' statistics", sampling.batch, 2)
     return model.with_batch_statistics()
 
 

@@ -3,27 +3,35 @@
 Axes: b images, d domains, k label values over all fields, c channels, h × w pixels.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
 from condgan.data.dataset import Split
-from condgan.data.preprocessing import Preprocessing, color, pixels
+from condgan.data.preprocessing import Preprocessing, color
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.sampling.fuse import Sampler
+from condgan.sampling.pictures import given_pictures, given_pixels
 from condgan.types import Generator, ImageShape, to_float
+from condgan.utils.arguments import plain
 from condgan.utils.choices import Crop, Precision
-from condgan.utils.errors import UserError, unknown
+from condgan.utils.errors import UserError, shown, unknown
 from condgan.utils.figures import channels_last
 
 TRANSLATED_AT_ONCE = 32
+
+GivenPicture = Image.Image | np.ndarray | str | Path
+GivenPictures = GivenPicture | Sequence[GivenPicture]
+"""A picture, as such, as its pixels or as its file; or several, also in one array."""
 
 Changes = Mapping[str, bool | str]
 """An attribute or a class, and whether an image shall have it; or a field, and the class in it."""
@@ -100,10 +108,11 @@ class Translator:
     compiled: bool = False
     """Whether it is compiled, which takes up to a minute at first."""
 
-    @cached_property
-    def sampler(self) -> Sampler:
-        """The generator as it makes images: fused, in its precision, compiled or not."""
-        return Sampler(self.generator, self.precision, self.compiled)
+    sampler: Sampler = dataclasses.field(init=False, repr=False, compare=False)
+    """The generator as it makes images: fused, in its precision, compiled or not."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sampler", Sampler(self.generator, self.precision, self.compiled))
 
     @property
     def domains(self) -> list[str]:
@@ -117,24 +126,31 @@ class Translator:
             self.shape.height, self.shape.width, self.shape.channels, self.crop, color(self.background)
         )
 
-    def pixels(self, pictures: Sequence[Image.Image]) -> UInt8[Tensor, "b c h w"]:
-        """Pictures of any size and mode as the networks see them; see `condgan.read`."""
-        images = torch.empty(len(pictures), *self.shape, dtype=torch.uint8)
-        for image, picture in zip(images, pictures, strict=True):
-            image.copy_(torch.from_numpy(pixels(picture, self.preprocessing).copy()))
+    def pixels(self, pictures: GivenPictures) -> UInt8[Tensor, "b c h w"]:
+        """Pictures of any size and mode as the networks see them; see `condgan.read`.
+
+        Raises UserError for what is no picture.
+        """
+        chosen = given_pictures(pictures)
+        images = torch.empty(len(chosen), *self.shape, dtype=torch.uint8)
+        for image, picture in zip(images, chosen, strict=True):
+            image.copy_(torch.from_numpy(given_pixels(picture, self.preprocessing).copy()))
         return images
 
-    def translate(self, pictures: Sequence[Image.Image], changes: Changes) -> list[Image.Image]:
+    def translate(self, pictures: GivenPictures, changes: Changes) -> list[Image.Image]:
         """Pictures of any size and mode with changed labels, such as {"Red_Hair": True}, the rest as it was.
 
         What holds in a picture, the discriminator says. Raises UserError for labels that are unknown or exclude each
-        other.
+        other, and for what is no picture.
         """
-        return _pictures(self.apply(self.pixels(pictures), changes).images) if pictures else []
+        self.plan(changes)
+        images = self.pixels(pictures)
+        return _pictures(self.apply(images, changes).images) if len(images) else []
 
-    def every_domain(self, pictures: Sequence[Image.Image]) -> list[dict[str, Image.Image]]:
+    def every_domain(self, pictures: GivenPictures) -> list[dict[str, Image.Image]]:
         """Of each picture, its translation to each domain."""
-        images = self.to_every_domain(self.pixels(pictures)) if pictures else ()
+        images = self.pixels(pictures)
+        images = self.to_every_domain(images) if len(images) else ()
         return [dict(zip(self.domains, _pictures(of_one), strict=True)) for of_one in images]
 
     def apply(self, images: UInt8[Tensor, "b c h w"], changes: Changes, labels: Labels | None = None) -> Translated:
@@ -197,6 +213,9 @@ class Translator:
         Raises UserError for no change, for labels that are unknown or exclude each other, and for none in the place
         of a class.
         """
+        if not isinstance(changes, Mapping):
+            example = {self.domains[0]: True}
+            raise UserError(f"changes {shown(repr(changes))} given: expected labels to change, such as {example}")
         if not changes:
             raise UserError(f"no label to change given: expected some such as {self.domains[0]}=1")
         wanted: dict[int, dict[int, bool]] = {}
@@ -219,12 +238,15 @@ class Translator:
 
     def _find(self, name: str, on: bool | str) -> tuple[int, int, bool]:
         """The field and value that a name means, VALUE, FIELD.VALUE or FIELD with a value; and whether to hold."""
+        name, on = str(plain(name)), plain(on)
         of_field = [field.name for field in self.spec.fields]
         if isinstance(on, str) and name in of_field:
             name, on = f"{name}.{on}", True
-        if isinstance(on, str) and on not in ("0", "1"):
-            raise UserError(f"{name}={on} given: expected 1 or 0, or one of the fields {', '.join(of_field)}")
-        shall = on == "1" if isinstance(on, str) else bool(on)
+        if not isinstance(on, str | int) or on not in ("0", "1", 0, 1):
+            raise UserError(
+                f"{shown(name)}={shown(on)} given: expected 1 or 0, or one of the fields {', '.join(of_field)}"
+            )
+        shall = bool(int(on))
         known: dict[str, list[tuple[int, int]]] = {}
         for position, field in enumerate(self.spec.fields):
             for value, one in enumerate(field.values):
@@ -269,12 +291,14 @@ class Translations:
 
 @contextmanager
 def _evaluating(network: nn.Module) -> Iterator[None]:
-    before = network.training
+    if not network.training:  # which threads may share
+        yield
+        return
     network.eval()
     try:
         yield
     finally:
-        network.train(before)
+        network.train()
 
 
 def _pictures(images: UInt8[Tensor, "b c h w"]) -> list[Image.Image]:

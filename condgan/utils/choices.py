@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+from condgan.utils.files import path_of
+
 Precision = Literal["auto", "float32", "bfloat16"]
 """Number format that networks compute in."""
 Crop = Literal["center", "random", "pad"]
@@ -32,4 +34,4 @@ SOURCES = (*EMBEDDED_NAMES, *KNOWN_NAMES)
 
 def absolute(source: str | Path) -> str:
     """A known name, or a whole path."""
-    return str(source) if str(source) in SOURCES else str(Path(source).expanduser().resolve())
+    return str(source) if str(source) in SOURCES else str(path_of(source, "data").resolve())

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -19,6 +20,10 @@ from condgan.utils.errors import UserError, unknown
 
 BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}
 """A CPU that has none of them emulates bfloat16, hundreds of times slower than float32."""
+TF32_KINDS: tuple[Any, Any] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+_SWITCHING = Lock()
+_ASKED: list[list[bool]] = []
+"""What TF32 was allowed for before anybody asked, and what those ask for who are not done."""
 MALLOPT = {-4: 0, -1: -1, -2: 2**26}
 """glibc's M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD: no mappings of single tensors, nothing given back, 64 MiB more."""
 
@@ -76,7 +81,7 @@ def precision(wanted: Precision, on: torch.device) -> torch.dtype:
     """
     kinds = {"auto": torch.bfloat16 if has_bfloat16(on) else torch.float32}
     kinds |= {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    if wanted not in kinds:
+    if not isinstance(wanted, str) or wanted not in kinds:
         raise unknown("precision", wanted, kinds)
     return kinds[wanted]
 
@@ -109,17 +114,28 @@ def try_algorithms() -> None:
 def tf32(allowed: bool) -> Iterator[None]:
     """Whether float32 is multiplied in TF32 meanwhile, by a GPU's convolutions and matrix products.
 
-    By default torch lets convolutions do so. Numbers that shall not tell where they were computed do not allow it.
+    By default torch lets convolutions do so. Numbers that shall not tell where they were computed do not allow it. All
+    threads share it: of several that ask, the last one to go gives back what there was before.
     """
-    kinds: tuple[Any, Any] = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [kind.allow_tf32 for kind in kinds]
+    mine = [allowed, allowed]
+    with _SWITCHING:
+        if not _ASKED:
+            _ASKED.append([kind.allow_tf32 for kind in TF32_KINDS])
+        _ASKED.append(mine)
+        _switch_tf32(mine)
     try:
-        for kind in kinds:
-            kind.allow_tf32 = allowed
         yield
     finally:
-        for kind, old in zip(kinds, before, strict=True):
-            kind.allow_tf32 = old
+        with _SWITCHING:
+            _ASKED[:] = [one for one in _ASKED if one is not mine]
+            _switch_tf32(_ASKED[-1])
+            if len(_ASKED) == 1:
+                _ASKED.clear()
+
+
+def _switch_tf32(to: list[bool]) -> None:
+    for kind, allowed in zip(TF32_KINDS, to, strict=True):
+        kind.allow_tf32 = allowed
 
 
 def lacks_memory(error: RuntimeError) -> bool:

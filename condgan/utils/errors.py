@@ -2,12 +2,16 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 
 class UserError(ValueError):
     """Bad input: the message is one line that says what was given, what was expected and what to do."""
+
+
+class NotFinite(UserError):
+    """A generator makes images with numbers that are infinite or none."""
 
 
 class Interrupted(Exception):
@@ -63,5 +67,10 @@ def unknown(kind: str, given: object, known: Iterable[object]) -> UserError:
     by_lower = {name.lower(): name for name in names}
     close = difflib.get_close_matches(str(given).lower()[:200], by_lower, n=1)
     hint = f"did you mean '{by_lower[close[0]]}'? " if close else ""
-    listed = ", ".join(names) if len(names) <= 30 else f"{', '.join(names[:30])}, … ({len(names)} in all)"
-    return UserError(f"unknown {kind} '{shown(given)}': {hint}known: {listed or 'none'}")
+    return UserError(f"unknown {kind} '{shown(given)}': {hint}known: {enumerated(names)}")
+
+
+def enumerated(names: Sequence[str]) -> str:
+    """Names as they may stand in a line: 30 of them, each cut."""
+    first = ", ".join(shown(name) for name in names[:30]) + ", …" * (len(names) > 30)
+    return (f"{first} ({len(names)} in all)" if len(names) > 30 else first) or "none"

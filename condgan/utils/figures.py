@@ -50,6 +50,12 @@ def sheet(images: UInt8[Tensor, "n c h w"], columns: Sequence[str], rows: Sequen
     return picture
 
 
+def sheet_names(classes: int) -> list[str]:
+    """The files of `class_sheets`, of so many classes."""
+    pages = math.ceil(classes / CLASSES_PER_SHEET)
+    return ["sheet.png"] if pages <= 1 else [f"sheet-{page}.png" for page in range(1, pages + 1)]
+
+
 def class_sheets(
     images: UInt8[np.ndarray, "n h w *c"], classes: Sequence[str], rows: int = 32
 ) -> dict[str, Image.Image]:
@@ -59,11 +65,10 @@ def class_sheets(
     """
     by_class = channels_first(images).unflatten(0, (len(classes), -1))[:, :rows]
     starts = range(0, len(classes), CLASSES_PER_SHEET)
-    names = [f"sheet-{i}.png" for i in range(1, len(starts) + 1)] if len(starts) > 1 else ["sheet.png"]
     pages = [slice(start, start + CLASSES_PER_SHEET) for start in starts]
     return {
         name: sheet(by_class[page].transpose(0, 1).flatten(0, 1), classes[page])
-        for name, page in zip(names, pages, strict=True)
+        for name, page in zip(sheet_names(len(classes)), pages, strict=True)
     }
 
 

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -185,20 +185,29 @@ def new_directory(path: Path) -> Iterator[Path]:
 
 
 def file_names(names: Sequence[str]) -> list[str]:
-    """Names of files or folders, all different, for names of any kind: nothing in them leads elsewhere."""
+    """Names of files or folders for names of any kind: on no system one for two, or one that means something else."""
     plain_names = []
     for name in names:
-        plain = re.sub(r"[\\/:\x00-\x1f]", "_", name.encode(errors="backslashreplace").decode()).strip()[:200]
-        plain_names.append(re.sub(r"^\.+", "_", plain) or "_")
-    return different(plain_names)
+        plain = re.sub(r"[\\/:\x00-\x1f]", "_", name.encode(errors="backslashreplace").decode()).strip()
+        plain = plain.encode()[:LONGEST_NAME].decode(errors="ignore").strip()
+        plain_names.append(f"_{plain.lstrip('.')}" if _SPECIAL.search(plain) else plain)
+    return different(plain_names, str.lower)
 
 
-def different(names: Sequence[str]) -> list[str]:
-    """Names with numbers after them where they would not be different."""
+_SPECIAL = re.compile(
+    r"^(\.|$|__MACOSX|thumbs\.db$|desktop\.ini$|(con|prn|aux|nul|com\d|lpt\d)(\.|$))|\.$", re.IGNORECASE
+)
+"""Names that are hidden, of a device, or not kept as they are by some systems."""
+
+
+def different(names: Sequence[str], seen_as: Callable[[str], str] = str) -> list[str]:
+    """Names with numbers after them where they would not be different, as somebody sees them."""
     made: list[str] = []
+    seen: set[str] = set()
     for name in names:
         numbered = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-        made.append(next(one for one in numbered if one not in made))
+        made.append(next(one for one in numbered if seen_as(one) not in seen))
+        seen.add(seen_as(made[-1]))
     return made
 
 

@@ -3,7 +3,10 @@
 What is read is counted while it is read; what a header says is only ever a reason to refuse.
 """
 
+import os
 from typing import BinaryIO
+
+from condgan.utils.errors import UserError
 
 ENCODED = 256 << 20
 """Bytes of one encoded picture."""
@@ -35,6 +38,14 @@ def require_at_most(size: int, limit: int, what: str = "it", verb: str = "has") 
     """Raises TooLarge for more bytes than the limit."""
     if size > limit:
         raise TooLarge(f"{what} {verb} {size:,} bytes, more than {limit:,}")
+
+
+def require_memory(size: int, what: str) -> None:
+    """Raises UserError where so many bytes are more than this machine has."""
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > there:
+        gib = 1 << 30
+        raise UserError(f"{what} asked for, which take {size / gib:,.1f} GiB of {there / gib:,.1f}: ask for fewer")
 
 
 def read_at_most(file: BinaryIO, limit: int, what: str = "it") -> bytes:

@@ -14,6 +14,8 @@ from torch import nn
 
 from condgan import __version__
 from condgan.app.cli.main import app
+from condgan.app.cli.options import chosen_names
+from condgan.data.open import list_source
 from condgan.labels import LabelSpec
 from condgan.networks.attention import Attention
 from condgan.recipes import catalog, text
@@ -168,7 +170,7 @@ def test_bad_input_is_one_line(capsys: pytest.CaptureFixture[str], arguments: li
         (["--seed", "-1"], ["seed -1 given"]),
         (["--checkpoint", "64", "--seed", "-5"], ["seed -5 given"]),
         (["--seed", "soon"], ["--seed", "soon"]),
-        (["--per-class", "0"], ["0 images per class given"]),
+        (["--per-class", "0"], ["images per class 0 given: expected 1 or more"]),
         (["--checkpoint", "7"], ["no checkpoint 7", "64"]),
         (["--checkpoint", "newest"], ["checkpoint 'newest' given: expected best, latest or"]),
     ],
@@ -187,7 +189,6 @@ def test_bad_sampling_is_one_line(
         ("smaple", "no such command 'smaple'", "did you mean 'sample'? see condgan --help"),
         ("fly", "no such command 'fly'", "see condgan --help"),
         ("sample", "missing argument 'RUN'", "see condgan sample --help"),
-        ("sample runs/a", "missing option '--out'", "see condgan sample --help"),
         ("sample a --out", "option '--out' requires an argument", "see condgan sample --help"),
         ("sample a b --out x", "got unexpected extra argument (b)", "see condgan sample --help"),
         ("sample a --outt x", "no such option '--outt'", "did you mean '--out'? see condgan sample --help"),
@@ -298,6 +299,109 @@ def test_samples_of_many_classes_fill_several_sheets(
     assert len(list(Path("images").rglob("*.png"))) == 152
 
 
+def reopened(folder: Path) -> tuple[list[str], list[int]]:
+    """The classes of the images in a folder as condgan reads them, and how many there are of each."""
+    labels = list_source(str(folder)).labels
+    return [*labels.spec.classes], labels.counts().tolist()
+
+
+ODD = (
+    "cat/dog", " lead", "..", "con", "a.", "Cat", "cat", "x" * 300, "é" * 200, "猫" * 150, "train", "sheet.png",
+    "dataset.json", ".hidden", "__MACOSX", "a=b", "a,b", "tab\there", "-x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [ODD, ("Train", "test"), ("b", " b"), ("apple", "banana")])
+def test_samples_are_read_again_as_their_classes(
+    capsys: pytest.CaptureFixture[str], untrained: Callable[[Model], None], names: tuple[str, ...]
+) -> None:
+    untrained(tiny(spec=LabelSpec.of_classes(names)))
+    for _ in range(2):  # the same command may be repeated
+        done = condgan(capsys, "sample", "run", "--per-class", 2, "--out", "images")
+        assert done.code == 0, done.err
+    assert Path("images/dataset.json").exists() == (names != ("apple", "banana"))
+    classes, counts = reopened(Path("images"))
+    assert sorted(classes) == sorted(names)
+    assert set(counts) == {2}
+    assert all(len(path.name.encode()) <= 255 for path in Path("images").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        ("a,b", ["a,b"]),
+        ("b,a", ["b", "a"]),
+        ("a,b,c", ["a,b,c"]),
+        ("a,b,b", ["a,b", "b"]),
+        (" a , c=1", ["a", "c=1"]),
+        (" lead,a", [" lead", "a"]),
+        ("a,,b", ["a", "", "b"]),
+        ("-x,a", ["-x", "a"]),
+        ("d,a", ["d", "a"]),
+        ("a,a", ["a"]),
+    ],
+)
+def test_class_names_are_taken_whole(text: str, chosen: list[str]) -> None:
+    assert chosen_names(text, ["a", "b", "a,b", "a,b,c", "c=1", " lead", "", "-x"]) == chosen
+
+
+def test_names_with_commas_and_equals_signs_are_sampled(
+    capsys: pytest.CaptureFixture[str], untrained: Callable[[Model], None]
+) -> None:
+    model = tiny(spec=LabelSpec.of_classes(["a,b", "c=1", " d"]))
+    untrained(model)
+    for arguments, folder, asked in (
+        (["--classes", "a,b"], "a,b", "a,b"),
+        (["--classes=c=1"], "c=1", "c=1"),
+        (["--mixture", "a,b=1,c=1=3, d=1"], "a,b=1,c=1=3, d=1", {"a,b": 1.0, "c=1": 3.0, " d": 1.0}),
+    ):
+        done = condgan(capsys, "sample", "run", *arguments, "--per-class", 1, "--out", folder)
+        assert done.code == 0, done.err
+        assert np.array_equal(np.asarray(Image.open(Path(folder, folder, "0.png"))), model.sample(asked, 1)[0])
+
+
+def test_other_images_are_not_mixed_with_new_ones(
+    capsys: pytest.CaptureFixture[str], untrained: Callable[[Model], None]
+) -> None:
+    untrained(tiny(3, Attention(8, pooled=True)))
+    commands = [["sample", "--per-class", 1], ["interpolate", "--rows", 1], ["attention"], ["truncation"]]
+    for verb, *options in commands:
+        Path(verb).mkdir()
+        Path(verb, "mine.JPG").touch()
+        refused(condgan(capsys, verb, "run", *options, "--out", verb), "other images", "'mine.JPG'", "another folder")
+        assert [path.name for path in Path(verb).iterdir()] == ["mine.JPG"]
+    for count in (3, 3, 2):
+        done = condgan(capsys, "sample", "run", "--per-class", count, "--out", "again")
+        assert (done.code == 0) == (count == 3)
+    refused(done, "other images are", "/2.png'")
+    refused(
+        condgan(capsys, "sample", "run", "--classes", "apple", "--per-class", 3, "--out", "again"), "other images are"
+    )
+    assert condgan(capsys, "interpolate", "run", "--rows", 1, "--out", "ways").code == 0
+    assert condgan(capsys, "interpolate", "run", "--rows", 1, "--vary", "both", "--out", "ways").code == 0
+
+
+def test_a_run_is_looked_at_before_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("run").mkdir()
+    for verb in ("sample", "translate", "interpolate", "attention", "truncation"):
+        refused(condgan(capsys, verb, "run"), "'run' is no run directory")
+    Path("run/recipe.yaml").touch()
+    refused(condgan(capsys, "sample", "run"), "missing option '--out'", "see condgan sample --help")
+
+
+def test_nothing_is_written_into_a_run(capsys: pytest.CaptureFixture[str], untrained: Callable[[Model], None]) -> None:
+    untrained(tiny(3, Attention(8, pooled=True)))
+    Path("other/samples").mkdir(parents=True)
+    Path("other/recipe.yaml").touch()
+    for out in ("other", "other/samples", "other/samples/x", "other/checkpoints"):
+        for verb in ("sample", "interpolate", "attention"):
+            refused(condgan(capsys, verb, "run", "--out", out), f"--out {out} given, which belongs to run")
+    refused(condgan(capsys, "sample", "run", "--out", "other/samples/x.npz"), "which belongs to run")
+    refused(condgan(capsys, "sample", "run", "--out", "other/recipe.yaml"), "is a file; give a folder")
+    assert sorted(path.name for path in Path("other").rglob("*")) == ["recipe.yaml", "samples"]
+    assert condgan(capsys, "sample", "run", "--out", "other/mine").code == 0
+
+
 def test_samples_are_one_npz_on_request(capsys: pytest.CaptureFixture[str], run: Path) -> None:
     assert condgan(capsys, "sample", run, "--classes", "7,3", "--per-class", 2, "--out", "new/x.npz").code == 0
     file = np.load("new/x.npz")
@@ -348,7 +452,7 @@ def test_a_truncation_curve_ends_with_what_evaluate_says(
     [
         (["sample", "--truncation", "0"], ["truncation 0 given: expected a number above 0"]),
         (["sample", "--truncation", "1", "--latent-scale", "1"], ["expected one of them"]),
-        (["sample", "--standing", "0"], ["over 0 batches"]),
+        (["sample", "--standing", "0"], ["batches of standing statistics 0 given"]),
         (["sample", "--standing", "1", "--seed", "-1"], ["seed -1 given"]),
         (["sample", "--classes", "apple", "--mixture", "apple=1"], ["--classes apple and --mixture apple=1 given"]),
         (["sample", "--mixture", "aple=1"], ["did you mean 'apple'?"]),
@@ -357,7 +461,7 @@ def test_a_truncation_curve_ends_with_what_evaluate_says(
         (["sample", "--mixture", "apple=-1"], ["weight of class 'apple' -1 given"]),
         (["sample", "--mixture", "apple=1", "--out", "x.npz"], ["a mixture has no class number"]),
         (["interpolate", "--classes", "apple"], ["1 classes to interpolate between given"]),
-        (["interpolate", "--steps", "1"], ["8 rows of 1 steps given"]),
+        (["interpolate", "--steps", "1"], ["steps 1 given: expected 2 or more"]),
         (["interpolate", "--vary", "all"], ["'all' is not one of"]),
         (["interpolate", "--path", "curved"], ["'curved' is not one of"]),
         (["attention"], ["no attention", "digits-sagan"]),

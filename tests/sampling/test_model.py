@@ -1,9 +1,14 @@
 """Latents, standing statistics, mixtures, interpolations, attention, against formulas and references."""
 
 import io
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
+from threading import Barrier
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +25,7 @@ from condgan.sampling.fuse import fuse_for_inference
 from condgan.sampling.interpolate import WAYS, linear, spherical
 from condgan.sampling.latents import draw_latents, latent_law, normal, scaled, truncated
 from condgan.sampling.model import Model, standing_statistics
-from condgan.utils.errors import UserError
+from condgan.utils.errors import NotFinite, UserError
 from condgan.utils.seeds import derive_seed
 from tests.helpers import ABC, tiny
 
@@ -110,7 +115,7 @@ def test_a_model_keeps_its_own_statistics() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.generator.state_dict().items())
     assert np.array_equal(model.sample(per_class=3), images)
     assert not np.array_equal(standing.sample(per_class=3), model.with_latents(truncation=0.5).sample(per_class=3))
-    with pytest.raises(UserError, match="over 0 batches"):
+    with pytest.raises(UserError, match="batches of standing statistics 0 given"):
         model.with_standing_statistics(0)
     model.generator.norm = nn.Identity()
     with pytest.raises(UserError, match="no batch norm"):
@@ -243,8 +248,8 @@ def test_interpolations_between_two_classes() -> None:
     for options, message in [
         ({"classes": ["apple"]}, "1 classes to interpolate between given: expected 2"),
         ({"classes": ["apple", "chery"]}, "did you mean 'cherry'"),
-        ({"rows": 0}, "0 rows of 8 steps"),
-        ({"steps": 1}, "8 rows of 1 steps"),
+        ({"rows": 0}, "rows 0 given: expected 1 or more"),
+        ({"steps": 1}, "steps 1 given: expected 2 or more"),
     ]:
         with pytest.raises(UserError, match=message):
             model.interpolate(**options)
@@ -270,6 +275,50 @@ def test_attention_is_that_of_the_images_sampled() -> None:
     expected = layers[0].maps(x)[0, [0, 7 * 8 + 3]]
     assert np.allclose(attended.maps["between.0"][0], expected, atol=1e-5)
     assert not layers[0]._forward_pre_hooks
+
+
+def at_once(calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    """What calls give that begin at the same moment, each in a thread of its own."""
+    together = Barrier(len(calls))
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(lambda call: (together.wait(), call())[1], calls))
+
+
+def test_threads_see_the_attention_of_their_own_images() -> None:
+    model = tiny(3, Attention(8, pooled=True))
+    ways = [partial(model.attention, ABC.classes[number % 3], 1 + number % 2, None, number) for number in range(8)]
+    alone = [way() for way in ways]
+    for _ in range(5):
+        for one, other in zip(alone, at_once(ways), strict=True):
+            assert np.array_equal(one.images, other.images)
+            assert np.array_equal(one.maps["between"], other.maps["between"])
+
+
+def test_threads_may_use_a_model_at_first() -> None:
+    switched = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(30):
+            model = tiny(3)
+            images = at_once([partial(model.sample, "apple", 2, 0)] * 4)
+            assert all(np.array_equal(one, images[0]) for one in images)
+            assert len({id(network) for network in at_once([lambda model=model: model.sampler.network] * 4)}) == 1
+    finally:
+        sys.setswitchinterval(switched)
+
+
+def test_images_that_are_not_finite_are_refused() -> None:
+    model = tiny(3)
+    with torch.no_grad():
+        model.generator.output.bias[1] = torch.nan
+    with pytest.raises(NotFinite, match="makes images that are not finite: take another checkpoint"):
+        model.sample(per_class=1)
+
+
+def test_more_images_than_fit_into_memory_are_refused_at_once() -> None:
+    for ask in (partial(tiny().sample, None, 10**12), partial(tiny().interpolate, rows=10**6, steps=10**6)):
+        with pytest.raises(UserError, match=r"images asked for, which take .* GiB of"):
+            ask()
 
 
 def test_attention_looks_from_center_and_quarters_and_only_inside() -> None:

@@ -3,7 +3,9 @@
 import itertools
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 import condgan as package
 from condgan import build, training_steps
+from condgan.app.cli.translate import _changes
 from condgan.data.open import read
 from condgan.data.readers.digits import TINTS, tint
 from condgan.evaluation.compare import compare_images
@@ -520,6 +523,51 @@ def test_changes_that_make_no_sense_are_refused(changes: dict, message: str) -> 
         )
 
 
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("a=1", {"a": "1"}),
+        ("a,b=1,a=0", {"a,b": "1", "a": "0"}),
+        ("a=b=1, +x=0", {"a=b": "1", "+x": "0"}),
+        ("-y=1,kind.a=1", {"-y": "1", "kind.a": "1"}),
+        ("kind=a,b", {"kind": "a,b"}),
+        ("kind=a=b,a=1", {"kind": "a=b", "a": "1"}),
+        (" lead=1", {" lead": "1"}),
+        ("c = 1", {"c": "1"}),
+        ("c=2", {"c": "2"}),
+    ],
+)
+def test_changes_name_labels_with_any_letters(text: str, changes: dict[str, str]) -> None:
+    values = ("a", "b", "a,b", "a=b", "+x", "-y", " lead")
+    model = perfect(LabelSpec((Field("kind", values, exclusive=False),)))
+    assert _changes(text, model) == changes
+
+
+def test_threads_translate_their_own_pictures() -> None:
+    model = perfect()
+    pictures = [Image.new("RGB", (8, 8), (20 * number, 99, 7)) for number in range(8)]
+    alone = [np.asarray(model.translate(one, {"Red_Ink": True})[0]) for one in pictures]
+    together = Barrier(8)
+
+    def translated(picture: Image.Image) -> np.ndarray:
+        together.wait()
+        return np.asarray(model.translate(picture, {"Red_Ink": True})[0])
+
+    for _ in range(5):
+        with ThreadPoolExecutor(8) as pool:
+            assert all(map(np.array_equal, alone, pool.map(translated, pictures)))
+
+
+def test_a_single_picture_its_pixels_or_its_file_is_translated() -> None:
+    model, picture = perfect(), Image.effect_noise((9, 7), 50).convert("RGB")
+    picture.save("a.png")
+    (expected,) = model.translate([picture], {"Red_Ink": True})
+    for given in (picture, np.asarray(picture), np.asarray(picture)[None], "a.png", Path("a.png"), [Path("a.png")]):
+        (found,) = model.translate(given, {"Red_Ink": True})
+        assert np.array_equal(np.asarray(found), np.asarray(expected))
+        assert list(model.every_domain(given)[0]) == model.domains
+
+
 def test_pictures_of_any_size_and_mode_are_translated() -> None:
     split = read("tinted-digits", 16, 3).held_out
     picture = Image.fromarray(split.images[0].permute(1, 2, 0).numpy())
@@ -766,6 +814,12 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str], trained: Pat
     )
     refused(condgan(capsys, *command, "photos/a.png", "--out", "photos/a.png/b"), "'photos/a.png' is a file")
     assert Path("photos/a.png").read_bytes() == before
+    write_image(Path("made/other.png"))
+    refused(condgan(capsys, *command, "photos", "--out", "made"), "other images are", "'other.png'", "another folder")
+    refused(condgan(capsys, *command, "photos", "--out", trained / "one" / "samples"), "which belongs to run")
+    refused(condgan(capsys, *command, "photos", "--out", trained / "one"), "which belongs to run")
+    assert not Path("made/a.png").exists()
+    assert [condgan(capsys, *command, "photos", "--out", "again").code for _ in range(2)] == [0, 0]
 
 
 def test_a_run_whose_rates_fall_is_not_made_longer(capsys: pytest.CaptureFixture[str]) -> None:

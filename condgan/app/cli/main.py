@@ -24,6 +24,7 @@ from condgan.app.cli.train import train_command
 from condgan.app.cli.translate import translate_command
 from condgan.app.cli.usage import Commands, in_one_line
 from condgan.app.interrupt import interrupt
+from condgan.runs.directory import require_run
 from condgan.utils.errors import Diverged, FailedElsewhere, Interrupted, UserError
 
 app = Commands(help="Train, judge and sample conditional image GANs.")
@@ -60,6 +61,8 @@ def _run(arguments: list[str]) -> int:
         sys.stdout.flush()
     except FailedElsewhere:
         code = _fail("stopped, because another process failed or is gone", 1)
+    except click.MissingParameter as error:
+        code = _fail(_without_run(error) or in_one_line(error, arguments, app), 2)
     except click.ClickException as error:
         code = _fail(in_one_line(error, arguments, app), 2)
     except UserError as error:
@@ -96,6 +99,17 @@ def _interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _without_run(error: click.MissingParameter) -> str | None:
+    """What is wrong with the run that was given to a command that lacks something else, if anything is."""
+    directory = error.ctx.params.get("directory") if error.ctx else None
+    try:
+        if directory is not None:
+            require_run(directory)
+    except UserError as wrong:
+        return str(wrong)
+    return None
 
 
 @contextmanager

@@ -1,11 +1,14 @@
 """Arguments and options that several commands share."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from condgan.app.cli.usage import Argument, Option
 from condgan.utils.choices import SOURCES
 
+MOST_COMMAS = 100
+"""In a name."""
 RunArgument = Annotated[Path, Argument("RUN", "A run directory, such as runs/digits-acgan.")]
 CheckpointOption = Annotated[str, Option("best, latest, or a number of images.")]
 OutOption = Annotated[Path, Option("Folder for the pictures.")]
@@ -46,6 +49,25 @@ SizeOption = Annotated[str | None, Option("Pixels that images of other sizes are
 BatchOption = Annotated[
     int | None, Option("Batch norms use the statistics of each batch of so many fakes, as in training.")
 ]
+
+
+def chosen_names(text: str, known: Sequence[str]) -> list[str]:
+    """Known names with commas between, each once: what is a name as a whole is not taken apart."""
+    names = set(known)
+    return list(dict.fromkeys(one if one in names else one.strip() for one in pieces(text, names.__contains__)))
+
+
+def pieces(text: str, is_whole: Callable[[str], bool]) -> list[str]:
+    """A text in parts at some of its commas: each as long as can be, for `is_whole` of it, blanks around it or not.
+
+    A part that is nothing known goes to the next comma.
+    """
+    words, found = text.split(","), []
+    while words:
+        joined = [",".join(words[:count]) for count in range(min(len(words), 1 + MOST_COMMAS), 0, -1)]
+        found.append(next((one for one in joined if is_whole(one) or is_whole(one.strip())), words[0]))
+        words = words[1 + found[-1].count(",") :]
+    return found
 
 
 def comma_separated(text: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Sample a run's generator: images, rows between them, attention, truncation."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, get_args
 
@@ -14,17 +14,19 @@ from condgan.app.cli.options import (
     SeedOption,
     StandingOption,
     TruncationOption,
-    comma_separated,
+    chosen_names,
+    pieces,
 )
 from condgan.app.cli.usage import Option
 from condgan.runs.directory import require_outside_data, require_run
 from condgan.utils.choices import Precision, Vary, Way
 from condgan.utils.errors import UserError
-from condgan.utils.files import write
+from condgan.utils.files import path_of, write
 
 if TYPE_CHECKING:
     from condgan.sampling.model import Model
 
+CURVE = ("truncation.csv", "truncation.png", "sheet.png")
 TRUNCATIONS = "0.2,0.4,0.6,0.8,1.0,1.2,1.4,1.6,1.8,2.0"
 
 
@@ -53,17 +55,20 @@ def sample_command(
         raise UserError(f"--mixture {mixture} and --out {out} given: a mixture has no class number, give a folder")
     require_run(directory)
     require_outside_data(directory, out)
-    from condgan.sampling.files import write_samples
+    from condgan.sampling.files import SampleFiles, require_outside_runs, require_own, write_samples
 
+    out = path_of(out, "--out")
     model = _model(directory, checkpoint, truncation, latent_scale, standing, seed, precision, compiled)
-    chosen = model.classes if classes is None else comma_separated(classes)
+    chosen = list(model.classes) if classes is None else chosen_names(classes, model.classes)
     trained = f"from {model.images:,} images of training"
     if out.suffix == ".npz":
+        require_outside_runs(out)
         write(out, model.npz(chosen, per_class, seed))
         click.echo(f"wrote {len(chosen) * per_class} images to {out}, {trained}")
         return
-    weights = {} if mixture is None else _weights(mixture)
+    weights = {} if mixture is None else _weights(mixture, model.classes)
     groups = [",".join(f"{name}={weight:g}" for name, weight in weights.items())] if weights else chosen
+    require_own(out, SampleFiles.of(groups, per_class))
     images = model.sample(weights or chosen, per_class, seed)
     sheets = write_samples(out, images, groups)
     click.echo(f"wrote {len(images)} images and {_listed(out, sheets)}, {trained}")
@@ -86,11 +91,14 @@ def interpolate_command(
     """Write rows of images from one end to another: OUT/latent.png, OUT/class.png and OUT/both.png."""
     require_run(directory)
     require_outside_data(directory, out)
+    from condgan.sampling.files import require_own
     from condgan.sampling.interpolate import VARY
     from condgan.utils.figures import interpolation_sheet, write_pictures
 
+    out = path_of(out, "--out")
+    require_own(out, [f"{kind}.png" for kind in get_args(Vary)])
     model = _model(directory, checkpoint, truncation, latent_scale, standing, seed)
-    chosen = None if classes is None else comma_separated(classes)
+    chosen = None if classes is None else chosen_names(classes, model.classes)
     kinds: Iterable[Vary] = get_args(Vary) if vary is None else [vary]
     pictures = {}
     for kind in kinds:
@@ -113,17 +121,20 @@ def attention_command(
     """Show what a generator's attention looks at from some pixels: OUT/LAYER.png."""
     require_run(directory)
     require_outside_data(directory, out)
+    from condgan.sampling.files import require_own
     from condgan.utils.figures import attention_sheet, spread, write_pictures
 
+    out = path_of(out, "--out")
     model = _model(directory, checkpoint)
     everything = [model.classes[number] for number in spread(len(model.classes), 10)]
-    chosen = everything if classes is None else comma_separated(classes)
+    chosen = everything if classes is None else chosen_names(classes, model.classes)
     attended = model.attention(chosen, per_class, None if positions is None else _positions(positions), seed)
     rows = [name for name in chosen for _ in range(per_class)]
     pictures = {
         f"{layer}.png": attention_sheet(attended.images, attended.positions, maps, rows)
         for layer, maps in attended.maps.items()
     }
+    require_own(out, pictures)
     write_pictures(out, pictures)
     click.echo(f"wrote {_listed(out, pictures)}")
 
@@ -142,9 +153,12 @@ def truncation_command(
     require_run(directory)
     require_outside_data(directory, out)
     from condgan.runs.evaluate import truncation_curve
+    from condgan.sampling.files import require_own
 
+    out = path_of(out, "--out")
+    require_own(out, CURVE)
     truncation_curve(directory, out, truncations, scaled, standing, checkpoint, seed)
-    click.echo(f"wrote {_listed(out, ['truncation.csv', 'truncation.png', 'sheet.png'])}")
+    click.echo(f"wrote {_listed(out, CURVE)}")
 
 
 def _model(
@@ -175,18 +189,25 @@ def _numbers(text: str) -> list[float]:
         raise UserError(f"'{text}' given: expected numbers with commas between, such as 0.5,1,2") from None
 
 
-def _weights(text: str) -> dict[str, float]:
+def _weights(text: str, classes: Sequence[str]) -> dict[str, float]:
     weights: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, weight = map(str.strip, part.rpartition("="))
+    for part in pieces(text, lambda one: _named(one.rpartition("=")[0], classes) is not None):
+        name, equals, weight = part.rpartition("=")
+        named = _named(name, classes)
+        name = name.strip() if named is None else named
         try:
             number = float(weight)
         except ValueError:
             number = None
-        if not name or number is None or name in weights:
+        if not equals or number is None or name in weights:
             raise UserError(f"mixture '{text}' given: expected weights of different classes, such as 3=0.5,8=0.5")
         weights[name] = number
     return weights
+
+
+def _named(text: str, classes: Sequence[str]) -> str | None:
+    """The class of this name, or of this one without the blanks around it."""
+    return next((name for name in (text, text.strip()) if name in classes), None)
 
 
 def _positions(text: str) -> list[tuple[int, int]]:

@@ -1,15 +1,19 @@
 """Translate images to other labels."""
 
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from condgan.app.cli.options import CheckpointOption, RunArgument
+from condgan.app.cli.options import CheckpointOption, RunArgument, pieces
 from condgan.app.cli.usage import Argument, Option
 from condgan.runs.directory import require_outside_data, require_run
 from condgan.utils.errors import UserError
-from condgan.utils.files import require_outside
+from condgan.utils.files import path_of, require_outside
+
+if TYPE_CHECKING:
+    from condgan.sampling.translator import Translator
 
 
 def translate_command(
@@ -32,17 +36,18 @@ def translate_command(
         raise UserError(f"{given} given: expected one of them")
     if bool(inputs) == held_out:
         raise UserError(f"{'images and' if inputs else 'neither images nor'} --held-out given: expected one of them")
-    if blocking := next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None):
-        raise UserError(f"--out {out} given: '{blocking}' is a file; give a folder")
+    if not all("=" in one for one in change):
+        raise UserError(_expected(text))
     require_run(directory)
+    out = path_of(out, "--out")
     require_outside_data(directory, out)
     for folder in filter(Path.is_dir, inputs):
         require_outside(out, folder, f"--out {out}")
-    changes = _changes(text) if change else None
     from condgan.runs.models import held_out_split, load_translator
     from condgan.sampling.files import fitting, pictures_of, read_pictures, write_translations
 
     model = load_translator(directory, checkpoint)
+    changes = _changes(text, model) if change else None
     if changes is not None:
         model.plan(changes)
     pictures = pictures_of(held_out_split(directory)) if held_out else read_pictures(model, inputs)
@@ -57,16 +62,33 @@ def translate_command(
     click.echo(f"wrote {count} image{'s' * (count > 1)} to {out}, from {model.images:,} images of training")
 
 
-def _changes(text: str) -> dict[str, bool | str]:
+def _expected(text: str) -> str:
+    return f"--set {text} given: expected LABEL=1 or LABEL=0, such as Red_Hair=1,Plate_Armor=0"
+
+
+def _changes(text: str, model: "Translator") -> dict[str, bool | str]:
+    fields = {field.name: field.values for field in model.spec.fields}
+    labels = {one for name, values in fields.items() for value in values for one in (value, f"{name}.{value}")}
     changes: dict[str, bool | str] = {}
-    for part in text.split(","):
-        name, equals, value = map(str.strip, part.partition("="))
-        if not (name and equals and value):
-            raise UserError(f"--set {text} given: expected LABEL=1 or LABEL=0, such as Red_Hair=1,Plate_Armor=0")
+    for part in pieces(text, lambda one: _change(one, labels, fields) is not None):
+        known = _change(part, labels, fields) or _change(part.strip(), labels, fields)
+        name, value = known or tuple(map(str.strip, part.rpartition("=")[::2]))
+        if not (name and value):
+            raise UserError(_expected(text))
         if name in changes:
             raise UserError(f"--set {text} given: '{name}' stands there twice, expected different labels")
         changes[name] = value
     return changes
+
+
+def _change(text: str, labels: Container[str], fields: Mapping[str, Sequence[str]]) -> tuple[str, str] | None:
+    """A label and 0 or 1, or a field and one of its values, if the text is that; any of them may hold a =."""
+    for place in (place for place, letter in enumerate(text) if letter == "="):
+        name, value = text[:place], text[place + 1 :]
+        for one, to in ((name, value), (name.strip(), value.strip())):
+            if (one in labels and to in ("0", "1")) or to in fields.get(one, ()):
+                return one, to
+    return None
 
 
 def _changed(changes: dict[str, bool]) -> str:
