@@ -16,7 +16,7 @@ import h5py
 import lmdb
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from condgan.data.listing import Listing
 from condgan.data.open import list_source, read
@@ -131,6 +131,23 @@ def test_deep_pixels_are_the_same_by_strips(kind: int, monkeypatch: pytest.Monke
     )
     monkeypatch.setattr("condgan.data.preprocessing.STRIP", 10)
     assert np.array_equal(np.asarray(opened(bytes(picture))), (deep.astype(int) + 128) // 257)
+
+
+def test_an_icon_is_no_larger_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    icon = encoded(Image.new("RGBA", (64, 64)), "ICO", sizes=[(16, 16)])
+    start = icon.index(b"\x89PNG")
+    inner = encoded(Image.new("RGBA", (60, 50)))
+    icon = icon[:14] + struct.pack("<I", len(inner)) + icon[18:start] + inner
+    monkeypatch.setattr("condgan.data.preprocessing.DECODED", 8 * 60 * 50 - 1)
+    with pytest.raises(TooLarge, match="decoding 60 × 50 pixels"):
+        pixels(icon, Preprocessing(8, 8, 3))
+
+
+def test_texts_within_a_picture_are_short(tmp_path: Path) -> None:
+    about = PngImagePlugin.PngInfo()
+    about.add_text("about", "x" * (80 << 20), zip=True)
+    with pytest.raises(ValueError, match="too large"):
+        opened(encoded(Image.new("L", (8, 8)), pnginfo=about)).load()
 
 
 def test_a_program_is_not_run_as_a_picture() -> None:
