@@ -398,6 +398,17 @@ def test_names_of_classes_are_short(tmp_path: Path) -> None:
         one_line(tmp_path / "x.hdf5", "classes has 1,200,000 bytes, more than 1,048,576")
 
 
+def test_a_damaged_heap_of_texts_is_not_walked_for_ever(tmp_path: Path) -> None:
+    with hdf5(tmp_path / "x.hdf5", classes=["a", "b"]):
+        pass
+    content = bytearray((tmp_path / "x.hdf5").read_bytes())
+    free = content.index(b"GCOL") + 16 + 2 * 24  # behind the two names
+    assert content[free : free + 2] == b"\0\0"
+    content[free + 8 : free + 16] = bytes(8)
+    (tmp_path / "x.hdf5").write_bytes(content)
+    one_line(tmp_path / "x.hdf5", "the heap of classes is damaged")
+
+
 def test_classes_without_images_are_left_out(tmp_path: Path) -> None:
     with hdf5(tmp_path / "x.hdf5", labels=np.array([0, 1, 3] * 4)):
         pass
