@@ -130,14 +130,19 @@ def opened(picture: bytes) -> Image.Image:
     with quietly():
         known = next((kind for start, kind in SIGNATURES.items() if picture.startswith(start)), _formats())
         image = Image.open(io.BytesIO(picture), formats=known)
-    taken = image.width * image.height * DECODERS.get(image.format or "", 8)
-    require_at_most(taken, DECODED, f"decoding {image.width:,} × {image.height:,} pixels", "takes")
+    _require_small(image)
     raw = str(image.tile[0][3]) if image.format == "PNG" and image.tile else ""
     if raw.endswith(";16B") and not image.mode.startswith("I"):
         return _deep(picture, raw)
     if isinstance(clear := image.info.get("transparency"), int):
         image.info["transparency"] = clear * {"L;2": 85, "L;4": 17}.get(raw, 1)  # as the grays themselves
     return image
+
+
+def _require_small(image: Image.Image) -> None:
+    """Raises TooLarge for a picture whose pixels take too much memory."""
+    taken = image.width * image.height * DECODERS.get(image.format or "", 8)
+    require_at_most(taken, DECODED, f"decoding {image.width:,} × {image.height:,} pixels", "takes")
 
 
 def reason(error: Exception) -> str:
@@ -214,6 +219,8 @@ def _plain(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     ):
         share = REDUCING_GAP * max(preprocessing.height, preprocessing.width) / min(image.size)
         image.draft(None, (math.ceil(image.width * share), math.ceil(image.height * share)))
+    image.load()
+    _require_small(image)  # what is inside may be larger than it says, such as in an icon
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "F":

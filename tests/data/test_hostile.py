@@ -16,7 +16,7 @@ import h5py
 import lmdb
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from condgan.data.listing import Listing
 from condgan.data.open import list_source, read
@@ -131,6 +131,23 @@ def test_deep_pixels_are_the_same_by_strips(kind: int, monkeypatch: pytest.Monke
     )
     monkeypatch.setattr("condgan.data.preprocessing.STRIP", 10)
     assert np.array_equal(np.asarray(opened(bytes(picture))), (deep.astype(int) + 128) // 257)
+
+
+def test_an_icon_is_no_larger_than_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    icon = encoded(Image.new("RGBA", (64, 64)), "ICO", sizes=[(16, 16)])
+    start = icon.index(b"\x89PNG")
+    inner = encoded(Image.new("RGBA", (60, 50)))
+    icon = icon[:14] + struct.pack("<I", len(inner)) + icon[18:start] + inner
+    monkeypatch.setattr("condgan.data.preprocessing.DECODED", 8 * 60 * 50 - 1)
+    with pytest.raises(TooLarge, match="decoding 60 × 50 pixels"):
+        pixels(icon, Preprocessing(8, 8, 3))
+
+
+def test_texts_within_a_picture_are_short(tmp_path: Path) -> None:
+    about = PngImagePlugin.PngInfo()
+    about.add_text("about", "x" * (80 << 20), zip=True)
+    with pytest.raises(ValueError, match="too large"):
+        opened(encoded(Image.new("L", (8, 8)), pnginfo=about)).load()
 
 
 def test_a_program_is_not_run_as_a_picture() -> None:
@@ -379,6 +396,17 @@ def test_names_of_classes_are_short(tmp_path: Path) -> None:
         with hdf5(tmp_path / "x.hdf5", classes=value):
             pass
         one_line(tmp_path / "x.hdf5", "classes has 1,200,000 bytes, more than 1,048,576")
+
+
+def test_a_damaged_heap_of_texts_is_not_walked_for_ever(tmp_path: Path) -> None:
+    with hdf5(tmp_path / "x.hdf5", classes=["a", "b"]):
+        pass
+    content = bytearray((tmp_path / "x.hdf5").read_bytes())
+    free = content.index(b"GCOL") + 16 + 2 * 24  # behind the two names
+    assert content[free : free + 2] == b"\0\0"
+    content[free + 8 : free + 16] = bytes(8)
+    (tmp_path / "x.hdf5").write_bytes(content)
+    one_line(tmp_path / "x.hdf5", "the heap of classes is damaged")
 
 
 def test_classes_without_images_are_left_out(tmp_path: Path) -> None:

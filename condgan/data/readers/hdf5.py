@@ -6,11 +6,12 @@ should is refused before HDF5 unpacks it.
 
 import math
 import os
+import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
@@ -22,7 +23,7 @@ from torch import Tensor
 from condgan.data.listing import Listing, RawPicture, digest_of, listed
 from condgan.labels import Field, LabelSpec, LabelTable
 from condgan.utils.errors import UserError, said_of, shown
-from condgan.utils.files import new_file
+from condgan.utils.files import new_file, open_plain
 from condgan.utils.limits import PICTURES, PIECE, RATIO, TABLE, TEXT, TooLarge, require_at_most
 
 BLOCK = 500
@@ -66,7 +67,7 @@ def list_hdf5(path: Path, share: float | None) -> Listing:
     return listed(str(path), pictures, names, table, held_out, share, notes=notes)
 
 
-HDF5_ERRORS = (OSError, RuntimeError, TypeError, ValueError, KeyError, MemoryError, OverflowError)
+HDF5_ERRORS = (struct.error, OSError, RuntimeError, TypeError, ValueError, KeyError, MemoryError, OverflowError)
 """What h5py raises."""
 
 
@@ -180,14 +181,37 @@ def _values(data: h5py.Dataset, name: str, limit: int) -> np.ndarray:
     require_at_most(data.nbytes, limit, name)
     for corner, mask in _large_chunks(data).items():
         _require_honest(data, corner, mask)
-    if h5py.check_string_dtype(data.dtype) is None or data.dtype.kind != "O":
-        return np.asarray(data[()])
-    texts, total = [], 0
-    for place in np.ndindex(data.shape):  # each may be as long as it likes
-        texts.append(data[place])
-        total += len(texts[-1])
-        require_at_most(total, limit, name)
-    return np.array(texts, object)
+    if data.dtype.kind == "O":
+        _require_texts(data, name, limit)
+    return np.asarray(data[()])
+
+
+def _require_texts(data: h5py.Dataset, name: str, limit: int) -> None:
+    """Raises TooLarge for texts of any length that are more than the limit, ValueError for a heap of them that is none.
+
+    HDF5 walks a damaged heap for ever: each of its items begins with a number, 0 for free space, and a size.
+    """
+    start = data.id.get_offset()
+    if start is None:
+        raise ValueError(f"{name} of texts of any length in chunks: write them in one piece")
+    with open_plain(Path(data.file.filename)) as file:
+        texts = np.frombuffer(os.pread(file.fileno(), 16 * math.prod(data.shape), start), "<u4, <u8, <u4")
+        require_at_most(int(texts["f0"].sum(dtype=np.int64)), limit, name)
+        steps = 0
+        for heap in np.unique(texts["f1"]).tolist():
+            base, at = heap + data.file.userblock_size, 16
+            size = _unpacked_at(file, "<4s4xQ", base)[1] if heap else 0
+            while at + 16 <= size:
+                number, item = _unpacked_at(file, "<H6xQ", base + at)
+                step = 16 + (item + 7) // 8 * 8 if number else item
+                steps += 1
+                if step < 16 or steps > limit:
+                    raise ValueError(f"the heap of {name} is damaged")
+                at += step
+
+
+def _unpacked_at(file: BinaryIO, form: str, start: int) -> tuple[Any, ...]:
+    return struct.unpack(form, os.pread(file.fileno(), 16, min(start, 1 << 62)))
 
 
 def names_classes(path: Path) -> bool:
