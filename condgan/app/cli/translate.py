@@ -7,7 +7,7 @@ import click
 
 from condgan.app.cli.options import CheckpointOption, RunArgument
 from condgan.app.cli.usage import Argument, Option
-from condgan.runs.directory import require_outside_data, require_run
+from condgan.runs.directory import require_run
 from condgan.utils.errors import UserError
 from condgan.utils.files import require_outside
 
@@ -34,8 +34,7 @@ def translate_command(
         raise UserError(f"{'images and' if inputs else 'neither images nor'} --held-out given: expected one of them")
     if blocking := next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None):
         raise UserError(f"--out {out} given: '{blocking}' is a file; give a folder")
-    require_run(directory)
-    require_outside_data(directory, out)
+    require_run(directory, out)
     for folder in filter(Path.is_dir, inputs):
         require_outside(out, folder, f"--out {out}")
     changes = _changes(text) if change else None
