@@ -14,21 +14,18 @@ def is_run(directory: Path) -> bool:
     return found(directory / "recipe.yaml")
 
 
-def require_run(directory: Path) -> None:
-    """Raises UserError unless a directory is that of a run."""
+def require_run(directory: Path, out: Path | None = None) -> None:
+    """Raises UserError unless a directory is that of a run, and `out`, where there is one, outside of its data."""
     if not is_run(directory):
         raise UserError(
             f"'{directory}' is no run directory (it has no recipe.yaml): "
             "give one that `condgan train` wrote, such as runs/digits-acgan"
         )
+    if out is not None:
+        from condgan.recipes.load import load
 
-
-def require_outside_data(directory: Path, out: Path) -> None:
-    """Raises UserError where something is to be written into the data of a run."""
-    from condgan.recipes.load import load
-
-    for source in load(str(directory / "recipe.yaml"), []).data.sources:
-        require_outside(out, source, f"--out {out}")
+        for source in load(directory / "recipe.yaml").data.sources:
+            require_outside(out, source, f"--out {out}")
 
 
 def resume_command(directory: Path) -> str:

@@ -270,7 +270,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> Callable[[Model], None]:
     """Let every directory be a run, and its model this one."""
 
     def patch(model: Model) -> None:
-        monkeypatch.setattr("condgan.app.cli.sample.require_run", lambda _: None)
+        monkeypatch.setattr("condgan.app.cli.sample.require_run", lambda *_: None)
         monkeypatch.setattr("condgan.runs.models.load_model", lambda *_: model)
 
     return patch

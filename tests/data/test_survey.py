@@ -13,7 +13,7 @@ from condgan import suggest
 from condgan.data.open import list_source
 from condgan.data.survey import describe_survey, quick_look, survey, warnings
 from condgan.estimate import count_parameters
-from condgan.recipes.load import load
+from condgan.recipes.load import dump, load
 from condgan.suggest import choose_recipe
 from condgan.utils.files import cache_directory
 from tests.conftest import write_image
@@ -147,6 +147,11 @@ def test_nothing_is_written_into_data(tmp_path: Path, capsys: pytest.CaptureFixt
     refused(condgan(capsys, "prepare", root, root, "--size", 8), said)
     refused(condgan(capsys, "train", "any-projection", "--data", root, "--out", root / "run", "--dry-run"), said)
     refused(condgan(capsys, "statistics", root, root / "mine.npz"), said)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text(dump(load("any-projection", [f"data.source={root}"])))
+    for verb in ("sample", "interpolate", "attention", "truncation", "report"):
+        refused(condgan(capsys, verb, "run", "--out", root / "made"), said)
+    refused(condgan(capsys, "translate", "run", "--held-out", "--every-domain", "--out", root / "made"), said)
     assert sorted(root.rglob("*")) == before
 
 

@@ -26,7 +26,7 @@ from condgan.app.cli.options import (
 )
 from condgan.app.cli.tables import metric_table
 from condgan.app.cli.usage import Argument, Option
-from condgan.runs.directory import require_outside_data, require_run
+from condgan.runs.directory import require_run
 from condgan.utils.files import require_outside
 
 
@@ -122,9 +122,7 @@ def report_command(
     out: Annotated[Path | None, Option("The page to write; RUN/report.html by default.")] = None,
 ) -> None:
     """Write a page of what a run is, how it went and how good it is, in one file that needs no network."""
-    require_run(directory)
-    if out is not None:
-        require_outside_data(directory, out)
+    require_run(directory, out)
     from condgan.runs.report import write_report
 
     click.echo(f"look at        {write_report(directory, out)}")

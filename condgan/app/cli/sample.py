@@ -18,7 +18,7 @@ from condgan.app.cli.options import (
     pieces,
 )
 from condgan.app.cli.usage import Option
-from condgan.runs.directory import require_outside_data, require_run
+from condgan.runs.directory import require_run
 from condgan.utils.choices import Precision, Vary, Way
 from condgan.utils.errors import UserError
 from condgan.utils.files import path_of, write
@@ -53,8 +53,7 @@ def sample_command(
         raise UserError(f"--classes {classes} and --mixture {mixture} given: expected one of them")
     if mixture is not None and out.suffix == ".npz":
         raise UserError(f"--mixture {mixture} and --out {out} given: a mixture has no class number, give a folder")
-    require_run(directory)
-    require_outside_data(directory, out)
+    require_run(directory, out)
     from condgan.sampling.files import SampleFiles, require_outside_runs, require_own, write_samples
 
     out = path_of(out, "--out")
@@ -89,8 +88,7 @@ def interpolate_command(
     checkpoint: CheckpointOption = "best",
 ) -> None:
     """Write rows of images from one end to another: OUT/latent.png, OUT/class.png and OUT/both.png."""
-    require_run(directory)
-    require_outside_data(directory, out)
+    require_run(directory, out)
     from condgan.sampling.files import require_own
     from condgan.sampling.interpolate import VARY
     from condgan.utils.figures import interpolation_sheet, write_pictures
@@ -119,8 +117,7 @@ def attention_command(
     checkpoint: CheckpointOption = "best",
 ) -> None:
     """Show what a generator's attention looks at from some pixels: OUT/LAYER.png."""
-    require_run(directory)
-    require_outside_data(directory, out)
+    require_run(directory, out)
     from condgan.sampling.files import require_own
     from condgan.utils.figures import attention_sheet, spread, write_pictures
 
@@ -150,8 +147,7 @@ def truncation_command(
 ) -> None:
     """Judge fakes at several truncations: OUT/truncation.csv, OUT/truncation.png and OUT/sheet.png."""
     truncations = _numbers(at)
-    require_run(directory)
-    require_outside_data(directory, out)
+    require_run(directory, out)
     from condgan.runs.evaluate import truncation_curve
     from condgan.sampling.files import require_own
 

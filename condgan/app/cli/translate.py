@@ -8,7 +8,7 @@ import click
 
 from condgan.app.cli.options import CheckpointOption, RunArgument, pieces
 from condgan.app.cli.usage import Argument, Option
-from condgan.runs.directory import require_outside_data, require_run
+from condgan.runs.directory import require_run
 from condgan.utils.errors import UserError
 from condgan.utils.files import path_of, require_outside
 
@@ -38,9 +38,8 @@ def translate_command(
         raise UserError(f"{'images and' if inputs else 'neither images nor'} --held-out given: expected one of them")
     if not all("=" in one for one in change):
         raise UserError(_expected(text))
-    require_run(directory)
     out = path_of(out, "--out")
-    require_outside_data(directory, out)
+    require_run(directory, out)
     for folder in filter(Path.is_dir, inputs):
         require_outside(out, folder, f"--out {out}")
     from condgan.runs.models import held_out_split, load_translator

@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Sequence
+from functools import cache
+from posixpath import splitext
 
 from condgan.data.preprocessing import readable
 from condgan.utils.errors import shown
@@ -35,25 +36,35 @@ ENDINGS_TOLD = 6
 """Endings that are told by name."""
 
 
-def _pattern(names: Iterable[str]) -> str:
-    return "|".join(re.escape(name).replace(r"\*", "[^/]*") for name in names)
+def _pattern(names: Sequence[str]) -> re.Pattern[str]:
+    ends = [_plain(name[1:]) for name in names if name.startswith("*")]
+    whole = [_plain(name) for name in names if not name.startswith("*")]
+    return re.compile("|".join([*whole, f".*(?:{'|'.join(ends) or '(?!)'})"]), re.IGNORECASE | re.DOTALL)
 
 
-_LEFT_BEHIND = re.compile(
-    rf"(?:^|/)(?:(?!\.\.?/)(?:{_pattern(name[:-1] for name in LEFTOVERS if name.endswith('/'))})/"
-    rf"|(?:{_pattern(name for name in LEFTOVERS if not name.endswith('/'))})$)",
-    re.IGNORECASE,
-)
+def _plain(name: str) -> str:
+    return re.escape(name).replace(r"\*", ".*")
+
+
+_FILES = _pattern([name for name in LEFTOVERS if not name.endswith("/")])
+_FOLDERS = _pattern([name[:-1] for name in LEFTOVERS if name.endswith("/")])
 
 
 def is_leftover(path: str) -> bool:
     """Whether a file, or with a / at its end a folder, is one of `LEFTOVERS` or in one."""
-    return _LEFT_BEHIND.search(path) is not None
+    *folders, file = path.split("/")
+    return _FILES.fullmatch(file) is not None or any(map(_is_left_folder, folders))
+
+
+@cache
+def _is_left_folder(name: str) -> bool:
+    return name not in (".", "..") and _FOLDERS.fullmatch(name) is not None
 
 
 def ending(path: str) -> str:
     """The ending of a file's name in lower case, with its dot; '' for none."""
-    return PurePosixPath(path).suffix.strip().lower()
+    found = splitext(path)[1].strip().lower()
+    return "" if found == "." else found
 
 
 def is_image(path: str) -> bool:

@@ -66,13 +66,17 @@ def find_splits(tree: Tree, root: str, images: Sequence[str]) -> Splits:
     neighbors, or like theirs. Raises UserError for splits among folders that are none.
     """
     holding = folders_of(images)
+    relevant: dict[str, list[str]] = defaultdict(list)
+    for folder in sorted(tree.folders - {""}):
+        if folder in holding or is_split(folder):
+            relevant[parent(folder)].append(folder)
     level, depth = [root], 0
     while level:
-        inside = {folder: _relevant(tree, folder, holding) for folder in level}
-        if any(map(_are_splits, inside.values())) or (not depth and _holds_others(tree, inside[root])):
+        inside = {folder: relevant[folder] for folder in level}
+        if any(map(_are_splits, inside.values())) or (not depth and _holds_others(relevant, root)):
             return _understood(tree, root, inside, depth, images)
         level, depth = [one for some in inside.values() for one in some], depth + 1
-    named = [shown(_name(folder), 40) for folder in _relevant(tree, root, holding) if split_in(_name(folder))]
+    named = [shown(_name(folder), 40) for folder in relevant[root] if split_in(_name(folder))]
     return Splits({}, 0, tuple(f"folder '{name}' is read as a class, as no other split is beside it" for name in named))
 
 
@@ -90,11 +94,6 @@ def folders_of(images: Iterable[str]) -> set[str]:
     return folders
 
 
-def _relevant(tree: Tree, folder: str, holding: set[str]) -> list[str]:
-    """The folders in one that hold images, or should."""
-    return [one for one in tree.inside(folder) if one in holding or is_split(one)]
-
-
 def _are_splits(folders: Sequence[str]) -> bool:
     """Whether two of the names differ in the split alone."""
     splits = defaultdict(set)
@@ -104,12 +103,12 @@ def _are_splits(folders: Sequence[str]) -> bool:
     return any(len(some) > 1 for some in splits.values())
 
 
-def _holds_others(tree: Tree, folders: Sequence[str]) -> bool:
-    """Whether one that is called train or test holds folders named as its neighbors, or those in them, are."""
-    inside = {folder: set(map(_name, tree.inside(folder))) for folder in folders}
+def _holds_others(relevant: Mapping[str, Sequence[str]], root: str) -> bool:
+    """Whether a folder that is called train or test holds folders named as its neighbors, or those in them, are."""
+    inside = {folder: set(map(_name, relevant.get(folder, ()))) for folder in relevant[root]}
     return any(
         is_split(folder)
-        and own & {name for other in folders if other != folder for name in (_name(other), *inside[other])}
+        and own & {name for other in inside if other != folder for name in (_name(other), *inside[other])}
         for folder, own in inside.items()
     )
 
