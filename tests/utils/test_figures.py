@@ -98,7 +98,7 @@ def test_a_long_name_is_cut_in_a_few_steps() -> None:
     class Font(ImageFont.ImageFont):
         asked = 0
 
-        def getlength(self, text: str | bytes, *_: object, **__: object) -> float:
+        def getlength(self, text: str | bytes, *_: object, **__: object) -> int:
             self.asked += 1
             return 7 * len(text)
 
