@@ -264,6 +264,8 @@ def test_celeba_is_a_folder_with_an_attribute_file(tmp_path: Path) -> None:
         list_known("celeba", tmp_path, None)
     (folder / "img_align_celeba").mkdir()
     assert list_known("celeba", tmp_path, None) == folder == list_known("celeba", folder, None)
+    (folder / "list_attr_celeba.txt").rename(folder / "list_attr_celeba.csv")
+    assert list_known("celeba", tmp_path, None) == folder
 
 
 def test_imagenet_holds_out_its_validation_images(tmp_path: Path) -> None:
@@ -635,6 +637,43 @@ def test_saved_labels_of_any_kind(tmp_path: Path, hub: object) -> None:
     }.items():
         with pytest.raises(UserError, match=match):
             saved(match[:11], **more)
+
+
+def test_saved_labels_are_found_as_in_tables(tmp_path: Path, hub: object) -> None:
+    text, number, flag = (hub.Value(kind) for kind in ("string", "int64", "bool"))
+    letters = hub.ClassLabel(names=["p", "q"])
+
+    def saved(name: str, **more: tuple[list, object]) -> Listing:
+        columns(4, hub, **more).save_to_disk(tmp_path / name)
+        return list_saved(tmp_path / name, None)
+
+    both = saved("both", label=([0, 1] * 2, number), class_name=(["x", "y"] * 2, text))
+    assert both.labels.spec.classes == ("x", "y")
+    assert both.notes == ("labels from the column 'class_name'",)
+    assert saved("floats", label=([0.0, 1.0] * 2, hub.Value("float32"))).labels.spec.classes == ("0", "1")
+    for name, kind, cells in (("one", letters, [[0], [1]]), ("word", text, [["p"], ["q"]])):
+        assert saved(name, labels=(cells * 2, hub.Sequence(kind))).labels.spec == LabelSpec.of_classes(("p", "q"))
+    flags = saved("flags", Hat=([True, False] * 2, flag), caption=(["u", "v"] * 2, text))
+    assert flags.labels.spec.fields == (Field("attributes", ("Hat",), exclusive=False),)
+    for name, kind in (("empty", letters), ("void", text)):
+        with pytest.raises(UserError, match="all lists of labels .*are empty"):
+            saved(name, labels=([[]] * 4, hub.Sequence(kind)))
+
+
+def test_a_saved_split_without_labels_is_left_out(tmp_path: Path, hub: object) -> None:
+    kind = hub.ClassLabel(names=["p", "q"])
+    train, test = columns(4, hub, label=([0, 1] * 2, kind)), columns(2, hub, label=([-1, -1], kind))
+    hub.DatasetDict(train=train, test=test).save_to_disk(tmp_path / "data")
+    listing = list_saved(tmp_path / "data", None)
+    assert len(listing) == 4
+    assert listing.notes == ("labels from the column 'label'", "split 'test' has no labels: it is left out")
+
+
+def test_of_saved_columns_of_images_that_called_image_is_taken(tmp_path: Path, hub: object) -> None:
+    masks = [{"bytes": encoded(image), "path": None} for image in noise(4, 6, 7)]
+    data = columns(4, hub, mask=(masks, hub.Image())).rename_column("picture", "image")
+    data.save_to_disk(tmp_path / "data")
+    assert "images from the column 'image', not 'mask'" in list_saved(tmp_path / "data", None).notes
 
 
 def test_saved_images_by_path_and_splits(tmp_path: Path, hub: object, monkeypatch: pytest.MonkeyPatch) -> None:

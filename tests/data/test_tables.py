@@ -492,3 +492,15 @@ def test_shards_that_are_all_named_test_hold_nothing_out(tmp_path: Path) -> None
     assert len(listing) == 40
     shutil.move(tmp_path / "data" / "test-0.tar", tmp_path / "data" / "0.tar")
     assert list_source(str(tmp_path / "data")).train == 20
+
+
+def test_numbered_shards_without_labels_are_no_classes(tmp_path: Path) -> None:
+    for name in ("photos-000", "photos-001"):
+        shard(tmp_path / "data" / f"{name}.tar", lambda i: {"png": png(i), "mask.png": png(200), "txt": b"a thing"})
+    listing = list_source(str(tmp_path / "data"))
+    assert listing.labels.spec.classes == ("image",)
+    assert len(listing) == 40
+    assert listing.notes[0] == "no labels: the shards have neither .cls nor .json"
+    for old, new in (("photos-000", "cat"), ("photos-001", "dog")):
+        shutil.move(tmp_path / "data" / f"{old}.tar", tmp_path / "data" / f"{new}.tar")
+    assert list_source(str(tmp_path / "data")).labels.spec.classes == ("cat", "dog")

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 
 from condgan.labels import LabelSpec
 from condgan.sampling.model import progress_sheet
 from condgan.utils.figures import (
     CELL_GAP,
     HEADER,
+    _cut,
     attention_sheet,
     channels_first,
     channels_last,
@@ -97,3 +98,18 @@ def test_interpolations_and_attention_have_a_row_each() -> None:
 
 def test_curves_are_a_picture_even_where_a_number_is_absent() -> None:
     assert curves([0.5, 1.0], {"a": [1.0, None]}, {"none": {"a": None}}, "truncation", "x").startswith(b"\x89PNG")
+
+
+def test_a_long_name_is_cut_in_a_few_steps() -> None:
+    class Font(ImageFont.ImageFont):
+        asked = 0
+
+        def getlength(self, text: str | bytes, *_: object, **__: object) -> int:
+            self.asked += 1
+            return 7 * len(text)
+
+    font = Font()
+    assert _cut("9" * 5_000, font, 70) == "9" * 9 + "…"
+    assert font.asked < 20
+    assert [_cut("abc", font, width) for width in (21, 20, 14, 1)] == ["abc", "a…", "a…", "…"]
+    assert _cut("W", font, 1) == "W"

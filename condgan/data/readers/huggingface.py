@@ -21,7 +21,7 @@ from condgan.utils.limits import ENCODED, read_at_most
 if TYPE_CHECKING:
     import datasets
 
-IMAGES = ("image", "img")
+IMAGE_COLUMNS = ("image", "img")
 
 
 def is_saved(path: Path) -> bool:
@@ -64,7 +64,7 @@ def list_saved(path: Path, share: float | None) -> Listing:
         if one.features != features:
             raise UserError(f"data '{path}': split '{name}' has other columns than the first; save all with the same")
     images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
-    images = [name for name in images if name.lower() in IMAGES] if len(images) > 1 else images
+    images = [name for name in images if name.lower() in IMAGE_COLUMNS] if len(images) > 1 else images
     if len(images) != 1:
         images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
         raise UserError(

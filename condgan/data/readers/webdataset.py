@@ -1,7 +1,9 @@
 """Samples of WebDataset shards: files that share a name."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from condgan.data.listing import Listing
@@ -13,7 +15,7 @@ from condgan.data.readers.tree import Tree, parent
 from condgan.utils.errors import UserError, shown
 from condgan.utils.limits import TEXT
 
-IMAGES = ("image", "img", "rgb", "photo", "picture", "input", "jpg", "jpeg", "png", "webp")
+IMAGE_WORDS = ("image", "img", "rgb", "photo", "picture", "input", "jpg", "jpeg", "png", "webp")
 """First words of endings that say which of a sample's images is the one, the plainest first."""
 
 
@@ -29,16 +31,25 @@ def list_samples(tree: Tree, share: float | None) -> Listing | None:
         stem, _, ending = name.partition(".")
         of_key[f"{folder}/{stem}"][ending.lower()] = file
     samples = [parts for parts in of_key.values() if any(is_image(file) for file in parts.values())]
-    if not any("cls" in parts or (tree.tar and "json" in parts) for parts in samples):
+    labeled = any("cls" in parts or (tree.tar and "json" in parts) for parts in samples)
+    if not labeled and not _are_shards(tree, samples):
         return None
     files, notes = _images(tree, samples)
-    sources = [_source(tree, parts, file) for parts, file in zip(samples, files, strict=True)]
-    chosen = _labels(tree, sources)
+    sources = [_source(tree, parts, file) if labeled else file for parts, file in zip(samples, files, strict=True)]
+    none = Chosen([None] * len(files), "no labels: the shards have neither .cls nor .json")
+    chosen = _labels(tree, sources) if labeled else none
     splits = named_splits([parent(file) for file in files]) if tree.tar else [-1] * len(files)
     rows = Rows(tree, "the shards")
     for file, label, split, source in zip(files, chosen.labels, splits, sources, strict=True):
         rows.add(file, label, split, f"'{source}'")
     return rows.listing(files, share, [chosen.said, *notes])
+
+
+def _are_shards(tree: Tree, samples: Sequence[Mapping[str, str]]) -> bool:
+    """Whether samples lie right in tars, numbered ones if there are several: not in folders or tars of classes."""
+    folders = {parent(file) for parts in samples for file in parts.values()}
+    numbered = all(re.search(r"\d{3,}$", one) and Path(tree.source, f"{one}.tar").is_file() for one in folders)
+    return tree.tar and bool(samples) and (folders == {""} or numbered)
 
 
 def _images(tree: Tree, samples: Sequence[Mapping[str, str]]) -> tuple[list[str], list[str]]:
@@ -64,10 +75,10 @@ def _images(tree: Tree, samples: Sequence[Mapping[str, str]]) -> tuple[list[str]
 def _plainness(ending: str) -> tuple[int, int]:
     """How far an image's ending is from naming the one image of a sample, and a rank among the equally far."""
     words = ending.split(".")
-    rank = IMAGES.index(words[0]) if words[0] in IMAGES else len(IMAGES)
+    rank = IMAGE_WORDS.index(words[0]) if words[0] in IMAGE_WORDS else len(IMAGE_WORDS)
     if len(words) == 1:
         return 0, rank
-    return (1, rank) if rank < len(IMAGES) else (2, 0)
+    return (1, rank) if rank < len(IMAGE_WORDS) else (2, 0)
 
 
 def _source(tree: Tree, parts: Mapping[str, str], image: str) -> str:
