@@ -158,7 +158,9 @@ def kill(case: str, count: int, rng: random.Random, folder: Path) -> dict[str, A
             continue
         runs, lost = runs + 1, lost + bool(code)
         bits += 0 if code else whole.differing_bits(Ended.of(run))
-        shutil.rmtree(run)
+        if code:
+            print((folder / "log").read_text()[-2_000:], file=sys.stderr)
+        shutil.rmtree(run, ignore_errors=True)  # which one that was lost may not even have begun
     return {
         "case": case, "kills": sum(moments.values()), "runs": runs, "lost_runs": lost, "differing_bits": bits,
         "moments": dict(moments), "seconds": round(time.monotonic() - began, 1),

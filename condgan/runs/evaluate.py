@@ -37,7 +37,7 @@ from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint
 from condgan.runs.directory import is_run, results_of
-from condgan.runs.models import find_checkpoint, load_model, read_data, require_same_data
+from condgan.runs.models import find_checkpoint, load_model, read_data, recipe_of, require_same_data
 from condgan.sampling.latents import Law, draw_latents, latent_dim, latent_law, normal
 from condgan.sampling.model import Model, generate, progress_sheet
 from condgan.sampling.options import EVALUATION_SEED, Sampling, sampling_record, with_sampling
@@ -122,7 +122,7 @@ def _evaluate_run(
     if options.size is not None:
         raise UserError(f"--size {options.size} given with run '{directory}', whose images have a size: leave it out")
     path = _chosen_checkpoint(directory, sampling.which)
-    model, recipe = checkpoint.load_checkpoint(path), load(directory / "recipe.yaml")
+    model, recipe = checkpoint.load_checkpoint(path), recipe_of(directory)
     own = data is None or isinstance(data, Dataset)
     stated = is_statistics(data, options.extractor, options.metrics)
     real = real_of_run(directory, recipe, data, options.split or "held-out", stated)
@@ -288,7 +288,7 @@ def truncation_curve(
     laws: dict[float | None, Law] = {value: latent_law(**{what: value}) for value in sorted(set(at))} | {None: normal}
     path = _chosen_checkpoint(directory, which)
     model = load_model(directory, path.name, "float32")
-    real = real_of_run(directory, load(directory / "recipe.yaml"), None, "held-out")
+    real = real_of_run(directory, recipe_of(directory), None, "held-out")
     curve = _curve(model, real, what, laws, Sampling(path.name, seed, standing=standing))
     if distributed.is_main():
         about = curve.about

@@ -102,9 +102,19 @@ def _load(
 
 def held_out_split(directory: str | Path) -> Split:
     """The images of a run's data that it was not trained on."""
-    data = read_data(load(Path(directory) / "recipe.yaml"), skip_bad_images=True)
+    data = read_data(recipe_of(Path(directory)), skip_bad_images=True)
     require_same_data(Path(directory), data)
     return data.held_out
+
+
+def recipe_of(directory: Path) -> Recipe:
+    """A run's recipe. Raises UserError for one that cannot be read."""
+    try:
+        return load(directory / "recipe.yaml")
+    except UserError as error:
+        raise UserError(
+            f"the recipe of run '{directory}' cannot be read ({error}): put it back, or start over with --fresh"
+        ) from None
 
 
 def find_checkpoint(directory: Path, which: str | int = "best") -> Path:
@@ -124,7 +134,7 @@ def find_checkpoint(directory: Path, which: str | int = "best") -> Path:
         return wanted[0]
     if which not in ("best", "latest"):
         raise UserError(f"checkpoint '{shown(which)}' given: expected best, latest or one of {names}")
-    by = load(directory / "recipe.yaml").schedule.best_by
+    by = recipe_of(directory).schedule.best_by
     scored = checkpoint.ranked(paths, by) if which == "best" else []
     damaged: dict[Path, str] = {}
     for path in dict.fromkeys([*scored, *reversed(paths)]):

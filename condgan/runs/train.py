@@ -23,14 +23,14 @@ from condgan.estimate import compiles
 from condgan.evaluation.catalog import score_names
 from condgan.evaluation.scoring import build_scorer, real_sheet
 from condgan.networks.spectral_norm import singular_values
-from condgan.recipes.load import differences, dump, load
+from condgan.recipes.load import differences, dump
 from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint
 from condgan.runs.checkpoint import NonFinite
 from condgan.runs.directory import is_run
 from condgan.runs.evaluate import evaluate
 from condgan.runs.log import SINGULAR, Log
-from condgan.runs.models import read_data, require_same_data
+from condgan.runs.models import read_data, recipe_of, require_same_data
 from condgan.runs.schemas import environment_of, tree_of
 from condgan.runs.signals import Signals
 from condgan.training.state import State
@@ -187,7 +187,7 @@ def _require_same_settings(directory: Path, recipe: Recipe) -> None:
     free = (
         RESUMABLE_OPTIONS - {"schedule.images"} if recipe.schedule.decay else RESUMABLE_OPTIONS
     )  # rates fall towards the last image
-    changed = {k: v for k, v in differences(load(directory / "recipe.yaml"), recipe).items() if k not in free}
+    changed = {k: v for k, v in differences(recipe_of(directory), recipe).items() if k not in free}
     if changed:
         key, (there, here) = next(iter(changed.items()))
         raise UserError(

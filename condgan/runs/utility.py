@@ -10,10 +10,9 @@ import torch
 from condgan.data.dataset import Dataset
 from condgan.evaluation.images import Real, fakes_of, is_statistics, read_fakes_and_real, require_enough, size_text
 from condgan.evaluation.usefulness import Pool, usefulness
-from condgan.recipes.load import load
 from condgan.runs.directory import is_run, results_of
 from condgan.runs.evaluate import real_of_run, require_data
-from condgan.runs.models import find_checkpoint, load_model
+from condgan.runs.models import find_checkpoint, load_model, recipe_of
 from condgan.sampling.options import Sampling, sampling_record, with_sampling
 from condgan.utils.arguments import whole
 from condgan.utils.device import device
@@ -73,7 +72,7 @@ def _of_run(path: Path, data: Dataset | str | Path | None, n: int | None, sampli
     """Find a run's real images, and draw its fakes."""
     checkpoint = find_checkpoint(path, sampling.which)
     model = load_model(path, checkpoint.name, "float32")
-    real = real_of_run(path, load(path / "recipe.yaml"), data, "train", is_statistics(data))
+    real = real_of_run(path, recipe_of(path), data, "train", is_statistics(data))
 
     def draw(seed: int) -> Pool:
         one = sampling._replace(seed=sampling.seed + seed)

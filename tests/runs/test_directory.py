@@ -109,6 +109,16 @@ def test_a_run_that_does_not_know_its_data_says_so(
     assert condgan(capsys, "sample", run, "--per-class", 1, "--out", "x").code == 0
 
 
+@pytest.mark.parametrize("content", ["", "[", "name: digits-acgan\n"])
+def test_a_run_whose_recipe_is_damaged_says_what_to_do(
+    capsys: pytest.CaptureFixture[str], digits_run: Callable[..., Path], content: str
+) -> None:
+    run = digits_run("run", images=64)
+    (run / "recipe.yaml").write_text(content)
+    for command in (["evaluate", run], ["report", run], ["sample", run, "--out", "x"], ["train", *TINY, "--out", run]):
+        refused(condgan(capsys, *command), "the recipe of run 'run' cannot be read (", "): put it back, or start over")
+
+
 def test_a_start_that_was_killed_before_its_first_checkpoint_writes_its_environment(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs.directory import require_run
 from condgan.runs.log_file import Record, records
+from condgan.runs.models import recipe_of
 from condgan.runs.report.charts import HEIGHT, WIDTH, draw_charts
 from condgan.runs.report.metrics import Value, judgement, percent, percentage_points
 from condgan.runs.report.pictures import embedded_picture, pictures_over_time
@@ -34,7 +34,7 @@ def write_report(directory: str | Path, out: str | Path | None = None) -> Path:
 
 
 def _page(directory: Path) -> str:
-    recipe = load(directory / "recipe.yaml")
+    recipe = recipe_of(directory)
     commands = {verb: shlex.join(["condgan", verb, str(directory)]) for verb in ("evaluate", "utility")}
     environment = tree_of(environment_of(directory))
     utility = tree_of(read_as(directory / "utility.json", Utility, f"make it anew with {commands['utility']}"))
