@@ -37,14 +37,16 @@ class Field:
         for what, names in (("label", self.values), ("member of exclusive groups", grouped)):
             if twice := repeated(names):
                 raise UserError(f"{what} '{twice}' given twice: expected each name once")
-        if other := next((name for name in grouped if name not in self.values), None):
+        values = set(self.values)
+        if other := next((name for name in grouped if name not in values), None):
             raise unknown("member of exclusive groups", other, self.values)
 
     def units(self) -> list[list[int]]:
         """The positions of values that are answered together: all, or each group and each value in none."""
         if self.exclusive:
             return [list(range(len(self.values)))]
-        grouped = [[self.values.index(value) for value in group] for group in self.groups]
+        place = {value: position for position, value in enumerate(self.values)}
+        grouped = [[place[value] for value in group] for group in self.groups]
         alone = set(range(len(self.values))) - {position for unit in grouped for position in unit}
         return sorted([*grouped, *([position] for position in alone)])
 

@@ -10,7 +10,6 @@ from condgan.app.cli.options import CheckpointOption, RunArgument, pieces
 from condgan.app.cli.usage import Argument, Option
 from condgan.runs.directory import require_run
 from condgan.utils.errors import UserError
-from condgan.utils.files import path_of
 
 if TYPE_CHECKING:
     from condgan.sampling.translator import Translator
@@ -39,7 +38,6 @@ def translate_command(
     if not all("=" in one for one in change):
         raise UserError(_expected(text))
     require_run(directory)
-    out = path_of(out, "--out")
     from condgan.runs.models import held_out_split, load_translator
     from condgan.sampling.files import fitting, pictures_of, read_pictures, write_translations
 
