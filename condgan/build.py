@@ -27,6 +27,7 @@ from condgan.types import Batch, Generator, ImageShape
 from condgan.utils import distributed
 from condgan.utils.device import device
 from condgan.utils.errors import UserError
+from condgan.utils.limits import require_memory
 from condgan.utils.seeds import derive_seed
 
 
@@ -62,6 +63,7 @@ def build_state(recipe: Recipe, labels: LabelSpec) -> State:
             f"data.class_balance {recipe.data.class_balance:g} given with attributes or several data sets: "
             "expected classes of one data set; leave it at 0"
         )
+    _require_room(recipe, labels)
     generator, discriminator = build_generator(recipe, labels), build_discriminator(recipe, labels)
     averages = {
         name: EMA(generator, one.decay, one.start, one.half_life)
@@ -76,6 +78,15 @@ def build_state(recipe: Recipe, labels: LabelSpec) -> State:
     d_optimizer = recipe.d_opt.build(OPTIMIZERS, discriminator.parameters(), fused)
     modules = {name: module.to(device()) for name, module in build_modules(recipe).items()}
     return State(generator, discriminator, averages, g_optimizer, d_optimizer, recipe.seed, modules)
+
+
+def _require_room(recipe: Recipe, labels: LabelSpec) -> None:
+    """Raises UserError where this machine has not the memory for weights, gradients, moments and averages."""
+    generator, discriminator = (
+        sum(p.nbytes for p in network.parameters()) for network in empty_networks(recipe, labels)
+    )
+    whole = 4 * (generator + discriminator) + (1 + len(recipe.averages)) * generator
+    require_memory(whole, "networks of this width and depth", "lower generator.width and backbone.width")
 
 
 def build_modules(recipe: Recipe) -> dict[str, nn.Module]:

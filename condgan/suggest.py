@@ -69,7 +69,7 @@ def choose_recipe(look: Survey, source: str, overrides: list[str]) -> Suggestion
     choices += [_size(look, on_gpu), _colors(look)]
     if field.exclusive and min(counts) and max(counts) > 5 * min(counts):
         choices.append(_balance(counts))
-    settings = [f"name={json.dumps(_name(Path(source).stem))}", f"data.source={json.dumps(source)}"]
+    settings = [f"name={json.dumps(run_name(Path(source).stem))}", f"data.source={json.dumps(source)}"]
     settings += [setting for choice in choices for setting in choice.settings]
     if name == "any-biggan":
         half = min(height_and_width(load(name, [*settings, *overrides]).data.size)) // 2
@@ -87,7 +87,7 @@ def choose_recipe(look: Survey, source: str, overrides: list[str]) -> Suggestion
     return Suggestion(recipe, [choice.reason for choice in choices if choice.option not in own])
 
 
-def _name(stem: str) -> str:
+def run_name(stem: str) -> str:
     """What a run is called that learns from a folder or file of this name."""
     return next((name for name in (stem, *file_names([stem])) if is_name(name)), "data")
 

@@ -115,7 +115,8 @@ def list_source(source: str, root: str | None = None, held_out: float | None = N
 
 def _require_share(held_out: float | None) -> None:
     if held_out is not None and not (isinstance(held_out, int | float) and 0 < held_out < 1):
-        raise UserError(f"a share of {shown(held_out)} to hold out given: expected one between 0 and 1, such as 0.1")
+        given = f"{held_out:g}" if isinstance(held_out, int | float) else shown(held_out)
+        raise UserError(f"a share of {given} to hold out given: expected one between 0 and 1, such as 0.1")
 
 
 def _open_packed(path: Path, held_out: float | None) -> Prepared:

@@ -32,7 +32,7 @@ from condgan.utils.errors import UserError, shown
 from condgan.utils.figures import channels_last, class_sheets, png, sheet, sheet_names, write_pictures
 from condgan.utils.files import TEMPORARY, file_names, write
 
-LABELS = "dataset.json"
+DATASET_JSON = "dataset.json"
 PARTS_OF_RUNS = ("samples", "checkpoints", "tensorboard")
 
 
@@ -119,7 +119,7 @@ class SampleFiles:
 
     @classmethod
     def of(cls, groups: Sequence[str], per_group: int) -> "SampleFiles":
-        beside = [*sheet_names(len(groups)), LABELS]
+        beside = [*sheet_names(len(groups)), DATASET_JSON]
         return cls(groups, file_names([*beside, *groups])[len(beside) :], per_group)
 
     @property
@@ -131,7 +131,7 @@ class SampleFiles:
     def __contains__(self, file: object) -> bool:
         folder, _, name = str(file).rpartition("/")
         if not folder:
-            return name in sheet_names(len(self.groups)) or (name == LABELS and self.labeled)
+            return name in sheet_names(len(self.groups)) or (name == DATASET_JSON and self.labeled)
         number = name.removesuffix(".png")
         return folder in self.folders and number.isdecimal() and int(number) < self.per_group
 
@@ -151,7 +151,7 @@ def write_samples(out: Path, images: UInt8[np.ndarray, "n h w *c"], groups: Sequ
         write(out / file, png(Image.fromarray(image)))
     if files.labeled:
         labels = [(file, groups[i // files.per_group]) for i, file in enumerate(files)]
-        write(out / LABELS, json.dumps({"labels": labels}).encode())
+        write(out / DATASET_JSON, json.dumps({"labels": labels}).encode())
     sheets = class_sheets(images, groups)
     write_pictures(out, sheets)
     return [*sheets]
@@ -165,7 +165,7 @@ def require_own(out: Path, files: Container[str]) -> None:
     for folder, _, names in os.walk(out):
         for name in names:
             file = (Path(folder) / name).relative_to(out).as_posix()
-            if (is_image(name) or file == LABELS) and not name.startswith(TEMPORARY) and file not in files:
+            if (is_image(name) or file == DATASET_JSON) and not name.startswith(TEMPORARY) and file not in files:
                 raise UserError(
                     f"--out {out} given, where other images are that would be taken for new ones, such as "
                     f"'{shown(file)}': give another folder, or remove them"

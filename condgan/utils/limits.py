@@ -40,12 +40,12 @@ def require_at_most(size: int, limit: int, what: str = "it", verb: str = "has") 
         raise TooLarge(f"{what} {verb} {size:,} bytes, more than {limit:,}")
 
 
-def require_memory(size: int, what: str) -> None:
-    """Raises UserError where so many bytes are more than this machine has."""
+def require_memory(size: int, what: str, do: str = "ask for fewer") -> None:
+    """Raises UserError, which says what needs them and what to do, where so many bytes are more than there are here."""
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if size > there:
         gib = 1 << 30
-        raise UserError(f"{what} asked for, which take {size / gib:,.1f} GiB of {there / gib:,.1f}: ask for fewer")
+        raise UserError(f"{what} asked for, which take {size / gib:,.1f} GiB of {there / gib:,.1f}: {do}")
 
 
 def read_at_most(file: BinaryIO, limit: int, what: str = "it") -> bytes:

@@ -389,6 +389,15 @@ def test_a_run_is_looked_at_before_what_is_missing(capsys: pytest.CaptureFixture
     refused(condgan(capsys, "sample", "run"), "missing option '--out'", "see condgan sample --help")
 
 
+def test_home_is_known_where_no_shell_says_it(
+    capsys: pytest.CaptureFixture[str], untrained: Callable[[Model], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untrained(tiny())
+    monkeypatch.setenv("HOME", str(Path("home").absolute()))
+    assert condgan(capsys, "sample", "run", "--per-class", 1, "--out=~/images").code == 0
+    assert Path("home/images/sheet.png").exists()
+
+
 def test_nothing_is_written_into_a_run(capsys: pytest.CaptureFixture[str], untrained: Callable[[Model], None]) -> None:
     untrained(tiny(3, Attention(8, pooled=True)))
     Path("other/samples").mkdir(parents=True)

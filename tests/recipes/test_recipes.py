@@ -1,12 +1,17 @@
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 import condgan
+from condgan.build import build_state
+from condgan.data.open import read
+from condgan.labels import LabelSpec
 from condgan.recipes import DEFAULT, catalog, names, text
 from condgan.recipes.load import as_tree, differences, dump, load
 from condgan.recipes.schema import Part
+from condgan.suggest import run_name
 from condgan.utils.errors import UserError
 from tests.golden import ELSEWHERE, written
 
@@ -137,3 +142,21 @@ def test_wrong_recipes_are_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "less.yaml").write_text(text("digits-acgan").replace("ema:", "# ema:"))
     with pytest.raises(UserError, match="option ema is missing"):
         load(tmp_path / "less.yaml")
+
+
+def test_what_no_machine_holds_is_refused_before_it_is_made() -> None:
+    with pytest.raises(UserError, match=r"networks of this width .* GiB of .*: lower generator.width"):
+        build_state(
+            load("digits-acgan", ["generator.width=65536", "generator.latent_dim=65536"]), LabelSpec.of_classes("ab")
+        )
+    with pytest.raises(UserError, match=r"digits of 4096×4096 pixels .* GiB of .*: lower data.size"):
+        read("digits", 4096, 4)
+
+
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [("photos", "photos"), ("", "_"), ("..", "_"), ("x" * 200, "x" * 100), ("a\nb", "a_b"), ("猫 1", "猫 1")],
+)
+def test_a_suggested_run_is_called_like_its_data_as_far_as_a_folder_can(stem: str, name: str) -> None:
+    assert run_name(stem) == name
+    assert load("digits-acgan", [f"name={json.dumps(run_name(stem))}"]).name == name

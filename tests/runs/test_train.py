@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -264,6 +265,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     last = stopped.err.strip().splitlines()[-1]
     assert "training diverged: D/adv at 176 images is not finite; last good checkpoint: bad/checkpoints/128" in last
     assert sorted(path.name for path in Path("bad/checkpoints").iterdir()) == ["128", "64"]
+    iterations.clear()
+    stopped = condgan(capsys, "train", *TINY, "schedule.sample=16", "--out", "bad")
+    assert stopped.code == 1
+    last = stopped.err.strip().splitlines()[-1]
+    assert re.search(r"diverged: an image made at 1\d\d images is not finite; last good checkpoint: bad/.*/128", last)
 
 
 def test_weights_that_are_not_finite_are_not_kept() -> None:

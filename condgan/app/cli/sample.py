@@ -21,7 +21,7 @@ from condgan.app.cli.usage import Option
 from condgan.runs.directory import require_run
 from condgan.utils.choices import Precision, Vary, Way
 from condgan.utils.errors import UserError
-from condgan.utils.files import path_of, write
+from condgan.utils.files import write
 
 if TYPE_CHECKING:
     from condgan.sampling.model import Model
@@ -56,7 +56,6 @@ def sample_command(
     require_run(directory, out)
     from condgan.sampling.files import SampleFiles, require_outside_runs, require_own, write_samples
 
-    out = path_of(out, "--out")
     model = _model(directory, checkpoint, truncation, latent_scale, standing, seed, precision, compiled)
     chosen = list(model.classes) if classes is None else chosen_names(classes, model.classes)
     trained = f"from {model.images:,} images of training"
@@ -93,7 +92,6 @@ def interpolate_command(
     from condgan.sampling.interpolate import VARY
     from condgan.utils.figures import interpolation_sheet, write_pictures
 
-    out = path_of(out, "--out")
     require_own(out, [f"{kind}.png" for kind in get_args(Vary)])
     model = _model(directory, checkpoint, truncation, latent_scale, standing, seed)
     chosen = None if classes is None else chosen_names(classes, model.classes)
@@ -121,7 +119,6 @@ def attention_command(
     from condgan.sampling.files import require_own
     from condgan.utils.figures import attention_sheet, spread, write_pictures
 
-    out = path_of(out, "--out")
     model = _model(directory, checkpoint)
     everything = [model.classes[number] for number in spread(len(model.classes), 10)]
     chosen = everything if classes is None else chosen_names(classes, model.classes)
@@ -151,7 +148,6 @@ def truncation_command(
     from condgan.runs.evaluate import truncation_curve
     from condgan.sampling.files import require_own
 
-    out = path_of(out, "--out")
     require_own(out, CURVE)
     truncation_curve(directory, out, truncations, scaled, standing, checkpoint, seed)
     click.echo(f"wrote {_listed(out, CURVE)}")

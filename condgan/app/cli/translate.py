@@ -10,7 +10,7 @@ from condgan.app.cli.options import CheckpointOption, RunArgument, pieces
 from condgan.app.cli.usage import Argument, Option
 from condgan.runs.directory import require_run
 from condgan.utils.errors import UserError
-from condgan.utils.files import path_of, require_outside
+from condgan.utils.files import require_outside
 
 if TYPE_CHECKING:
     from condgan.sampling.translator import Translator
@@ -38,7 +38,6 @@ def translate_command(
         raise UserError(f"{'images and' if inputs else 'neither images nor'} --held-out given: expected one of them")
     if not all("=" in one for one in change):
         raise UserError(_expected(text))
-    out = path_of(out, "--out")
     require_run(directory, out)
     for folder in filter(Path.is_dir, inputs):
         require_outside(out, folder, f"--out {out}")

@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import click
 
+from condgan.utils.files import path_of
+
 
 class Argument(NamedTuple):
     """How an annotated parameter is told that is given by its place: `RUN`."""
@@ -63,7 +65,14 @@ def _parameter(of: inspect.Parameter) -> click.Parameter:
 def _type(kind: Any) -> Any:
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
-    return click.Path(path_type=Path) if kind is Path else kind
+    return GivenPath() if kind is Path else kind
+
+
+class GivenPath(click.Path):
+    """A path, with ~ for home also where no shell saw to it, as in --out=~/images."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return path_of(value)
 
 
 def in_one_line(error: click.ClickException, arguments: Sequence[str], verbs: Commands) -> str:

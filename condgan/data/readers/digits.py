@@ -13,6 +13,7 @@ from condgan.data.listing import hold_out
 from condgan.data.preprocessing import Preprocessing, pixels
 from condgan.labels import Field, Labels, LabelSpec, LabelTable
 from condgan.utils.errors import UserError
+from condgan.utils.limits import require_memory
 
 CLASSES = LabelSpec.of_classes([str(digit) for digit in range(10)])
 INKS = {"Red_Ink": (165, 20, 30), "Green_Ink": (10, 95, 40), "Blue_Ink": (30, 40, 160)}
@@ -68,6 +69,10 @@ def tint(grays: Num[Tensor, "n 1 h w"], values: Float[Tensor, "n v"]) -> UInt8[T
 
 def _read(preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
     from sklearn.datasets import load_digits
+
+    size = f"{preprocessing.width}×{preprocessing.height}"
+    bytes_of_one = preprocessing.width * preprocessing.height * preprocessing.channels
+    require_memory(8 * 1797 * bytes_of_one, f"digits of {size} pixels", "lower data.size")
 
     grays, index = load_digits(return_X_y=True)
     images = [Image.fromarray((gray * (255 / 16)).round().astype(np.uint8).reshape(8, 8)) for gray in grays]
