@@ -43,10 +43,10 @@ from condgan.sampling.model import Model, generate, progress_sheet
 from condgan.sampling.options import EVALUATION_SEED, Sampling, sampling_record, with_sampling
 from condgan.sampling.translator import Translator
 from condgan.utils import distributed
-from condgan.utils.choices import SOURCES, absolute
+from condgan.utils.choices import SOURCES
 from condgan.utils.errors import UserError
 from condgan.utils.figures import curves, png, sheet, spread
-from condgan.utils.files import file_names, path_of, write
+from condgan.utils.files import absolute, file_names, path_of, write
 
 
 def evaluate(

@@ -1,9 +1,6 @@
 """Names to choose from, for signatures, help and messages, which need nothing of what they stand for."""
 
-from pathlib import Path
 from typing import Literal
-
-from condgan.utils.files import path_of
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """Number format that networks compute in."""
@@ -30,8 +27,3 @@ KNOWN_NAMES = (
 """Data sets that are looked for in a folder, or downloaded."""
 SOURCES = (*EMBEDDED_NAMES, *KNOWN_NAMES)
 """Data sets that are known by name."""
-
-
-def absolute(source: str | Path) -> str:
-    """A known name, or a whole path."""
-    return str(source) if str(source) in SOURCES else str(path_of(source, "data").resolve())

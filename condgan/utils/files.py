@@ -48,6 +48,11 @@ def path_of(given: object, what: str = "path") -> Path:
         return Path(text)
 
 
+def absolute(source: str | Path) -> str:
+    """A known name, or a whole path."""
+    return str(source) if str(source) in SOURCES else str(path_of(source, "data").resolve())
+
+
 def is_name(text: str) -> bool:
     """Whether a file or folder can be called so, wherever it is, and be seen there."""
     plain = text.isprintable() and text == text.strip() and not re.search(r"[\\/]", text)

@@ -11,9 +11,9 @@ import click
 from condgan import recipes
 from condgan.app.cli.options import HeldOutOption, RootOption, SkipOption, SourceArgument
 from condgan.app.cli.usage import Argument, Option
-from condgan.utils.choices import SOURCES, Crop, absolute
+from condgan.utils.choices import SOURCES, Crop
 from condgan.utils.errors import UserError, unknown
-from condgan.utils.files import cache_directory, is_within, require_outside, write
+from condgan.utils.files import absolute, cache_directory, is_within, require_outside, write
 
 FORMATS = ("packed", "hdf5")
 

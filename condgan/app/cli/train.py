@@ -11,7 +11,8 @@ from condgan.app.cli.options import RootOption, SkipOption, comma_separated
 from condgan.app.cli.tables import metric_table
 from condgan.app.cli.usage import Argument, Option
 from condgan.runs.directory import resume_command
-from condgan.utils.choices import EMBEDDED_NAMES, absolute
+from condgan.utils.choices import EMBEDDED_NAMES
+from condgan.utils.files import absolute
 
 if TYPE_CHECKING:
     from condgan.recipes.schema import Recipe
