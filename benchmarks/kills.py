@@ -11,6 +11,7 @@ imported everything, so that a kill costs about a second; those of a group find 
 
 import argparse
 import json
+import math
 import os
 import random
 import shutil
@@ -42,6 +43,7 @@ CASES: dict[str, tuple[int, list[str]]] = {
         ["digits-stargan", *TINY, "generator.blocks=1", "schedule.images=320", "schedule.decay=128",
          "objective.identity=1.0"],
     ),
+    "biggan": (1, ["digits-biggan", *TINY, "schedule.images=320"]),
     "processes": (2, ["digits-acgan", *TINY, "generator.latent_dim=12", "schedule.images=640"]),
 }  # fmt: skip
 """How many processes there are, and what they train."""
@@ -132,8 +134,8 @@ def wait(numbers: list[int], seconds: float | None) -> int | None:
     return max(codes.values(), key=abs)
 
 
-def kill(case: str, count: int, rng: random.Random, folder: Path) -> dict[str, Any]:
-    """Kill runs of a case so many times, and compare those that came through."""
+def kill(case: str, count: int, minutes: float, rng: random.Random, folder: Path) -> dict[str, Any]:
+    """Kill runs of a case so many times, or for so many minutes, and compare those that came through."""
     processes, recipe = CASES[case]
     began = time.monotonic()
     for out in ("warm", "whole"):  # the first fills the cache
@@ -144,8 +146,9 @@ def kill(case: str, count: int, rng: random.Random, folder: Path) -> dict[str, A
     moments: Counter[str] = Counter()
     runs = lost = bits = failed = 0
     run = folder / "killed"
-    while sum(moments.values()) < count or run.exists():
-        enough = sum(moments.values()) >= count
+    enough = False
+    while not enough or run.exists():
+        enough = sum(moments.values()) >= count or time.monotonic() - began > 60 * minutes
         code = wait(
             start(["train", *recipe, "--out", str(run)], processes, folder / "log"),
             None if enough else took * rng.random() ** 2,
@@ -180,18 +183,23 @@ def main() -> None:
     """Kill, and print or record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=30, help="kills of each case")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="after which a case ends, however many there were"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--only", choices=CASES)
     parser.add_argument("--out", type=Path, metavar="FILE")
     options = parser.parse_args()
-    rows = []
+    rows, totals = [], {}
     for case in [options.only] if options.only else CASES:
         with tempfile.TemporaryDirectory() as folder:
-            rows.append(kill(case, options.count, random.Random(f"{options.seed} {case}"), Path(folder)))
+            rows.append(
+                kill(case, options.count, options.minutes, random.Random(f"{options.seed} {case}"), Path(folder))
+            )
         print(said(rows[-1], False), flush=True)
-    totals = {name: sum(row[name] for row in rows) for name in ("kills", "runs", "lost_runs", "differing_bits")}
-    if options.out:
-        keep(options.out, "benchmarks.kills", **totals, cases=rows)
+        totals = {name: sum(row[name] for row in rows) for name in ("kills", "runs", "lost_runs", "differing_bits")}
+        if options.out:
+            keep(options.out, "benchmarks.kills", **totals, cases=rows)
     if totals["lost_runs"] or totals["differing_bits"]:
         sys.exit(1)
 
