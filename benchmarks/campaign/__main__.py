@@ -21,6 +21,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -105,7 +106,9 @@ class Campaign:
         shown = []
         try:
             rng = np.random.default_rng([self.seed, list(KINDS).index(name), number])
-            made = kind.make(rng, folder, self._shared(name, kind))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what writes odd files
+                made = kind.make(rng, folder, self._shared(name, kind))
             tally.cases += 1
             tally.tried += made.tried
             for command in made.commands:
