@@ -93,7 +93,7 @@ class Campaign:
     """A line for each fault."""
 
     def __post_init__(self) -> None:
-        os.environ["CONDGAN_CACHE"] = str(self.work / "cache")
+        os.environ.setdefault("CONDGAN_CACHE", str(self.work / "cache"))
         for module in pkgutil.walk_packages(condgan.__path__, "condgan."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)

@@ -31,9 +31,9 @@ def hdf5(rng: Rng, folder: Path, _: Path) -> Case:
                     "groups": [0, 0],
                     "train": 9,
                 }[name]
-            elif chance < 0.95:
+            elif chance < (0.95 if name in ("imgs", "labels") else 0.6):
                 what.append(f"{name} {_object(rng, file, name)}")
-    if rng.random() < 0.4:
+    if rng.random() < 0.3:
         path.write_bytes(damaged(rng, path.read_bytes()))
         what.append("damaged")
     verb = (

@@ -4,9 +4,13 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from condgan.utils.errors import UserError, shown
 from condgan.utils.files import found, require_outside
+
+if TYPE_CHECKING:
+    from condgan.recipes.schema import Recipe
 
 
 def is_run(directory: Path) -> bool:
@@ -22,10 +26,20 @@ def require_run(directory: Path, out: Path | None = None) -> None:
             "give one that `condgan train` wrote, such as runs/digits-acgan"
         )
     if out is not None:
-        from condgan.recipes.load import load
-
-        for source in load(directory / "recipe.yaml").data.sources:
+        for source in recipe_of(directory).data.sources:
             require_outside(out, source, f"--out {out}")
+
+
+def recipe_of(directory: Path) -> "Recipe":
+    """A run's recipe. Raises UserError for one that cannot be read."""
+    from condgan.recipes.load import load
+
+    try:
+        return load(directory / "recipe.yaml")
+    except UserError as error:
+        raise UserError(
+            f"the recipe of run '{directory}' cannot be read ({error}): put it back, or start over with --fresh"
+        ) from None
 
 
 def resume_command(directory: Path) -> str:

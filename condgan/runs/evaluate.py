@@ -36,8 +36,8 @@ from condgan.labels import Labels
 from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint
-from condgan.runs.directory import is_run, results_of
-from condgan.runs.models import find_checkpoint, load_model, read_data, recipe_of, require_same_data
+from condgan.runs.directory import is_run, recipe_of, results_of
+from condgan.runs.models import find_checkpoint, load_model, read_data, require_same_data
 from condgan.sampling.latents import Law, draw_latents, latent_dim, latent_law, normal
 from condgan.sampling.model import Model, generate, progress_sheet
 from condgan.sampling.options import EVALUATION_SEED, Sampling, sampling_record, with_sampling

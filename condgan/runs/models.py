@@ -8,10 +8,9 @@ from condgan.data.open import read
 from condgan.data.readers.labels import EXPECTED
 from condgan.estimate import count_parameters
 from condgan.labels import LabelSpec
-from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint
-from condgan.runs.directory import require_run, resume_command
+from condgan.runs.directory import recipe_of, require_run, resume_command
 from condgan.runs.schemas import environment_of
 from condgan.sampling.model import Model
 from condgan.sampling.translator import Translator
@@ -105,16 +104,6 @@ def held_out_split(directory: str | Path) -> Split:
     data = read_data(recipe_of(Path(directory)), skip_bad_images=True)
     require_same_data(Path(directory), data)
     return data.held_out
-
-
-def recipe_of(directory: Path) -> Recipe:
-    """A run's recipe. Raises UserError for one that cannot be read."""
-    try:
-        return load(directory / "recipe.yaml")
-    except UserError as error:
-        raise UserError(
-            f"the recipe of run '{directory}' cannot be read ({error}): put it back, or start over with --fresh"
-        ) from None
 
 
 def find_checkpoint(directory: Path, which: str | int = "best") -> Path:

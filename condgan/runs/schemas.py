@@ -59,7 +59,7 @@ class Row(_Part):
     across: Numbers = {}
 
 
-class About(_Part):
+class Measured(_Part):
     """How numbers were measured."""
 
     checkpoint: Annotated[str, StringConstraints(pattern="^[0-9]{1,18}$")] | None = None
@@ -76,7 +76,7 @@ class Metrics(_Part):
     per_class: dict[str, Row] = {}
     per_field: dict[str, Row] = {}
     per_attribute: dict[str, Row] = {}
-    about: About = About()
+    about: Measured = Measured()
 
 
 class MeanAndSpread(_Part):

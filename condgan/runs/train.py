@@ -27,10 +27,10 @@ from condgan.recipes.load import differences, dump
 from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint
 from condgan.runs.checkpoint import NonFinite
-from condgan.runs.directory import is_run
+from condgan.runs.directory import is_run, recipe_of
 from condgan.runs.evaluate import evaluate
 from condgan.runs.log import SINGULAR, Log
-from condgan.runs.models import read_data, recipe_of, require_same_data
+from condgan.runs.models import read_data, require_same_data
 from condgan.runs.schemas import environment_of, tree_of
 from condgan.runs.signals import Signals
 from condgan.training.state import State

@@ -10,9 +10,9 @@ import torch
 from condgan.data.dataset import Dataset
 from condgan.evaluation.images import Real, fakes_of, is_statistics, read_fakes_and_real, require_enough, size_text
 from condgan.evaluation.usefulness import Pool, usefulness
-from condgan.runs.directory import is_run, results_of
+from condgan.runs.directory import is_run, recipe_of, results_of
 from condgan.runs.evaluate import real_of_run, require_data
-from condgan.runs.models import find_checkpoint, load_model, recipe_of
+from condgan.runs.models import find_checkpoint, load_model
 from condgan.sampling.options import Sampling, sampling_record, with_sampling
 from condgan.utils.arguments import whole
 from condgan.utils.device import device

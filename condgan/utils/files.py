@@ -40,7 +40,8 @@ def require_outside(out: Path, source: str | Path, what: str) -> None:
 
 def path_of(given: object, what: str = "path") -> Path:
     """A path that somebody gave, with ~ for their home. Raises UserError for what is none."""
-    if not isinstance(given, str | os.PathLike) or not isinstance(text := os.fspath(given), str) or "\0" in text:
+    text = os.fspath(given) if isinstance(given, str | os.PathLike) else b""
+    if not isinstance(text, str) or not text or "\0" in text:
         raise UserError(f"{what} {shown(repr(given))} given: expected a path such as 'runs/digits-acgan'")
     try:
         return Path(text).expanduser()

@@ -232,7 +232,7 @@ def test_pictures_that_cannot_be_read_are_counted_everywhere(
     assert f"note           {LEFT_OUT}" in condgan(capsys, "data", root).out
     assert f"note           {LEFT_OUT}" in condgan(capsys, "prepare", root, "out", "--size", 8).out
     assert LEFT_OUT in " ".join(read(str(root), 8, 3).notes)
-    assert LEFT_OUT in " ".join(read_fakes_and_real(str(root), "digits", "all", 8, True, False)[2])
+    assert LEFT_OUT in " ".join(read_fakes_and_real(str(root), "digits", "all", 8, True, False, False)[2])
 
 
 def test_a_folder_of_nothing_but_heic_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

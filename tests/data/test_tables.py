@@ -283,7 +283,7 @@ def test_lists_of_words_are_read(tmp_path: Path) -> None:
     listing = told(flat(tmp_path / "data"), labels__txt="\n".join(f"{NAMES[i]} {'xy'[i % 2]}" for i in range(N)))
     assert labels(listing) == in_turn("x", "y")
     listing = told(tmp_path / "data", labels__txt="x\ny\n")
-    assert listing.notes == ("'labels.txt' is not understood: no labels are read from it",)
+    assert listing.notes[0] == "'labels.txt' is not understood: no labels are read from it"
 
 
 def test_captions_and_boxes_are_no_labels(tmp_path: Path) -> None:

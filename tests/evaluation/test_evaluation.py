@@ -464,7 +464,7 @@ def test_bad_input_about_runs_is_refused_in_one_line(
 ) -> None:
     refused(condgan(capsys, "evaluate", run, "--standing", 2, "--batch-statistics", 50), "expected one of them")
     refused(condgan(capsys, "evaluate", run, "--size", 32), "--size 32 given with run")
-    refused(condgan(capsys, "evaluate", run, "--batch-statistics", 1), "batches of 1")
+    refused(condgan(capsys, "evaluate", run, "--batch-statistics", 1), "batch")
     refused(condgan(capsys, "utility", run, "--seeds", 1), "1 seeds given")
     refused(condgan(capsys, "utility", run, "--n", -5), "--n -5 given")
     refused(condgan(capsys, "utility", folders.fakes), "given without --data")

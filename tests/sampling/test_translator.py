@@ -807,7 +807,9 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str], trained: Pat
     write_image(Path("photos/a.png"))
     before = Path("photos/a.png").read_bytes()
     command = ["translate", trained / "one", "--set", "Blue_Ink=1"]
-    refused(condgan(capsys, *command, "photos", "--out", "photos"), "'photos/a.png' is one of the images")
+    refused(
+        condgan(capsys, *command, "photos", "--out", "photos"), "in the data 'photos', which nothing is written into"
+    )
     refused(condgan(capsys, *command, "photos/a.png", "--out", "photos"), "'photos/a.png' is one of the images")
     refused(
         condgan(capsys, *command, "photos/a.png", "--out", "photos/a.png"), "'photos/a.png' is a file; give a folder"

@@ -225,7 +225,7 @@ def test_a_second_average_is_saved_and_sampled_from(tmp_path: Path) -> None:
         (["averages.augment.decay=0.9"], "averages augment given: expected names of letters"),
         (
             ["objective.name=opened", "averages.means.decay=0.9"],
-            "other than augment, discriminator, ema, generator, means",
+            "but not augment, discriminator, ema, generator, means",
         ),
         (["g_opt.lr={start: 1, ende: 1, images: 10}"], "unknown option 'g_opt.lr.ende': did you mean 'g_opt.lr.end'?"),
         (

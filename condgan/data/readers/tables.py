@@ -201,7 +201,7 @@ def _sources(
 
 def _other_notes(tree: Tree, tables: Sequence[ImageTable]) -> list[str]:
     """Notes of how tables were read, and of such that were not."""
-    bare = [file for file in tree.files if file.rpartition("/")[2] == "dataset.json"]
+    bare = filter(_is_bare, tree.files)
     return [
         *(f"'{file}' gives no labels" for file in bare),
         *(note for table in tables for note in table.notes),
@@ -273,13 +273,14 @@ def beside_tables(tree: Tree, tables: Sequence[ImageTable], listing: Listing, sh
             f"{names}: a split is given to {len(splits) - len(lacking):,} of {len(splits):,} images in class folders, "
             f"and none to '{lacking[0]}'; complete it, or remove the file"
         )
-    notes = [*listing.notes, *_given(tables, labeled, bool(splits)), *_other_notes(tree, tables)]
+    notes = [*_given(tables, labeled, bool(splits)), *_other_notes(tree, tables)]
     if not labeled:
         known = {table.file for table in tables}
         unread = [file for file in _files(tree) if file not in known and not _is_submission(file)]
         for file in unread:
             tree.text(file, TABLE)  # what is no text might be a table of labels
         notes += [f"'{file}' is not understood: no labels are read from it" for file in unread[:3]]
+    notes += listing.notes
     if not splits:
         return replace(listing, notes=tuple(notes))
     return listed(
@@ -293,6 +294,18 @@ def beside_tables(tree: Tree, tables: Sequence[ImageTable], listing: Listing, sh
         paired=listing.pairs is not None,
         notes=tuple(notes),
     )
+
+
+def told_files(tree: Tree, tables: Sequence[ImageTable]) -> frozenset[str]:
+    """The files of which `beside_tables` says what they give."""
+    return frozenset(
+        [table.file for table in tables] + [one for one in tree.files if _is_bare(one) or _is_submission(one)]
+    )
+
+
+def _is_bare(file: str) -> bool:
+    """Whether a file is called like StyleGAN's list of labels."""
+    return file.rpartition("/")[2] == "dataset.json"
 
 
 def _given(tables: Sequence[ImageTable], labeled: bool, split: bool) -> list[str]:

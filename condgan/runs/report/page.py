@@ -9,9 +9,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 
 from condgan.recipes.schema import Recipe
-from condgan.runs.directory import require_run
+from condgan.runs.directory import recipe_of, require_run
 from condgan.runs.log_file import Record, records
-from condgan.runs.models import recipe_of
 from condgan.runs.report.charts import HEIGHT, WIDTH, draw_charts
 from condgan.runs.report.metrics import Value, judgement, percent, percentage_points
 from condgan.runs.report.pictures import embedded_picture, pictures_over_time
