@@ -154,6 +154,6 @@ def replace_leaf(rng: Rng, tree: dict[str, Any]) -> None:
     while isinstance(at[key], dict) and at[key] and rng.random() < 0.9:
         at = at[key]
         key = one_of(rng, list(at))
-    at[key] = drawn(rng, VALUES)
+    at[key] = another(rng, at[key]) if rng.random() < 0.5 else drawn(rng, VALUES)
     if rng.random() < 0.1:
         del at[key]
