@@ -18,7 +18,6 @@ from condgan.data.readers.tree import Files, Tree, images_in, parent
 from condgan.labels import LabelSpec, LabelTable
 from condgan.utils.errors import UserError, shown
 
-
 _COMPANION = re.compile(
     r"([._ -](masks?|segs?|segmentations?|segmaps?|depths?|gts?|groundtruth|alphas?|mattes?|annotations?|annot|labels?"
     r"|instances?|normals?|trimaps?|edges?))+$",
