@@ -132,7 +132,10 @@ def another(rng: Rng, value: Any) -> Any:
 
 
 def special(rng: Rng, path: Path) -> str:
-    """Something in a folder that is no file; what it is."""
+    """Something in a folder that is no file, instead of what may be there; what it is."""
+    if path.is_dir() and not path.is_symlink():
+        return "nothing more"
+    path.unlink(missing_ok=True)
     match int(rng.integers(4)):
         case 0:
             os.mkfifo(path)

@@ -113,9 +113,9 @@ class Listing:
         """A picture's name in messages."""
         field = self.labels.spec.fields[0]
         if self.origins:
-            return f"'{self.names[place]}' of {self.origins[place]}"
+            return f"'{shown(self.names[place])}' of {self.origins[place]}"
         of = f" of class '{field.values[int(self.labels.codes[place, 0])]}'"
-        return f"'{self.names[place]}'{of if field.exclusive and len(field.values) > 1 else ''}"
+        return f"'{shown(self.names[place])}'{of if field.exclusive and len(field.values) > 1 else ''}"
 
 
 def listed(

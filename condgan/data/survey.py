@@ -15,6 +15,7 @@ from condgan.data.copies import keep_together, said_of_copies, same_contents
 from condgan.data.listing import UNLABELED, Listing, class_is, digest_of
 from condgan.data.prepare import chunked, in_workers
 from condgan.data.preprocessing import Preprocessing, is_dark, opened, pixels, quietly, reason
+from condgan.utils.errors import shown
 from condgan.utils.figures import sheet, spread
 
 QUICK = 500
@@ -151,6 +152,8 @@ def warnings(look: Survey) -> list[str]:
     """Warn of what may go wrong with these data."""
     listing, said = look.listing, []
     field, counts = listing.labels.spec.fields[0], listing.labels.counts().tolist()
+    if field.exclusive and len(listing) == 1:
+        said.append("one image only, and training needs two, one of them to hold out: add some")
     if field.exclusive and len(counts) > 1:
         rare = [(name, count) for name, count in zip(field.values, counts, strict=True) if count < RARE]
         if len(rare) == 1:
@@ -234,7 +237,7 @@ def describe_survey(look: Survey) -> list[str]:
             lines.append(f"{name:14} " + ", ".join(f"{value} {count:,}" for value, count in values.most_common()))
     if same := look.copies() if len(look.seen) == len(listing) else []:
         more = sum(map(len, same)) - len(same)
-        names = " = ".join(f"'{listing.names[place]}'" for place in same[0][:3])
+        names = " = ".join(f"'{shown(listing.names[place])}'" for place in same[0][:3])
         lines.append(f"copies         {more:,} of other images, such as {names}")
     if bad := look.unreadable:
         lines.append(f"unreadable     {len(bad):,}: " + "; ".join(bad[:20]) + " …" * (len(bad) > 20))
@@ -250,9 +253,9 @@ def contact_sheet(look: Survey) -> Image.Image | None:
     for value in spread(len(field.values), 40):
         places = [place for place in listing.labels.having(0, value).tolist() if place in good]
         if places:
-            shown = [places[number] for number in spread(len(places), 8)]
+            some = [places[number] for number in spread(len(places), 8)]
             columns.append(field.values[value])
-            read = [pixels(listing.pictures.read(int(listing.numbers[place])), preprocessing) for place in shown]
+            read = [pixels(listing.pictures.read(int(listing.numbers[place])), preprocessing) for place in some]
             blank = np.full_like(read[0], 255)
             cells.append(read + [blank] * (8 - len(read)))
     if not cells:

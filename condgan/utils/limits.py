@@ -17,7 +17,13 @@ PIECE = 128 << 20
 ARRAY = 1 << 30
 """Bytes of an array that is compressed as a whole."""
 TABLE = 256 << 20
-"""Bytes of a file, or an array, that lists labels of many images: a CSV, a dataset.json, an attribute file."""
+"""Bytes of an array of labels of many images, or of what is known of prepared ones."""
+LIST = 96 << 20
+"""Bytes of a text that lists labels of many images: a CSV, a dataset.json, an attribute file."""
+PARSED = 1 << 30
+"""Bytes that the lines and values of a text take as Python has them."""
+PATH, DEPTH = 1 << 12, 100
+"""Characters of a file's path, and folders around it."""
 TEXT = 1 << 20
 """Bytes of a text about one image, of the names of all classes, and of a recipe."""
 PICTURES = 1 << 23
@@ -38,6 +44,13 @@ def require_at_most(size: int, limit: int, what: str = "it", verb: str = "has") 
     """Raises TooLarge for more bytes than the limit."""
     if size > limit:
         raise TooLarge(f"{what} {verb} {size:,} bytes, more than {limit:,}")
+
+
+def require_few_values(text: str) -> None:
+    """Raises TooLarge for a text whose lines and values, as measured in CSV and JSON, take too much memory."""
+    values = sum(text.count(one) for one in ",;\t|[ ")
+    taken = 700 * text.count("\n") + 64 * values + 240 * text.count("{")
+    require_at_most(taken, PARSED, "it", f"takes for {text.count(chr(10)):,} lines and {values:,} values about")
 
 
 def require_memory(size: int, what: str, do: str = "ask for fewer") -> None:

@@ -329,3 +329,40 @@ def test_what_is_read_of_a_zip_is_what_is_read_of_its_folder(tmp_path: Path) -> 
         for file in root.rglob("*.png"):
             archive.write(file, file.relative_to(tmp_path))
     assert found(tmp_path / "made.zip") == found(root)
+
+
+def test_a_folder_around_all_class_folders_of_splits_is_no_class(tmp_path: Path) -> None:
+    root = fill(tmp_path, *(f"{split}/images/{name}" for split in ("train", "test") for name in "ab"))
+    assert found(root) == {"a": (3, 3), "b": (3, 3)}
+    fill(tmp_path, "train/c")  # now images/ is a class beside it
+    shutil.rmtree(tmp_path / "test")
+    fill(tmp_path, "test/images", "test/c")
+    assert list(found(root)) == ["c", "images"]
+
+
+def test_the_single_class_of_splits_stays_one(tmp_path: Path) -> None:
+    assert found(fill(tmp_path, "train/images", "test/images")) == {"images": (3, 3)}
+
+
+@pytest.mark.parametrize("name", ["test", "Val", "testing", "validation_set"])
+def test_a_single_held_out_folder_is_told_where_it_is_trained_on(name: str, tmp_path: Path) -> None:
+    assert f"'{name}' is trained on" in said(fill(tmp_path, f"{name}/a", f"{name}/b"))
+
+
+def test_a_single_training_folder_is_nothing_to_tell(tmp_path: Path) -> None:
+    assert said(fill(tmp_path, "train/a", "train/b")) == ""
+
+
+def test_validation_images_that_are_left_out_are_told_once(tmp_path: Path) -> None:
+    notes = said(fill(tmp_path, *(f"{split}/{name}" for split in ("train", "val", "test") for name in "ab")))
+    assert notes.count("validation images") == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["0_mask.png", "0.mask.png", "0-seg.png", "0_GT.png", "0.jpg", "0_color_mask_label.png"]
+)
+def test_masks_beside_images_are_told(name: str, tmp_path: Path) -> None:
+    root = fill(tmp_path, "a", "b", "color")
+    assert "masks" not in said(root)
+    shutil.copy(root / "b/0.png", root / "a" / name)
+    assert ("masks" in said(root)) == ("color" not in name)

@@ -23,6 +23,7 @@ from condgan.data.open import list_source, read
 from condgan.data.prepare import _read_journal, prepare
 from condgan.data.preprocessing import Preprocessing, opened, pixels
 from condgan.data.readers.tree import Zip
+from condgan.utils import limits
 from condgan.utils.errors import UserError
 from condgan.utils.limits import TooLarge
 
@@ -165,11 +166,11 @@ def test_pipes_and_devices_are_no_files(tmp_path: Path) -> None:
         (tmp_path / "data").mkdir(exist_ok=True)
         (tmp_path / "data" / f"{number}.png").write_bytes(encoded(IMAGES[number].transpose(1, 2, 0)))
     (tmp_path / "data" / "zero.png").symlink_to("/dev/zero")
-    assert "1 file left out, such as 'zero.png': pipes, sockets or devices" in list_source(str(tmp_path / "data")).notes
+    assert "1 file left out, such as 'zero.png': pipes, sockets or devices" in all_read(tmp_path / "data").notes
     os.mkfifo(tmp_path / "x.tar")
     one_line(tmp_path / "x.tar", "a pipe, socket or device")
     os.mkfifo(tmp_path / "data" / "zzz.png")
-    assert len(read(str(tmp_path / "data"), 8, 1).train) == 3
+    assert "2 files left out, such as 'zero.png': pipes, sockets or devices" in all_read(tmp_path / "data").notes
 
 
 def zipped(path: Path, packed: int = zipfile.ZIP_DEFLATED) -> None:
@@ -645,3 +646,41 @@ def test_damaged_images_of_hdf5_are_named_in_workers_too(tmp_path: Path) -> None
     one_line(tmp_path / "x.hdf5", "unreadable image", "0000007.png")
     found = read(str(tmp_path / "x.hdf5"), 8, 3, skip_bad_images=True)
     assert len(found.skipped) == 1
+
+
+def test_a_path_that_no_file_has_is_missing_at_once(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(encoded(IMAGES[0, 0]))
+    (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": "a/" * 1_000_000 + "0.png", "label": "x"}))
+    one_line(tmp_path, "line 1", "is missing")
+
+
+@pytest.mark.parametrize("name", ["a/" * 101 + "0.png", "a" * 5_000 + ".png"])
+def test_archives_of_long_paths_are_refused(name: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(name, encoded(IMAGES[0, 0]))
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    for path in (tmp_path / "a.zip", tmp_path / "a.tar"):
+        one_line(path, "is longer than 4,096 characters or 100 folders")
+
+
+@pytest.mark.parametrize(
+    ("file", "line"), [("labels.csv", "0.png,1\n"), ("metadata.jsonl", "{}\n"), ("dataset.json", "[],[],")]
+)
+def test_a_list_of_too_many_values_is_refused_before_it_is_read(
+    file: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PARSED", 100_000)
+    (tmp_path / "0.png").write_bytes(encoded(IMAGES[0, 0]))
+    (tmp_path / file).write_text(line * 2_000)
+    one_line(tmp_path, f"'{file}'", "is too long", "more than 100,000")
+
+
+@pytest.mark.parametrize("name", ["loop", "a/loop", "a/loop.png"])
+def test_a_link_to_itself_is_a_broken_one(name: str, tmp_path: Path) -> None:
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        for i in range(3):
+            (tmp_path / folder / f"{i}.png").write_bytes(encoded(IMAGES[i, 0]))
+    (tmp_path / name).symlink_to(Path(name).name)
+    assert len(list_source(str(tmp_path))) == 6 + name.endswith(".png")

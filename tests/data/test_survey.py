@@ -266,3 +266,19 @@ def test_nothing_readable_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     done = condgan(capsys, "data", tmp_path / "bad")
     assert done.code == 0
     assert "unreadable     5:" in done.out
+
+
+def test_names_that_a_terminal_would_obey_are_escaped(tmp_path: Path) -> None:
+    root = folder(tmp_path / "d", {"a": 3, "b": 3})
+    shutil.copy(root / "a/0.png", root / "a/\x1b[31mred\n.png")
+    (root / "b/\x1b[31mbad.png").write_bytes(b"")
+    look = survey(list_source(str(root)))
+    lines = "".join([*describe_survey(look), *warnings(look), *look.unreadable])
+    assert lines.isprintable()
+    assert "copies" in lines
+    assert "bad.png" in lines
+
+
+def test_a_single_image_is_too_few(tmp_path: Path) -> None:
+    assert any("one image only" in one for one in said(folder(tmp_path / "d", {".": 1})))
+    assert not any("one image only" in one for one in said(folder(tmp_path / "e", {".": 2})))

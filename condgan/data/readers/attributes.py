@@ -20,7 +20,7 @@ from condgan.data.readers.names import is_image
 from condgan.data.readers.tree import Files, Tree, parent
 from condgan.labels import Field, LabelSpec, LabelTable
 from condgan.utils.errors import UserError, repeated, shown, unknown
-from condgan.utils.limits import TABLE
+from condgan.utils.limits import DEPTH, LIST, PATH
 
 _TABLE = re.compile(r"(^|/)list_attr[^/]*\.txt$")
 _PARTITION = re.compile(r"(^|/)list_eval_partition[^/]*\.(txt|csv)$")
@@ -38,7 +38,7 @@ def attribute_file(tree: Tree, pattern: re.Pattern[str] = _TABLE) -> str | None:
 
 def list_attributes(tree: Tree, file: str, share: float | None) -> Listing:
     """Images and their attributes. Raises UserError, with the line's number, for a line that does not fit."""
-    lines = tree.text(file, TABLE).split("\n")
+    lines = tree.text(file, LIST).split("\n")
     if len(lines) < 2 or not re.fullmatch(r"\s*\d{1,12}\s*", lines[0]):
         raise UserError(
             f"attribute file '{file}', line 1: '{lines[0][:40]}' given, expected the number of "
@@ -124,8 +124,9 @@ def places(tree: Tree, file: str, images: Collection[str]) -> dict[str, list[str
     Of several images of a name a file such as train.csv means those in a folder such as train/.
     """
     beside, known = parent(file), set(tree.files)
+    images = [image for image in images if len(image) <= PATH and image.count("/") <= DEPTH]  # as any file's is
     found = {image: [path] for image in images if (path := f"{beside}/{image}" if beside else image) in known}
-    if len(found) == len(images):
+    if len(found) == len(images) or not images:
         return found
     by_end = _by_end(tree, bare=any(not is_image(image) for image in images))
     ends = _ends(images, by_end)
@@ -178,7 +179,7 @@ def _partition(tree: Tree, table: str, images: Sequence[str]) -> np.ndarray | No
     if file is None:
         return None
     of_image = {}
-    for number, line in enumerate(tree.text(file, TABLE).split("\n"), start=1):
+    for number, line in enumerate(tree.text(file, LIST).split("\n"), start=1):
         words = re.split(r"[\s,;]+", line.strip())
         if not line.strip() or (number == 1 and file.endswith(".csv")):
             continue

@@ -1,7 +1,9 @@
 """Images in a folder per class, or without labels, in folders of splits or not."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from posixpath import splitext
 from typing import NamedTuple
 
 import numpy as np
@@ -9,12 +11,19 @@ import torch
 from jaxtyping import Int
 
 from condgan.data.listing import UNLABELED, Listing, class_is, listed
-from condgan.data.readers.labels import EXPECTED, natural
+from condgan.data.readers.labels import EXPECTED, SPLIT_WORDS, natural
 from condgan.data.readers.names import PICTURE_ENDINGS, ending, is_image, is_leftover, left_out
 from condgan.data.readers.splits import Splits, find_splits, folders_of, is_split
 from condgan.data.readers.tree import Files, Tree, images_in, parent
 from condgan.labels import LabelSpec, LabelTable
 from condgan.utils.errors import UserError, shown
+
+_COMPANION = re.compile(
+    r"([._ -](masks?|segs?|segmentations?|segmaps?|depths?|gts?|groundtruth|alphas?|mattes?|annotations?|annot|labels?"
+    r"|instances?|normals?|trimaps?|edges?))+$",
+    re.IGNORECASE,
+)
+"""What is added to an image's name to call what goes with it."""
 
 
 class Found(NamedTuple):
@@ -36,7 +45,7 @@ def list_class_folders(tree: Tree, share: float | None, paired: bool) -> Listing
     splits = find_splits(tree, root, images)
     found, more = _labeled_files(tree, root, splits, images)
     _require_images(tree, root, splits, found, other)
-    notes += [*splits.notes, *more]
+    notes += [*_of_one_split(root, splits), *splits.notes, *more, *companions(images)]
     held = max((one.split for one in splits.folders.values()), default=0)
     stated = held > 0 and share is None
     if held and share is not None:
@@ -46,8 +55,6 @@ def list_class_folders(tree: Tree, share: float | None, paired: bool) -> Listing
     classes = sorted(_learned_classes(tree, found, held), key=natural)
     number = {name: i for i, name in enumerate(classes)}
     found = sorted((one for one in found if one.label in number), key=lambda one: (one.split, number[one.label]))
-    if stated and any(one.split == 1 for one in found) and held == 2:
-        notes.append("validation images are left out, the test images are held out")
     names = [one.file for one in found]
     return listed(
         tree.source,
@@ -92,6 +99,36 @@ def _root(tree: Tree, images: Sequence[str], other: set[str]) -> str:
     return root
 
 
+def _of_one_split(root: str, splits: Splits) -> list[str]:
+    """A note of images to train on that lie in a folder called test or val, the only one there is."""
+    named = [part for part in root.split("/") if is_split(part) and SPLIT_WORDS.get(part.lower()) != 0]
+    if not named or splits.folders:
+        return []
+    return [f"folder '{shown(named[0], 40)}' is trained on, as there is no other split"]
+
+
+def companions(images: Sequence[str]) -> list[str]:
+    """A note of images that may be masks and the like, as they are called like another one beside them and more."""
+    known: dict[str, str] = {}
+    for image in images:
+        known.setdefault(splitext(image)[0], image)
+    found = []
+    for image in images:
+        stem = splitext(image)[0]
+        folder, name = parent(stem), stem.rpartition("/")[2]
+        plain = _COMPANION.sub("", name)
+        other = known.get(f"{folder}/{plain}" if folder else plain)
+        if plain and other is not None and other != image:
+            found.append((image, other))
+    if not found:
+        return []
+    image, other = (shown(one, 60) for one in found[0])
+    return [
+        f"{len(found):,} of the images are called like others, such as '{image}' beside '{other}': if they are masks "
+        "or the like, move them elsewhere"
+    ]
+
+
 def _labeled_files(tree: Tree, root: str, splits: Splits, images: Sequence[str]) -> tuple[list[Found], list[str]]:
     """The images, and notes of those that are left out.
 
@@ -108,6 +145,7 @@ def _labeled_files(tree: Tree, root: str, splits: Splits, images: Sequence[str])
             continue  # of no split
         split, label = splits.folders.get(place, (0, ""))
         inner = [*parts[start : start + splits.depth], *parts[start + splits.depth + bool(splits.folders) :]]
+        inner = inner[splits.skipped :]
         if label or len(inner) > 1:
             found.append(Found(label or inner[0], split, file, "/".join(inner if label else inner[1:])))
         else:

@@ -29,6 +29,8 @@ class Splits(NamedTuple):
     depth: int
     """How many folders are around each: 0 for train/ and test/, 1 for cat/train and cat/test."""
     notes: tuple[str, ...] = ()
+    skipped: int = 0
+    """How many folders are between each and those of classes, such as images/ in train/images/cat."""
 
 
 def split_in(name: str) -> Named | None:
@@ -74,10 +76,22 @@ def find_splits(tree: Tree, root: str, images: Sequence[str]) -> Splits:
     while level:
         inside = {folder: relevant[folder] for folder in level}
         if any(map(_are_splits, inside.values())) or (not depth and _holds_others(relevant, root)):
-            return _understood(tree, root, inside, depth, images)
+            splits = _understood(tree, root, inside, depth, images)
+            return splits if depth else splits._replace(skipped=_skipped(splits, relevant, {*map(parent, images)}))
         level, depth = [one for some in inside.values() for one in some], depth + 1
     named = [shown(_name(folder), 40) for folder in relevant[root] if split_in(_name(folder))]
     return Splits({}, 0, tuple(f"folder '{name}' is read as a class, as no other split is beside it" for name in named))
+
+
+def _skipped(splits: Splits, relevant: Mapping[str, Sequence[str]], holding: set[str]) -> int:
+    """How many times each split holds nothing but one folder, which holds no images but those of its folders."""
+    level, skipped = list(splits.folders), 0
+    while not any(named.of for named in splits.folders.values()):
+        inside = [relevant.get(folder, ()) for folder in level]
+        if not all(len(one) == 1 and one[0] not in holding for one in inside) or holding & {*level}:
+            break
+        level, skipped = [one[0] for one in inside], skipped + 1
+    return skipped
 
 
 def _name(folder: str) -> str:

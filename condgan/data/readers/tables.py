@@ -27,7 +27,7 @@ from condgan.data.readers.names import is_image
 from condgan.data.readers.text import WINDOWS
 from condgan.data.readers.tree import Files, Tree, parent
 from condgan.utils.errors import UserError, repeated, shown
-from condgan.utils.limits import TABLE
+from condgan.utils.limits import LIST
 
 SPLITS = {**SPLIT_WORDS, "0": 0, "1": 1, "2": 2, "0.0": 0, "1.0": 1, "2.0": 2}
 
@@ -90,7 +90,7 @@ def list_json(tree: Tree, share: float | None) -> Listing | None:
     file = min(found, key=lambda file: file.count("/"))
     root = parent(file)
     try:
-        given = read_json(tree.text(file, TABLE))
+        given = read_json(tree.text(file, LIST))
         if isinstance(given, dict) and "labels" not in given:
             return None
         pairs = given["labels"]
@@ -278,7 +278,7 @@ def beside_tables(tree: Tree, tables: Sequence[ImageTable], listing: Listing, sh
         known = {table.file for table in tables}
         unread = [file for file in _files(tree) if file not in known and not _is_submission(file)]
         for file in unread:
-            tree.text(file, TABLE)  # what is no text might be a table of labels
+            tree.text(file, LIST)  # what is no text might be a table of labels
         notes += [f"'{file}' is not understood: no labels are read from it" for file in unread[:3]]
     notes += listing.notes
     if not splits:
@@ -352,7 +352,7 @@ def _read_table(tree: Tree, file: str) -> ImageTable | None:
     """A table; None where it lists no files of the tree and is not named like one."""
     must = bool(_MUST.fullmatch(file.rpartition("/")[2]))
     try:
-        text, encoding = tree.encoded(file, TABLE)
+        text, encoding = tree.encoded(file, LIST)
     except UserError:
         if must:
             raise

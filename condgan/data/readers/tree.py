@@ -22,7 +22,7 @@ from condgan.data.readers.names import ending, is_image, is_leftover, left_out
 from condgan.data.readers.text import as_text
 from condgan.utils.errors import UserError, said_of, shown
 from condgan.utils.files import open_plain
-from condgan.utils.limits import ENCODED, TEXT, TooLarge, read_at_most, require_at_most
+from condgan.utils.limits import DEPTH, ENCODED, PATH, TEXT, TooLarge, read_at_most, require_at_most, require_few_values
 
 
 @runtime_checkable
@@ -79,7 +79,11 @@ class Tree:
         with said_of(what, "make it anew, and a zip without a password", OSError, *ZIP_ERRORS):
             content = self.store.read(name, limit)
         try:
-            return as_text(content)
+            text, encoding = as_text(content)
+            require_few_values(text)
+            return text, encoding
+        except TooLarge as error:
+            raise UserError(f"{what} is too long ({error}): split the data, and give each part its own list") from None
         except ValueError as error:
             raise UserError(f"{what} is no text ({shown(error)}): save it as UTF-8, or leave it out") from None
 
@@ -427,13 +431,18 @@ def _refuse_outside(path: Path, kind: str, names: Sequence[str]) -> None:
             raise UserError(
                 f"{kind} '{path}' refused: its member '{shown(name)}' points outside; {kind} the folder anew"
             )
+        if len(name) > PATH or name.count("/") > DEPTH:
+            raise UserError(
+                f"{kind} '{path}' refused: the path of its member '{shown(name, 60)}' is longer than {PATH:,} "
+                f"characters or {DEPTH} folders; {kind} the folder anew"
+            )
 
 
 def _walk(path: Path) -> tuple[list[str], list[str], list[str]]:
     """All files and folders below, and what is neither; without leftovers.
 
-    Links are followed, but not to folders that hold them; one to nothing counts as a file. Raises UserError for a
-    folder that cannot be read.
+    Links are followed, but not to folders that hold them; one to nothing, or to itself, counts as a file. Raises
+    UserError for a folder that cannot be read.
     """
     files: list[str] = []
     folders: list[str] = []
@@ -445,13 +454,13 @@ def _walk(path: Path) -> tuple[list[str], list[str], list[str]]:
         try:
             for entry in sorted(os.scandir(path / folder), key=lambda entry: entry.name):
                 name = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.is_dir():
+                if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
                     real = os.path.realpath(entry.path)
                     if real not in above and not is_leftover(f"{entry.name}/"):
                         folders.append(name)
                         todo.append((name, above | {real}))
                 elif not is_leftover(entry.name):
-                    (files if entry.is_file() or not os.path.exists(entry.path) else special).append(name)
+                    (files if os.path.isfile(entry.path) or not os.path.exists(entry.path) else special).append(name)
         except OSError as error:
             raise _unreadable(path / folder, error) from None
     return files, folders, sorted(special)
