@@ -144,7 +144,7 @@ def kill(case: str, count: int, rng: random.Random, folder: Path) -> dict[str, A
     moments: Counter[str] = Counter()
     runs = lost = bits = failed = 0
     run = folder / "killed"
-    while sum(moments.values()) < count or run.exists():
+    while sum(moments.values()) < count or not runs or run.exists():
         enough = sum(moments.values()) >= count
         code = wait(
             start(["train", *recipe, "--out", str(run)], processes, folder / "log"),
