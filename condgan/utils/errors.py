@@ -50,7 +50,8 @@ def said_of(what: str, do: str, *kinds: type[Exception]) -> Iterator[None]:
 
 def shown(value: object, at_most: int = 200) -> str:
     """A text from elsewhere as it may stand in a line: what a terminal would obey is escaped, what is long cut."""
-    text = escaped(" ".join(str(value).split()) or type(value).__name__)
+    unsaid = type(value).__name__ if isinstance(value, BaseException) else ""
+    text = escaped(" ".join(str(value).split()) or unsaid)
     return text if len(text) <= at_most else f"{text[: at_most - 1]}…"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from condgan import recipes
-from condgan.app.cli.options import RootOption, SkipOption, comma_separated
+from condgan.app.cli.options import RootOption, SkipOption, quoted_names
 from condgan.app.cli.tables import metric_table
 from condgan.app.cli.usage import Argument, Option
 from condgan.runs.directory import resume_command
@@ -34,7 +34,9 @@ def train_command(
         ),
     ] = (),
     root: RootOption = None,
-    attributes: Annotated[str | None, Option("Attributes to learn, with commas between; else all.")] = None,
+    attributes: Annotated[
+        str | None, Option('Attributes to learn, with commas between, such as Bright,"Hat, tall"; else all.')
+    ] = None,
     out: Annotated[Path | None, Option("Run directory; runs/RECIPE by default.")] = None,
     fresh: Annotated[bool, Option("Start over in a new directory.")] = False,
     init_classifier: Annotated[
@@ -55,7 +57,7 @@ def train_command(
         given.append(f"schedule.init_classifier={INIT_CLASSIFIER}")
     sources = [absolute(one) for one in data]
     if attributes is not None:
-        given.append(f"data.attributes={json.dumps(comma_separated(attributes))}")
+        given.append(f"data.attributes={json.dumps(quoted_names(attributes))}")
     if root is not None:
         given.append(f"data.root={json.dumps(str(root.expanduser().resolve()))}")
     from condgan.recipes.load import load
@@ -142,8 +144,8 @@ def _memory(preview: "Preview", whose: str) -> str:
         return f"not estimated: going through networks of {preview.layers:,} layers takes minutes"
     kept, activations = map(_size, preview.memory)
     return (
-        f"about {_size(sum(preview.memory))}{whose}: {kept} of weights, gradients, optimizers and average, {activations} "
-        f"of activations for {preview.images_at_once:,} images at a time"
+        f"about {_size(sum(preview.memory))}{whose}: {kept} of weights, gradients, optimizers and average, "
+        f"{activations} of activations for {preview.images_at_once:,} images at a time"
     )
 
 
