@@ -147,7 +147,7 @@ def kill(case: str, count: int, minutes: float, rng: random.Random, folder: Path
     runs = lost = bits = failed = 0
     run = folder / "killed"
     enough = False
-    while not enough or run.exists():
+    while not enough or not runs or run.exists():
         enough = sum(moments.values()) >= count or time.monotonic() - began > 60 * minutes
         code = wait(
             start(["train", *recipe, "--out", str(run)], processes, folder / "log"),

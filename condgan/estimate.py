@@ -46,9 +46,18 @@ def compiles(recipe: Recipe, labels: LabelSpec) -> bool:
 
 def count_parameters(recipe: Recipe, labels: LabelSpec) -> tuple[int, int]:
     """Trainable parameters of generator and discriminator, without allocating them."""
-    networks = empty_networks(recipe, labels)
-    generator, discriminator = (sum(p.numel() for p in network.parameters()) for network in networks)
-    return generator, discriminator
+    return parameters_of(*empty_networks(recipe, labels))
+
+
+def parameters_of(generator: nn.Module, discriminator: nn.Module) -> tuple[int, int]:
+    """Trainable parameters of two networks."""
+    counts = [sum(p.numel() for p in network.parameters()) for network in (generator, discriminator)]
+    return counts[0], counts[1]
+
+
+def count_layers(*networks: nn.Module) -> int:
+    """Modules that hold no others: the time that an estimate takes grows with them."""
+    return sum(not any(module.children()) for network in networks for module in network.modules())
 
 
 class Memory(NamedTuple):

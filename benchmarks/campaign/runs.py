@@ -52,18 +52,26 @@ def checkpoints(rng: Rng, folder: Path, shared: Path) -> Case:
     return Case([command], ", ".join(what))
 
 
+def _with_other_values(rng: Rng, text: str) -> str:
+    """A JSON text with another value somewhere; one that is damaged already stays as it is."""
+    try:
+        tree = json.loads(text)
+    except ValueError:
+        return text
+    if isinstance(tree, dict) and tree:
+        replace_leaf(rng, tree)
+    return json.dumps(tree, default=str)
+
+
 def _harm(rng: Rng, path: Path) -> str:
     """Do something to a file; what."""
     content = path.read_bytes()
     if path.suffix == ".json" and rng.random() < 0.6:
-        tree = json.loads(content)
-        if isinstance(tree, dict) and tree:
-            replace_leaf(rng, tree)
-        text = json.dumps(tree, default=str)
+        text = _with_other_values(rng, content.decode(errors="replace"))
         path.write_text(text if rng.random() < 0.8 else damaged_text(rng, text))
         return "with other values"
     if path.suffix in (".json", ".jsonl", ".yaml") and rng.random() < 0.6:
-        path.write_bytes(damaged_text(rng, content.decode()).encode("utf-8", "replace"))
+        path.write_bytes(damaged_text(rng, content.decode(errors="replace")).encode("utf-8", "replace"))
         return "with other words"
     if path.suffix == ".safetensors" and rng.random() < 0.4:
         value = one_of(rng, (np.nan, np.inf, 1e30))

@@ -537,6 +537,23 @@ def without_none(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None and value != {}}
 
 
+def _known(extractor: str, kind: Kind) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """The names of each metric's numbers, and the metric of each of these names and of its own."""
+    words = vocabulary(extractor)
+    names = {
+        key: tuple(name.format(**words) for name in metric.names)
+        for key, metric in METRICS.items()
+        if kind in metric.kinds
+    }
+    return names, {words[key]: key for key in words} | {name: key for key, ours in names.items() for name in ours}
+
+
+def require_metrics(extractor: str, wanted: Sequence[str]) -> None:
+    """Raises UserError for a name that no kind of model has with this extractor, before anything is read."""
+    of_translators = _known(extractor, "translator")[1]
+    select_metrics(extractor, [name for name in wanted if name not in of_translators], {})
+
+
 def select_metrics(
     extractor: str, wanted: Sequence[str] | None, absent: Mapping[str, str], kind: Kind = "generator"
 ) -> MetricSelection:
@@ -545,12 +562,7 @@ def select_metrics(
     Raises UserError for a name that there is not, or not with this extractor, and for one that is absent.
     """
     words = vocabulary(extractor)
-    names = {
-        key: tuple(name.format(**words) for name in metric.names)
-        for key, metric in METRICS.items()
-        if kind in metric.kinds
-    }
-    of_name = {words[key]: key for key in words} | {name: key for key, ours in names.items() for name in ours}
+    names, of_name = _known(extractor, kind)
     if wanted is None:
         classifier = extractor == "classifier"  # whose kernel distances have no scale
         chosen = [key for key in names if key not in absent and (METRICS[key].by_default or not classifier)]

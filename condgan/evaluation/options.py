@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condgan.data.preprocessing import height_and_width
+from condgan.evaluation.catalog import require_metrics
 from condgan.evaluation.images import SUBSETS
 from condgan.utils.arguments import several, whole
 from condgan.utils.errors import UserError, shown, unknown
@@ -39,6 +40,7 @@ class EvaluationOptions:
             metrics = several("metrics", self.metrics)
             if not metrics or not all(isinstance(name, str) for name in metrics):
                 raise UserError(f"metrics {shown(repr(self.metrics))} given: expected names such as fd_classifier")
+            require_metrics(self.extractor, metrics)
             object.__setattr__(self, "metrics", metrics)
         if self.n is not None:
             object.__setattr__(self, "n", whole("--n", self.n, 1))

@@ -46,7 +46,7 @@ from condgan.utils import distributed
 from condgan.utils.choices import SOURCES
 from condgan.utils.errors import UserError
 from condgan.utils.figures import curves, png, sheet, spread
-from condgan.utils.files import absolute, file_names, path_of, write
+from condgan.utils.files import absolute, file_names, found, path_of, write
 
 
 def evaluate(
@@ -69,8 +69,7 @@ def evaluate(
     require_data(data)
     if is_run(path):
         return _evaluate_run(path, data, options, sampling)
-    if str(subject) not in SOURCES and not path.exists():
-        raise UserError(f"'{subject}' does not exist: give a run directory, a folder of images or an npz file of some")
+    require_there(subject)
     if data is None:
         raise UserError(
             f"'{subject}' is no run directory (it has no recipe.yaml), and of images --data is needed: give real "
@@ -81,6 +80,12 @@ def evaluate(
             f"options of a run's sampling given with images '{subject}', which are what they are: leave them out"
         )
     return _evaluate_images(str(subject), data, options)
+
+
+def require_there(subject: str | Path) -> None:
+    """Raises UserError for a name or path where nothing is."""
+    if str(subject) not in SOURCES and not found(path_of(subject)):
+        raise UserError(f"'{subject}' does not exist: give a run directory, a folder of images or an npz file of some")
 
 
 def require_data(data: object) -> None:

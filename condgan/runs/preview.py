@@ -2,14 +2,18 @@
 
 from typing import NamedTuple
 
+from condgan.build import empty_networks
 from condgan.data.dataset import Dataset
-from condgan.estimate import Memory, count_parameters, estimate_memory
+from condgan.estimate import Memory, count_layers, estimate_memory, parameters_of
 from condgan.labels import LabelSpec
 from condgan.recipes.schema import Recipe
 from condgan.runs.models import read_data
 from condgan.runs.train import require_possible
 from condgan.utils import distributed
 from condgan.utils.choices import KNOWN_NAMES
+
+MOST_LAYERS = 450
+"""Of networks whose memory is estimated, which takes a quarter of a minute then; more than any recipe has."""
 
 
 class Preview(NamedTuple):
@@ -21,7 +25,9 @@ class Preview(NamedTuple):
     generator: int
     """Trainable parameters."""
     discriminator: int
-    memory: Memory
+    layers: int
+    memory: Memory | None
+    """None for networks of more than MOST_LAYERS layers."""
     images_at_once: int
     """Images of a batch that go through the networks of a process together."""
 
@@ -38,4 +44,7 @@ def preview_run(recipe: Recipe, skip_bad_images: bool = False) -> Preview:
         data = read_data(recipe, skip_bad_images)
         spec = data.spec
     images_at_once = recipe.schedule.batch // (recipe.schedule.accumulate * distributed.size())
-    return Preview(spec, data, *count_parameters(recipe, spec), estimate_memory(recipe, spec), images_at_once)
+    networks = empty_networks(recipe, spec)
+    layers = count_layers(*networks)
+    memory = estimate_memory(recipe, spec) if layers <= MOST_LAYERS else None
+    return Preview(spec, data, *parameters_of(*networks), layers, memory, images_at_once)

@@ -30,10 +30,9 @@ from condgan.sampling.translator import TRANSLATED_AT_ONCE, Changes, Translator
 from condgan.types import ImageShape
 from condgan.utils.errors import UserError, shown
 from condgan.utils.figures import channels_last, class_sheets, png, sheet, sheet_names, write_pictures
-from condgan.utils.files import TEMPORARY, file_names, write
+from condgan.utils.files import TEMPORARY, file_names, require_outside_runs, write
 
 DATASET_JSON = "dataset.json"
-PARTS_OF_RUNS = ("samples", "checkpoints", "tensorboard")
 
 
 class Opened(NamedTuple):
@@ -161,7 +160,7 @@ def require_own(out: Path, files: Container[str]) -> None:
     """Raises UserError where a folder to write these files to is no folder, is a run's, or holds other images."""
     if blocking := next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None):
         raise UserError(f"--out {out} given: '{blocking}' is a file; give a folder")
-    require_outside_runs(out)
+    require_outside_runs(out, f"--out {out}")
     for folder, _, names in os.walk(out):
         for name in names:
             file = (Path(folder) / name).relative_to(out).as_posix()
@@ -170,14 +169,6 @@ def require_own(out: Path, files: Container[str]) -> None:
                     f"--out {out} given, where other images are that would be taken for new ones, such as "
                     f"'{shown(file)}': give another folder, or remove them"
                 )
-
-
-def require_outside_runs(out: Path) -> None:
-    """Raises UserError for a folder that is a run directory, or one that training writes to."""
-    whole = out.absolute()
-    for run in (whole, *whole.parents):
-        if (run / "recipe.yaml").is_file() and (whole == run or whole.relative_to(run).parts[0] in PARTS_OF_RUNS):
-            raise UserError(f"--out {out} given, which belongs to run '{run}': give a folder of its own")
 
 
 def open_pictures(model: Translator, paths: Sequence[Path], notes: list[str]) -> Iterator[Opened]:

@@ -22,7 +22,8 @@ def whole(what: str, given: Any, least: int = 0, most: int = _MOST) -> int:
     if isinstance(number, bool) or not hasattr(number, "__index__"):
         raise UserError(f"{what} {shown(repr(given))} given: expected a whole number, {_range(least, most)}")
     if not least <= (number := operator.index(number)) <= most:
-        raise UserError(f"{what} {shown(number)} given: expected {_range(least, most)}")
+        expected = _range(least, most) if number < least else f"{least} to {most:,}"
+        raise UserError(f"{what} {shown(number)} given: expected {expected}")
     return number
 
 

@@ -1,6 +1,7 @@
 """Why a command ends early, said in one line; first of all what a user did wrong."""
 
 import difflib
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,11 +50,19 @@ def said_of(what: str, do: str, *kinds: type[Exception]) -> Iterator[None]:
 
 def shown(value: object, at_most: int = 200) -> str:
     """A text from elsewhere as it may stand in a line: what a terminal would obey is escaped, what is long cut."""
-    text = " ".join(str(value).split()) or type(value).__name__
-    text = "".join(
-        one if one.isprintable() else one.encode("unicode_escape", "backslashreplace").decode() for one in text
-    )
+    unsaid = type(value).__name__ if isinstance(value, BaseException) else ""
+    text = escaped(" ".join(str(value).split()) or unsaid)
     return text if len(text) <= at_most else f"{text[: at_most - 1]}…"
+
+
+def escaped(text: str, kept: str = "") -> str:
+    """A text with what a terminal would obey, and what is no text, as escape codes; `kept` and all blanks stay."""
+    return "".join(
+        one
+        if one.isprintable() or one in kept or unicodedata.category(one) == "Zs"
+        else one.encode("unicode_escape", "backslashreplace").decode()
+        for one in text
+    )
 
 
 def repeated(names: Iterable[str]) -> str | None:

@@ -17,6 +17,8 @@ from condgan.utils.errors import UserError, shown
 from condgan.utils.limits import read_at_most, require_at_most
 
 TEMPORARY = ".tmp-"
+PARTS_OF_RUNS = ("samples", "checkpoints", "tensorboard", "sheet.png", "neighbors.png")
+"""What training and evaluating write into a run directory, beside texts."""
 LONGEST_NAME = 100
 """Bytes of a name, which a number and an ending may follow."""
 
@@ -36,6 +38,25 @@ def require_outside(out: Path, source: str | Path, what: str) -> None:
     """Raises UserError where `out`, which `what` calls so, is to be written into data of a path."""
     if str(source) not in SOURCES and is_within(out, source):
         raise UserError(f"{what} given, in the data '{source}', which nothing is written into: give a place elsewhere")
+
+
+def require_outside_runs(out: Path, what: str) -> None:
+    """Raises UserError where `out`, which `what` calls so, is a run directory, or what a run has written there."""
+    whole = out.resolve()
+    for run in (whole, *whole.parents):
+        if (run / "recipe.yaml").is_file() and (whole == run or whole.relative_to(run).parts[0] in PARTS_OF_RUNS):
+            raise UserError(f"{what} given, which belongs to run '{run}': give a place of its own")
+
+
+def require_file(out: Path, ending: str, what: str) -> None:
+    """Raises UserError unless `out`, which `what` calls so, is to be a file of its kind, and none that a run wrote.
+
+    By its ending, so that nothing of another kind is replaced by it.
+    """
+    if out.suffix.lower() != ending or out.is_dir():
+        wrong = "which is a folder" if out.is_dir() else "which has another ending"
+        raise UserError(f"{what} given, {wrong}: expected a file that ends with {ending}")
+    require_outside_runs(out, what)
 
 
 def path_of(given: object, what: str = "path") -> Path:

@@ -14,7 +14,7 @@ from torch import nn
 
 from condgan import __version__
 from condgan.app.cli.main import app
-from condgan.app.cli.options import chosen_names
+from condgan.app.cli.options import chosen_names, quoted_names
 from condgan.data.open import list_source
 from condgan.labels import LabelSpec
 from condgan.networks.attention import Attention
@@ -506,3 +506,30 @@ def test_classes_of_any_name_stay_in_the_folder() -> None:
         assert (Path("out") / name).resolve().parent == Path("out").resolve()
         name.encode()
     assert made[-1] == "Ünïcode 日本"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Bright,Hat", ["Bright", "Hat"]),
+        (" Bright , Hat,Hat", ["Bright", "Hat"]),
+        ('Bright,"Hat, tall"', ["Bright", "Hat, tall"]),
+        ('"Hat, tall", "5"" heel"', ["Hat, tall", '5" heel']),
+        ('5" heel', ['5" heel']),
+    ],
+)
+def test_names_with_commas_stand_in_quotes(text: str, names: list[str]) -> None:
+    assert quoted_names(text) == names
+
+
+@pytest.mark.parametrize("text", ['"Hat, tall', '"Hat"tall', "a\rb", "a" * 200_000])
+def test_quotes_that_do_not_fit_are_refused(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    refused(condgan(capsys, "train", "any-stargan", "--attributes", text), "given: expected names with commas between")
+
+
+def test_an_empty_name_is_shown_as_it_is(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    refused(condgan(capsys, "sample", run, "--out", "x", "--classes", ""), "unknown class '': known: 0, 1")
+
+
+def test_a_number_that_is_too_large_is_told_the_most(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    refused(condgan(capsys, "sample", run, "--out", "x", "--seed", 10**20), "expected 0 to 18,446,744,073,709,551,615")

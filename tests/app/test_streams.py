@@ -27,6 +27,8 @@ def shown(text: str) -> str:
     [
         ("plain\ttext\n", "plain\ttext\n"),
         ("Ünïcode 日本", "Ünïcode 日本"),
+        ("10\u00a0000 全\u3000角 thin\u2009one", "10\u00a0000 全\u3000角 thin\u2009one"),
+        ("line\u2028and\u2029paragraph", "line\\u2028and\\u2029paragraph"),
         ("a\x1b[31mred\x07", "a\\x1b[31mred\\x07"),
         ("over\rwritten", "over\\rwritten"),
         ("back\u202ewards", "back\\u202ewards"),

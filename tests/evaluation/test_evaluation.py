@@ -583,3 +583,14 @@ def test_real_images_that_are_copies_are_told(capsys: pytest.CaptureFixture[str]
         found = json.loads(condgan(capsys, "evaluate", "fakes.npz", "--data", "real.npz", *wanted).out)
         told = [one for one in found["about"]["warnings"] if "real images are the same as 5 others" in one]
         assert len(told) == (copies == 6)
+
+
+@pytest.mark.parametrize("metrics", ["nope", "fd_classifier,nope", ",", "fid"])
+def test_metrics_that_there_are_not_are_told_before_anything_is_read(
+    capsys: pytest.CaptureFixture[str], metrics: str
+) -> None:
+    refused(condgan(capsys, "evaluate", "nowhere", "--data", "nowhere", "--metrics", metrics), "metric '")
+
+
+def test_utility_of_nothing_says_that_there_is_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    refused(condgan(capsys, "utility", "runs/nope"), "'runs/nope' does not exist: give a run directory")

@@ -225,3 +225,36 @@ def test_events_are_those_that_tensorboard_reads(digits_run: Callable[..., Path]
     assert {"images_per_second", "D/adv", "fd_classifier"} <= set(board.Tags()["scalars"])
     assert set(board.Tags()["images"]) == {"real", "samples"}
     assert [event.step for event in board.Scalars("D/adv")] == [64]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["report", "run", "--out", "run/recipe.yaml"],
+        ["report", "run", "--out", "run/samples/page.html"],
+        ["data", "digits", "--out", "run/log.jsonl"],
+        ["data", "digits", "--out", "run/samples/real.png"],
+        ["data", "digits", "--out", "run/sheet.png"],
+        ["statistics", "digits", "run/recipe.yaml", "--extractor", "alexnet"],
+        ["statistics", "digits", "run/checkpoints/64/statistics.npz", "--extractor", "alexnet"],
+        ["sample", "run", "--out", "run/nothing/../checkpoints/x.npz"],
+    ],
+)
+def test_a_file_to_write_is_of_its_kind_and_none_that_a_run_wrote(
+    capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    for folder in ("samples", "checkpoints/64", "nothing"):
+        Path("run", folder).mkdir(parents=True)
+    files = ("recipe.yaml", "log.jsonl", "samples/real.png", "sheet.png")
+    for name in files:
+        Path("run", name).write_text(name)
+    refused(condgan(capsys, *command), "run/", "given, which")
+    assert all(Path("run", name).read_text() == name for name in files)
+    assert not any(path.suffix in (".html", ".npz") for path in Path("run").rglob("*"))
+
+
+@pytest.mark.parametrize("command", [["report", "run", "--out"], ["data", "digits", "--out"], ["statistics", "digits"]])
+def test_a_folder_is_no_file_to_write(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    for ending in ("html", "png", "npz"):
+        Path(f"x.{ending}").mkdir()
+        refused(condgan(capsys, *command, f"x.{ending}"), "given, which")

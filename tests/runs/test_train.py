@@ -404,3 +404,13 @@ def test_a_score_that_there_is_not_is_refused_before_anything_is_written(
         done = condgan(capsys, "train", recipe, f"schedule.best_by={score}", "--out", "run", *options)
         refused(done, f"unknown score schedule.best_by '{score}'", known)
     assert not list(Path().iterdir())
+
+
+def test_a_dry_run_of_very_deep_networks_is_told_in_time(capsys: pytest.CaptureFixture[str]) -> None:
+    deep = ["generator.depth=8", "backbone.depth=8", "generator.width=4", "backbone.width=4"]
+    start = time.process_time()
+    done = condgan(capsys, "train", "biggan-deep-imagenet128", *deep, "--dry-run")
+    assert done.code == 0, done.err
+    assert "memory         not estimated: going through networks of 1,112 layers" in done.out
+    assert "run directory  runs/biggan-deep-imagenet128" in done.out
+    assert time.process_time() - start < 10

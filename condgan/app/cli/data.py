@@ -13,7 +13,7 @@ from condgan.app.cli.options import HeldOutOption, RootOption, SkipOption, Sourc
 from condgan.app.cli.usage import Argument, Option
 from condgan.utils.choices import SOURCES, Crop
 from condgan.utils.errors import UserError, unknown
-from condgan.utils.files import absolute, cache_directory, is_within, require_outside, write
+from condgan.utils.files import absolute, cache_directory, is_within, require_file, require_outside, write
 
 FORMATS = ("packed", "hdf5")
 
@@ -38,6 +38,7 @@ def data_command(
     from condgan.utils.figures import png
 
     if out is not None:
+        require_file(out, ".png", f"--out {out}")
         require_outside(out, source, f"--out {out}")
     listing = list_source(absolute(source), None if root is None else str(root), held_out)
     look = survey(listing)

@@ -27,7 +27,7 @@ from condgan.app.cli.options import (
 from condgan.app.cli.tables import metric_table
 from condgan.app.cli.usage import Argument, Option
 from condgan.runs.directory import require_run
-from condgan.utils.files import require_outside
+from condgan.utils.files import require_file, require_outside
 
 
 def evaluate_command(
@@ -81,10 +81,11 @@ def statistics_command(
     skip_bad_images: SkipOption = False,
 ) -> None:
     """Keep the mean and covariance of real images' features, for --data of evaluate, for pytorch-fid and others."""
+    require_file(out, ".npz", f"'{out}' as output")
+    require_outside(out, source, f"'{out}' as output")
     from condgan.runs.evaluate import EvaluationOptions, statistics
 
     options = EvaluationOptions(extractor, weights, split=split, size=size, skip_bad_images=skip_bad_images)
-    require_outside(out, source, f"'{out}' as output")
     about = statistics(source, out, options)
     click.echo(f"wrote {out}: {about['extractor']} features of {about['real']:,} images of {about['size']} pixels")
 
@@ -122,6 +123,8 @@ def report_command(
     out: Annotated[Path | None, Option("The page to write; RUN/report.html by default.")] = None,
 ) -> None:
     """Write a page of what a run is, how it went and how good it is, in one file that needs no network."""
+    if out is not None:
+        require_file(out, ".html", f"--out {out}")
     require_run(directory, out)
     from condgan.runs.report import write_report
 

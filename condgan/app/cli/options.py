@@ -1,11 +1,13 @@
 """Arguments and options that several commands share."""
 
+import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from condgan.app.cli.usage import Argument, Option
 from condgan.utils.choices import SOURCES
+from condgan.utils.errors import UserError, shown
 
 MOST_COMMAS = 100
 """In a name."""
@@ -73,3 +75,13 @@ def pieces(text: str, is_whole: Callable[[str], bool]) -> list[str]:
 def comma_separated(text: str) -> list[str]:
     """Names with commas between, each once."""
     return list(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def quoted_names(text: str) -> list[str]:
+    """Names with commas between, each once, of which those that hold commas stand in quotes. Raises UserError."""
+    try:
+        (names,) = csv.reader([text], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError):
+        expected = 'expected names with commas between, such as Bright,"Hat, tall"'
+        raise UserError(f"'{shown(text)}' given: {expected}") from None
+    return list(dict.fromkeys(name.strip() for name in names))

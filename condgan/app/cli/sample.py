@@ -21,7 +21,7 @@ from condgan.app.cli.usage import Option
 from condgan.runs.directory import require_run
 from condgan.utils.choices import Precision, Vary, Way
 from condgan.utils.errors import UserError
-from condgan.utils.files import write
+from condgan.utils.files import require_file, write
 
 if TYPE_CHECKING:
     from condgan.sampling.model import Model
@@ -53,14 +53,15 @@ def sample_command(
         raise UserError(f"--classes {classes} and --mixture {mixture} given: expected one of them")
     if mixture is not None and out.suffix == ".npz":
         raise UserError(f"--mixture {mixture} and --out {out} given: a mixture has no class number, give a folder")
+    if out.suffix == ".npz":
+        require_file(out, ".npz", f"--out {out}")
     require_run(directory, out)
-    from condgan.sampling.files import SampleFiles, require_outside_runs, require_own, write_samples
+    from condgan.sampling.files import SampleFiles, require_own, write_samples
 
     model = _model(directory, checkpoint, truncation, latent_scale, standing, seed, precision, compiled)
     chosen = list(model.classes) if classes is None else chosen_names(classes, model.classes)
     trained = f"from {model.images:,} images of training"
     if out.suffix == ".npz":
-        require_outside_runs(out)
         write(out, model.npz(chosen, per_class, seed))
         click.echo(f"wrote {len(chosen) * per_class} images to {out}, {trained}")
         return

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
+from condgan.utils.errors import escaped
+
 CURSOR = re.compile(r"\n*(\x1b\[A)+")
 """How a progress bar goes to its line."""
 
@@ -26,8 +28,7 @@ class Escaped:
         start = "\r" if text.startswith("\r") else ""  # as bars start, and end when they are cleared
         end = "\r" if start and text[1:].endswith("\r") else ""
         inner = text.removeprefix(start).removesuffix(end)
-        plain = "".join(one if one.isprintable() or one in "\n\t" else _escaped(one) for one in inner)
-        return self.stream.write(start + plain + end)
+        return self.stream.write(start + escaped(inner, kept="\n\t") + end)
 
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
@@ -35,10 +36,6 @@ class Escaped:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "backslashreplace").decode()
 
 
 @contextmanager

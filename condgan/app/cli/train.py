@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from condgan import recipes
-from condgan.app.cli.options import RootOption, SkipOption, comma_separated
+from condgan.app.cli.options import RootOption, SkipOption, quoted_names
 from condgan.app.cli.tables import metric_table
 from condgan.app.cli.usage import Argument, Option
 from condgan.runs.directory import resume_command
@@ -16,6 +16,7 @@ from condgan.utils.files import absolute
 
 if TYPE_CHECKING:
     from condgan.recipes.schema import Recipe
+    from condgan.runs.preview import Preview
 
 INIT_CLASSIFIER = 50_000
 
@@ -33,7 +34,9 @@ def train_command(
         ),
     ] = (),
     root: RootOption = None,
-    attributes: Annotated[str | None, Option("Attributes to learn, with commas between; else all.")] = None,
+    attributes: Annotated[
+        str | None, Option('Attributes to learn, with commas between, such as Bright,"Hat, tall"; else all.')
+    ] = None,
     out: Annotated[Path | None, Option("Run directory; runs/RECIPE by default.")] = None,
     fresh: Annotated[bool, Option("Start over in a new directory.")] = False,
     init_classifier: Annotated[
@@ -54,7 +57,7 @@ def train_command(
         given.append(f"schedule.init_classifier={INIT_CLASSIFIER}")
     sources = [absolute(one) for one in data]
     if attributes is not None:
-        given.append(f"data.attributes={json.dumps(comma_separated(attributes))}")
+        given.append(f"data.attributes={json.dumps(quoted_names(attributes))}")
     if root is not None:
         given.append(f"data.root={json.dumps(str(root.expanduser().resolve()))}")
     from condgan.recipes.load import load
@@ -112,17 +115,13 @@ def _print_preview(recipe: "Recipe", directory: Path, skip_bad_images: bool) -> 
     if preview.data is not None:
         train, held_out = len(preview.data.train), len(preview.data.held_out)
         about = f"{train:,} training and {held_out:,} held-out images of {preview.spec.summary}"
-    memory = preview.memory
     whose = f" in each of {distributed.size()} processes" if distributed.size() > 1 else ""
     click.echo(dump(recipe))
     click.echo(f"data           {about}")
     for note in () if preview.data is None else preview.data.notes:
         click.echo(f"note           {note}")
     click.echo(f"generator      {preview.generator:,} parameters\ndiscriminator  {preview.discriminator:,} parameters")
-    click.echo(
-        f"memory         about {_size(sum(memory))}{whose}: {_size(memory.kept)} of weights, gradients, optimizers and "
-        f"average, {_size(memory.activations)} of activations for {preview.images_at_once:,} images at a time"
-    )
+    click.echo(f"memory         {_memory(preview, whose)}")
     click.echo(f"run directory  {directory}")
 
 
@@ -137,6 +136,17 @@ def _print_next_steps(recipe: "Recipe", directory: Path) -> None:
     verb, more = ("translate", "IMAGE --every-domain ") if recipe.translates else ("sample", "")
     click.echo(f"\n{verb} it".ljust(16) + f"condgan {verb} {directory} {more}--out DIR\ntrain longer   {longer}")
     click.echo(f"look at        {directory / 'sheet.png'}")
+
+
+def _memory(preview: "Preview", whose: str) -> str:
+    """What training needs, in words."""
+    if preview.memory is None:
+        return f"not estimated: going through networks of {preview.layers:,} layers takes minutes"
+    kept, activations = map(_size, preview.memory)
+    return (
+        f"about {_size(sum(preview.memory))}{whose}: {kept} of weights, gradients, optimizers and average, "
+        f"{activations} of activations for {preview.images_at_once:,} images at a time"
+    )
 
 
 def _size(count: int) -> str:
