@@ -529,6 +529,7 @@ def test_npz_members_that_are_no_arrays_are_one_line(tmp_path: Path) -> None:
         {"x__npy": npy(IMAGES[:, :0])},
         {"x__npy": npy(IMAGES[0, 0])},
         {"x__npy": npy(np.array(["a", None], object))},
+        {"x__npy": x, "y": b"x"},
         {"x__npy": x, "y__npy": b"x"},
         {"x__npy": x, "y__npy": npy(LABELS[:3])},
         {"x__npy": x, "y__npy": npy(LABELS * 1.0)},

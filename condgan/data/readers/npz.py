@@ -40,9 +40,12 @@ def is_npz(path: Path) -> bool:
 
 
 def npz_keys(path: Path) -> list[str]:
-    """The names of an npz file's arrays. Raises UserError for a file that is none."""
+    """The names of an npz file's arrays. Raises UserError for a file that is none, or holds anything else."""
     with _said_of(path):
-        return [name.removesuffix(".npy") for name in Zip(path).members if name.endswith(".npy")]
+        names = list(Zip(path).members)
+        if other := next((name for name in names if not name.endswith(".npy")), None):
+            raise ValueError(f"'{shown(other)}' in it is no array")
+    return [name.removesuffix(".npy") for name in names]
 
 
 def npz_array(path: Path, key: str, limit: int = TABLE) -> np.ndarray:
