@@ -23,7 +23,7 @@ from condgan.data.readers.lines import (
     key,
     read_lines,
 )
-from condgan.data.readers.names import is_image
+from condgan.data.readers.names import is_image, left_out
 from condgan.data.readers.text import WINDOWS
 from condgan.data.readers.tree import Files, Tree, parent
 from condgan.utils.errors import UserError, repeated, shown
@@ -165,7 +165,7 @@ def list_tables(tree: Tree, tables: Sequence[ImageTable], share: float | None) -
     _require_whole_folders(rows.file, files, classes)
     instead = ", not from the class folders" * _of_class_folders(files, classes)
     notes = [*_sources(chosen, tables, frozenset(files), instead), *[said] * bool(said), *_other_notes(tree, tables)]
-    return rows.listing(files, share, [*notes, *unlisted(tree, rows.file, files)])
+    return rows.listing(files, share, [*notes, *unlisted(tree, rows.file, files, of_labels(tree))])
 
 
 def _chosen(tables: Sequence[ImageTable], classes: Mapping[str, str]) -> dict[str, Chosen]:
@@ -201,7 +201,7 @@ def _sources(
 
 def _other_notes(tree: Tree, tables: Sequence[ImageTable]) -> list[str]:
     """Notes of how tables were read, and of such that were not."""
-    bare = [file for file in tree.files if file.rpartition("/")[2] == "dataset.json"]
+    bare = _bare(tree)
     return [
         *(f"'{file}' gives no labels" for file in bare),
         *(note for table in tables for note in table.notes),
@@ -274,9 +274,11 @@ def beside_tables(tree: Tree, tables: Sequence[ImageTable], listing: Listing, sh
             f"and none to '{lacking[0]}'; complete it, or remove the file"
         )
     notes = [*listing.notes, *_given(tables, labeled, bool(splits)), *_other_notes(tree, tables)]
-    if not labeled:
-        known = {table.file for table in tables}
-        unread = [file for file in _files(tree) if file not in known and not _is_submission(file)]
+    known = {table.file for table in tables}
+    unread = [file for file in _files(tree) if file not in known and not _is_submission(file)]
+    if labeled:
+        notes += left_out(unread)
+    else:
         for file in unread:
             tree.text(file, LIST)  # what is no text might be a table of labels
         notes += [f"'{file}' is not understood: no labels are read from it" for file in unread[:3]]
@@ -323,6 +325,16 @@ def _files(tree: Tree) -> list[str]:
         for file in tree.files
         if file.lower().endswith((".csv", ".tsv", ".jsonl")) or _LISTS.fullmatch(file.rpartition("/")[2])
     ]
+
+
+def of_labels(tree: Tree) -> list[str]:
+    """Files that are named like lists of labels, of which notes tell whether they are."""
+    return [*_files(tree), *_bare(tree)]
+
+
+def _bare(tree: Tree) -> list[str]:
+    """Files that are named like one of labels by images' paths."""
+    return [file for file in tree.files if file.rpartition("/")[2] == "dataset.json"]
 
 
 def _is_submission(file: str) -> bool:
