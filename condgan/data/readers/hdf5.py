@@ -297,7 +297,7 @@ def _classes(
 
 
 def _of_numbers(
-    numbers: Int[np.ndarray, " n"], given: Sequence[str] | None, path: Path, train: int
+    numbers: Int[np.ndarray, " n"], given: list[str] | None, path: Path, train: int
 ) -> tuple[LabelTable, tuple[str, ...]]:
     """The same of classes whose names are given, or not."""
     highest = int(numbers.max())
