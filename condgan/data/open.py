@@ -23,7 +23,7 @@ from condgan.data.readers.known import KNOWN, list_known
 from condgan.data.readers.labels import EXPECTED
 from condgan.data.readers.lmdb import is_lmdb, list_lmdb
 from condgan.data.readers.npz import is_npz, list_npz
-from condgan.data.readers.tables import beside_tables, list_json, list_tables, read_tables, told_files
+from condgan.data.readers.tables import beside_tables, list_json, list_tables, of_labels, read_tables
 from condgan.data.readers.tree import Tree, open_tree, require_there
 from condgan.data.readers.webdataset import list_samples
 from condgan.labels import Labels, LabelTable
@@ -245,6 +245,4 @@ def list_tree(tree: Tree, share: float | None, paired: bool) -> Listing:
     tables = read_tables(tree)
     if (listing := list_tables(tree, tables, share) or list_samples(tree, share)) is not None:
         return listing
-    told = told_files(tree, tables)
-    others = replace(tree, files=[file for file in tree.files if file not in told])
-    return beside_tables(tree, tables, list_class_folders(others, share, paired), share)
+    return beside_tables(tree, tables, list_class_folders(tree, share, paired, of_labels(tree)), share)

@@ -151,7 +151,8 @@ def test_a_name_tells_its_split(name: str, split: tuple[int, str] | None) -> Non
 
 
 LEFTOVERS = [
-    "@eaDir/0.png/SYNOPHOTO_THUMB_M.jpg", "#recycle/0.png", "$RECYCLE.BIN/0.png", "System Volume Information/x.png",
+    "@eaDir/0.png/SYNOPHOTO_THUMB_M.jpg", "0.png@SynoEAStream", "~snapshot/0.png", "FOUND.000/0.png", "_vti_cnf/0.png",
+    "#recycle/0.png", "$RECYCLE.BIN/0.png", "System Volume Information/x.png",
     "__MACOSX/a/._0.png", "._0.png", ".DS_Store", "Thumbs.db", "thumbs.DB", "ehthumbs.db", "desktop.ini",
     "0.png:Zone.Identifier", ".Trash-1000/files/0.png", "lost+found/0.png", ".ipynb_checkpoints/0-checkpoint.png",
     ".picasa.ini", "Picasa.ini", ".@__thumb/0.png", "@Recycle/0.png", "~$0.png", "0.png.tmp", "0.png.part",

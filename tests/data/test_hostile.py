@@ -685,3 +685,19 @@ def test_a_link_to_itself_is_a_broken_one(name: str, tmp_path: Path) -> None:
             (tmp_path / folder / f"{i}.png").write_bytes(encoded(IMAGES[i, 0]))
     (tmp_path / name).symlink_to(Path(name).name)
     assert len(list_source(str(tmp_path))) == 6 + name.endswith(".png")
+
+
+def test_arrays_that_are_not_read_are_told(tmp_path: Path) -> None:
+    pixels = IMAGES.transpose(0, 2, 3, 1)
+    np.savez(tmp_path / "a.npz", x=pixels, labels=LABELS)
+    assert "the arrays labels are not read" in " ".join(list_source(str(tmp_path / "a.npz")).notes)
+    np.savez(tmp_path / "b.npz", x=pixels, y=LABELS, classes=["a", "b"])
+    assert list_source(str(tmp_path / "b.npz")).notes == ()
+
+
+def test_columns_of_one_class_each_without_images_are_left_out(tmp_path: Path) -> None:
+    with hdf5(tmp_path / "a.h5", labels=np.eye(4, dtype=np.uint8)[3 * LABELS]):
+        pass
+    listing = list_source(str(tmp_path / "a.h5"))
+    assert listing.labels.spec.classes == ("0", "3")
+    assert listing.notes == ("2 classes without images are left out",)

@@ -392,7 +392,7 @@ def test_hostile_and_empty_tables_are_one_line(tmp_path: Path, message: str) -> 
 
 
 def test_texts_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("condgan.data.readers.tables.TABLE", 100)
+    monkeypatch.setattr("condgan.data.readers.tables.LIST", 100)
     with pytest.raises(UserError, match="'labels.csv' of .* cannot be read .*bytes, more than 100"):
         told(flat(tmp_path / "data"), labels__csv=table("file,label", lambda i: f"{NAMES[i]},{i % 2}"))
 
@@ -504,3 +504,38 @@ def test_numbered_shards_without_labels_are_no_classes(tmp_path: Path) -> None:
     for old, new in (("photos-000", "cat"), ("photos-001", "dog")):
         shutil.move(tmp_path / "data" / f"{old}.tar", tmp_path / "data" / f"{new}.tar")
     assert list_source(str(tmp_path / "data")).labels.spec.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("form", ['"[""cat"", ""big""]"', "\"['cat', 'big']\"", '"[cat, big]"', "cat|big", "cat;big"])
+def test_lists_of_labels_are_names_without_brackets_and_quotes(form: str, tmp_path: Path) -> None:
+    listing = told(
+        flat(tmp_path), **{"a.csv": table("file,labels", lambda i: f"{NAMES[i]},{form if i % 2 else 'dog'}")}
+    )
+    assert set(listing.labels.spec.classes) == {"dog", "cat", "big"}
+
+
+def test_quotes_of_a_name_alone_stay(tmp_path: Path) -> None:
+    listing = told(flat(tmp_path), **{"a.csv": table("file,labels", lambda i: f"{NAMES[i]},'n'-{i % 2}|x")})
+    assert "'n'-0" in listing.labels.spec.classes
+
+
+def test_what_lies_beside_a_table_or_in_shards_is_told(tmp_path: Path) -> None:
+    beside = {f"{i:03}.txt": "a caption" for i in range(3)} | {"x.heic": b"", "test.csv": "file\n"}
+    listing = told(
+        flat(tmp_path / "d"), **beside, **{"labels.csv": table("file,label", lambda i: f"{NAMES[i]},{i % 2}")}
+    )
+    said = " ".join(listing.notes)
+    assert "1 file left out: 1 .heic, which cannot be read" in said
+    assert "3 files left out: 3 .txt, which are no images" in said
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name, content in {
+            **{f"{i}.png": png(i) for i in range(4)},
+            **{f"{i}.cls": b"01"[i % 2 :][:1] for i in range(6)},
+            "5.heic": b"x",
+        }.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    said = " ".join(list_source(str(tmp_path / "a.tar")).notes)
+    assert "1 file left out: 1 .heic, which cannot be read" in said
+    assert "2 files left out: 2 .cls, which are no images" in said

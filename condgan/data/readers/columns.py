@@ -132,12 +132,19 @@ def _labels(name: str, cells: Sequence[Any], origins: Sequence[str]) -> list[Lab
     return [_label(name, cell, origin) for cell, origin in zip(cells, origins, strict=True)]
 
 
+def _several(text: str) -> tuple[str, ...]:
+    """Names between commas and the like; of a list as Python or JSON writes it, without its brackets and quotes."""
+    listed = re.fullmatch(r"\[(.*)\]", text)
+    names = [one.strip() for one in re.split(r"[|;,]", listed[1] if listed else text)]
+    return tuple(one for one in (re.sub(r"^(['\"])(.*)\1$", r"\2", name) if listed else name for name in names) if one)
+
+
 def _label(name: str, cell: Any, origin: str) -> Label:
     if not isinstance(cell, str):
         return json_label(cell, origin)
     text = cell.strip()
     if key(name) in SEVERAL:
-        return tuple(one.strip() for one in re.split(r"[|;,]", text) if one.strip())
+        return _several(text)
     if not text:
         raise UserError(f"{origin}: no label given in column '{shown(name, 60)}'; label all images, or none")
     if text.lower().lstrip("+-") in _NO_NUMBER:

@@ -1,7 +1,7 @@
 """Images in a folder per class, or without labels, in folders of splits or not."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from posixpath import splitext
 from typing import NamedTuple
@@ -35,9 +35,12 @@ class Found(NamedTuple):
     rest: str
 
 
-def list_class_folders(tree: Tree, share: float | None, paired: bool) -> Listing:
-    """A folder per class, with folders of splits around or in them or not; or a folder of images without labels."""
-    images, notes = images_in(tree)
+def list_class_folders(tree: Tree, share: float | None, paired: bool, told: Collection[str] = ()) -> Listing:
+    """A folder per class, with folders of splits around or in them or not; or a folder of images without labels.
+
+    `told`: files that are no images, of which other notes tell.
+    """
+    images, notes = images_in(tree, told)
     if not images:
         raise UserError(f"data '{tree.source}' holds no images{_why_none(notes)}: {EXPECTED}")
     other = _of_other_files(tree)

@@ -293,7 +293,14 @@ def _classes(
     """Labels of the classes that images are of, and what is to be said of the others."""
     if numbers.min() < 0:
         raise UserError(f"'{path}': label {numbers.min()} given, expected numbers of 0 and more")
-    highest, given = int(numbers.max()), _names(file, "classes", path)
+    return _of_numbers(numbers, _names(file, "classes", path), path, train)
+
+
+def _of_numbers(
+    numbers: Int[np.ndarray, " n"], given: list[str] | None, path: Path, train: int
+) -> tuple[LabelTable, tuple[str, ...]]:
+    """The same of classes whose names are given, or not."""
+    highest = int(numbers.max())
     if given is not None and highest >= len(given):
         raise UserError(f"'{path}': label {highest} given with {len(given)} classes, expected 0 … {len(given) - 1}")
     there, index = np.unique(numbers, return_inverse=True)
@@ -324,8 +331,7 @@ def _attributes(
         )
     groups = tuple(tuple(np.array(names)[group == number].tolist()) for number in np.unique(group) if number >= 0)
     if not groups and len(names) > 1 and (holds.sum(1) == 1).all():  # one-hot
-        used = torch.from_numpy(holds.argmax(1))
-        return LabelTable.from_index(LabelSpec.of_classes(names), used), ()
+        return _of_numbers(holds.argmax(1), names, path, train)
     one = Field("attributes", tuple(names), exclusive=False, groups=groups)
     return LabelTable.from_values(LabelSpec((one,)), torch.from_numpy(holds.astype(bool))), ()
 

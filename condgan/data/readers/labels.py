@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from condgan.data.listing import UNLABELED, Listing, listed
-from condgan.data.readers.names import PICTURE_ENDINGS, ending, is_image, left_out
+from condgan.data.readers.names import is_image, left_out
 from condgan.data.readers.tree import Files, Tree
 from condgan.labels import Field, LabelSpec, LabelTable
 from condgan.utils.errors import UserError, shown
@@ -130,14 +130,13 @@ class Rows:
         )
 
 
-def unlisted(tree: Tree, file: str, files: Sequence[str]) -> list[str]:
-    """Notes of the images of a tree that a file does not list, and of those that cannot be read."""
-    known = set(files)
+def unlisted(tree: Tree, file: str, files: Sequence[str], read: Sequence[str] = ()) -> list[str]:
+    """Notes of the images of a tree that a file does not list, and of its other files but those that were read."""
+    known = {*files, *read, file}
     rest = [one for one in tree.files if one not in known]
     others = sum(map(is_image, rest))
     note = f"{others:,} images that '{shown(file)}' does not list are left out"
-    unread = left_out(one for one in rest if ending(one) in PICTURE_ENDINGS and not is_image(one))
-    return [*([note] if others else []), *unread]
+    return [*([note] if others else []), *left_out(one for one in rest if not is_image(one))]
 
 
 def read_json(text: str) -> Any:

@@ -17,6 +17,8 @@ LEFTOVERS = (
     "*Zone.Identifier", "*:com.dropbox.*",  # streams of NTFS, written out by WSL and by archivers
     "@eaDir/", "#recycle/", "#snapshot/", "@tmp/",  # Synology
     "@Recycle/", "@Recently-Snapshot/", "@__thumb/",  # QNAP
+    "*@SynoEAStream", "*@SynoResource", "@SynoEAStream/", "#sharebin/", "~snapshot/",  # their metadata; NetApp
+    "RECYCLED/", "FOUND.0*/", "_vti_cnf/",  # FAT, its repaired files, FrontPage
     "lost+found/",  # ext2 to ext4
     "Picasa.ini", "ZbThumbnail.info", "__pycache__/",  # Picasa, ZoomBrowser, Python
     "~$*", "*~", "*.tmp", "*.swp",  # Office and editors

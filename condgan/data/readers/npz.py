@@ -160,7 +160,10 @@ def list_npz(path: Path, share: float | None) -> Listing:
     pictures = _pictures(path, image)
     labels = _labels(path, IMAGES[image], keys, len(pictures))
     places = [f"{number:0{len(str(len(pictures)))}}" for number in range(len(pictures))]
-    return listed(str(path), pictures, places, labels, None, share)
+    rest = [name for name in keys if name not in (image, IMAGES[image], "classes")]
+    names = f"{', '.join(shown(name, 40) for name in rest[:5])}{', …' * (len(rest) > 5)}"
+    note = f"the arrays {names} are not read: images are {image}, their class numbers {IMAGES[image]}, names classes"
+    return listed(str(path), pictures, places, labels, None, share, notes=(note,) * bool(rest))
 
 
 def _pictures(path: Path, key: str) -> NpzPictures:

@@ -23,7 +23,7 @@ from condgan.data.readers.lines import (
     key,
     read_lines,
 )
-from condgan.data.readers.names import is_image
+from condgan.data.readers.names import is_image, left_out
 from condgan.data.readers.text import WINDOWS
 from condgan.data.readers.tree import Files, Tree, parent
 from condgan.utils.errors import UserError, repeated, shown
@@ -165,7 +165,7 @@ def list_tables(tree: Tree, tables: Sequence[ImageTable], share: float | None) -
     _require_whole_folders(rows.file, files, classes)
     instead = ", not from the class folders" * _of_class_folders(files, classes)
     notes = [*_sources(chosen, tables, frozenset(files), instead), *[said] * bool(said), *_other_notes(tree, tables)]
-    return rows.listing(files, share, [*notes, *unlisted(tree, rows.file, files)])
+    return rows.listing(files, share, [*notes, *unlisted(tree, rows.file, files, of_labels(tree))])
 
 
 def _chosen(tables: Sequence[ImageTable], classes: Mapping[str, str]) -> dict[str, Chosen]:
@@ -201,7 +201,7 @@ def _sources(
 
 def _other_notes(tree: Tree, tables: Sequence[ImageTable]) -> list[str]:
     """Notes of how tables were read, and of such that were not."""
-    bare = filter(_is_bare, tree.files)
+    bare = _bare(tree)
     return [
         *(f"'{file}' gives no labels" for file in bare),
         *(note for table in tables for note in table.notes),
@@ -273,14 +273,15 @@ def beside_tables(tree: Tree, tables: Sequence[ImageTable], listing: Listing, sh
             f"{names}: a split is given to {len(splits) - len(lacking):,} of {len(splits):,} images in class folders, "
             f"and none to '{lacking[0]}'; complete it, or remove the file"
         )
-    notes = [*_given(tables, labeled, bool(splits)), *_other_notes(tree, tables)]
-    if not labeled:
-        known = {table.file for table in tables}
-        unread = [file for file in _files(tree) if file not in known and not _is_submission(file)]
+    notes = [*listing.notes, *_given(tables, labeled, bool(splits)), *_other_notes(tree, tables)]
+    known = {table.file for table in tables}
+    unread = [file for file in _files(tree) if file not in known and not _is_submission(file)]
+    if labeled:
+        notes += left_out(unread)
+    else:
         for file in unread:
             tree.text(file, LIST)  # what is no text might be a table of labels
         notes += [f"'{file}' is not understood: no labels are read from it" for file in unread[:3]]
-    notes += listing.notes
     if not splits:
         return replace(listing, notes=tuple(notes))
     return listed(
@@ -294,18 +295,6 @@ def beside_tables(tree: Tree, tables: Sequence[ImageTable], listing: Listing, sh
         paired=listing.pairs is not None,
         notes=tuple(notes),
     )
-
-
-def told_files(tree: Tree, tables: Sequence[ImageTable]) -> frozenset[str]:
-    """The files of which `beside_tables` says what they give."""
-    return frozenset(
-        [table.file for table in tables] + [one for one in tree.files if _is_bare(one) or _is_submission(one)]
-    )
-
-
-def _is_bare(file: str) -> bool:
-    """Whether a file is called like StyleGAN's list of labels."""
-    return file.rpartition("/")[2] == "dataset.json"
 
 
 def _given(tables: Sequence[ImageTable], labeled: bool, split: bool) -> list[str]:
@@ -336,6 +325,16 @@ def _files(tree: Tree) -> list[str]:
         for file in tree.files
         if file.lower().endswith((".csv", ".tsv", ".jsonl")) or _LISTS.fullmatch(file.rpartition("/")[2])
     ]
+
+
+def of_labels(tree: Tree) -> list[str]:
+    """Files that are named like lists of labels, of which notes tell whether they are."""
+    return [*_files(tree), *_bare(tree)]
+
+
+def _bare(tree: Tree) -> list[str]:
+    """Files that are named like one of labels by images' paths."""
+    return [file for file in tree.files if file.rpartition("/")[2] == "dataset.json"]
 
 
 def _is_submission(file: str) -> bool:

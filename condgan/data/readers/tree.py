@@ -12,7 +12,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
@@ -110,10 +110,13 @@ def parent(name: str) -> str:
     return name.rpartition("/")[0]
 
 
-def images_in(tree: Tree) -> tuple[list[str], list[str]]:
-    """The images of a tree, and what is to be said of its other files. Without an ending the content tells."""
+def images_in(tree: Tree, told: Collection[str] = ()) -> tuple[list[str], list[str]]:
+    """The images of a tree, and what is to be said of its other files but those that are told of elsewhere.
+
+    Without an ending the content tells.
+    """
     images = [file for file in tree.files if is_image(file) or (not ending(file) and _begins_as_image(tree, file))]
-    found = set(images)
+    found = {*images, *told}
     notes = left_out(file for file in tree.files if file not in found)
     if tree.special:
         count = len(tree.special)

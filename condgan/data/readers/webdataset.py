@@ -10,7 +10,7 @@ from condgan.data.listing import Listing
 from condgan.data.readers.columns import Chosen, named_labels
 from condgan.data.readers.labels import Rows, named_splits, read_json
 from condgan.data.readers.lines import LABEL_COLUMNS, key
-from condgan.data.readers.names import is_image
+from condgan.data.readers.names import is_image, left_out
 from condgan.data.readers.tree import Tree, parent
 from condgan.utils.errors import UserError, shown
 from condgan.utils.limits import TEXT
@@ -42,7 +42,9 @@ def list_samples(tree: Tree, share: float | None) -> Listing | None:
     rows = Rows(tree, "the shards")
     for file, label, split, source in zip(files, chosen.labels, splits, sources, strict=True):
         rows.add(file, label, split, f"'{source}'")
-    return rows.listing(files, share, [chosen.said, *notes])
+    known = {file for parts in samples for file in parts.values() if is_image(file)} | {*sources}
+    left = left_out(file for file in tree.files if file not in known)
+    return rows.listing(files, share, [chosen.said, *notes, *left])
 
 
 def _are_shards(tree: Tree, samples: Sequence[Mapping[str, str]]) -> bool:
