@@ -95,7 +95,7 @@ def write_normal(path: Path, normal: Normal, about: Mapping[str, Any]) -> None:
         np.savez(out, mu=mean, sigma=covariance, about=np.array(json.dumps(about)))
 
 
-class About(BaseModel):
+class AboutStatistics(BaseModel):
     """What statistics are of, as far as comparisons ask for it."""
 
     model_config = ConfigDict(extra="allow", strict=True)
@@ -143,9 +143,9 @@ def _about(path: Path) -> dict[str, Any]:
     text = npz_array(path, "about", TEXT)
     try:
         about = json.loads(str(text))
-        if not isinstance(about, dict) or not about.keys() >= About.model_fields.keys():
+        if not isinstance(about, dict) or not about.keys() >= AboutStatistics.model_fields.keys():
             return {}
-        return About.model_validate(about).model_dump()
+        return AboutStatistics.model_validate(about).model_dump()
     except (ValueError, RecursionError) as error:
         what = error.errors()[0] if isinstance(error, ValidationError) else {"loc": ("about",), "msg": str(error)}
         raise UserError(

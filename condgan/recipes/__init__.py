@@ -34,6 +34,8 @@ def text(name: str | Path) -> str:
         with said_of(f"recipe file '{path}'", expected, UnicodeDecodeError, TooLarge), open(path, "rb") as file:
             return read_at_most(file, TEXT).decode("utf-8-sig")
     if str(name) not in names():
+        if (path / "recipe.yaml").is_file():
+            raise UserError(f"recipe '{path}' given, which is a run: give '{path}/recipe.yaml' and --out '{path}'")
         raise unknown("recipe", name, names())
     return _packaged(str(name))
 

@@ -69,7 +69,7 @@ def evaluate(
     require_data(data)
     if is_run(path):
         return _evaluate_run(path, data, options, sampling)
-    require_there(subject)
+    require_subject(subject)
     if data is None:
         raise UserError(
             f"'{subject}' is no run directory (it has no recipe.yaml), and of images --data is needed: give real "
@@ -82,7 +82,7 @@ def evaluate(
     return _evaluate_images(str(subject), data, options)
 
 
-def require_there(subject: str | Path) -> None:
+def require_subject(subject: str | Path) -> None:
     """Raises UserError for a name or path where nothing is."""
     if str(subject) not in SOURCES and not found(path_of(subject)):
         raise UserError(f"'{subject}' does not exist: give a run directory, a folder of images or an npz file of some")

@@ -16,7 +16,7 @@ from condgan.sampling.model import Model
 from condgan.sampling.translator import Translator
 from condgan.utils.arguments import plain
 from condgan.utils.choices import Precision
-from condgan.utils.console import say
+from condgan.utils.console import note
 from condgan.utils.device import can_compile, device
 from condgan.utils.device import precision as choose_precision
 from condgan.utils.errors import UserError, shown
@@ -131,7 +131,7 @@ def find_checkpoint(directory: Path, which: str | int = "best") -> Path:
             damaged[path] = reason
             continue
         for other, why in damaged.items():
-            say(f"checkpoint '{other}' is damaged ({why}): {path.name} is used")
+            note(f"checkpoint '{other}' is damaged ({why}): {path.name} is used")
         _tell_newer(path, paths, scored, by)
         return path
     raise UserError(f"all checkpoints of '{directory}' are damaged ({damaged[paths[-1]]}): start over with --fresh")
@@ -140,7 +140,7 @@ def find_checkpoint(directory: Path, which: str | int = "best") -> Path:
 def _tell_newer(path: Path, paths: list[Path], scored: list[Path], by: str) -> None:
     """Say where the best checkpoint is only the best of those that were scored, as after Ctrl-C."""
     if path in scored and (newer := [one for one in paths[paths.index(path) + 1 :] if one not in scored]):
-        say(
+        note(
             f"checkpoint {path.name} is used, the best by {by}; {newer[-1].name} is newer and has no such score: "
             "choose it with --checkpoint latest"
         )

@@ -11,7 +11,7 @@ from condgan.data.dataset import Dataset
 from condgan.evaluation.images import Real, fakes_of, is_statistics, read_fakes_and_real, require_enough, size_text
 from condgan.evaluation.usefulness import Pool, usefulness
 from condgan.runs.directory import is_run, recipe_of, results_of
-from condgan.runs.evaluate import real_of_run, require_data, require_there
+from condgan.runs.evaluate import real_of_run, require_data, require_subject
 from condgan.runs.models import find_checkpoint, load_model
 from condgan.sampling.options import Sampling, sampling_record, with_sampling
 from condgan.utils.arguments import whole
@@ -50,7 +50,7 @@ def utility(
     if of_run:
         real, draw, about = _of_run(path, data, n, sampling)
     else:
-        require_there(subject)
+        require_subject(subject)
         real, draw, about = _of_images(str(subject), data, n, size, skip_bad_images)
     if real.data is None:
         raise UserError(f"statistics '{data}' given: expected real images to train a classifier on")

@@ -15,6 +15,10 @@ class NotFinite(UserError):
     """A generator makes images with numbers that are infinite or none."""
 
 
+class Note(UserWarning):
+    """What whoever calls should know of what they get, though it is no error."""
+
+
 class Interrupted(Exception):
     """Training was told to stop by a signal; what can be saved is."""
 

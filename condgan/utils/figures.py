@@ -24,7 +24,7 @@ WIDEST = 2_000
 """Pixels after which a sheet's columns go on in another band."""
 HEADER, LINE = 18, 13
 """Pixels of a line of names above columns, and of each further line."""
-LONGEST_TITLE = 100
+LONGEST_LINE = 100
 """Characters of a name that are shown."""
 CELL_GAP = 2
 CLASSES_PER_SHEET = 100
@@ -163,9 +163,7 @@ def channels_first(images: UInt8[np.ndarray, "n h w *c"]) -> UInt8[Tensor, "n c 
 
 def _band(grid: UInt8[Tensor, "r k c h w"], columns: Sequence[str], rows: Sequence[str]) -> Image.Image:
     font = ImageFont.load_default(12)
-    columns, rows = (
-        [shown(name, LONGEST_TITLE) if name.split() else "" for name in names] for names in (columns, rows)
-    )
+    columns, rows = ([shown(name, LONGEST_LINE) if name.split() else "" for name in names] for names in (columns, rows))
     titles = [_title(name, font, grid.shape[4] + CELL_GAP) for name in columns]
     header = HEADER + LINE * (max(map(len, titles)) - 1)
     height, width = grid.shape[3] + CELL_GAP, grid.shape[4] + CELL_GAP

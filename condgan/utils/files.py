@@ -136,13 +136,18 @@ def sha256_of(path: Path, limit: int) -> str:
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Have the system's errors name a file, which those of reading and writing an open one do not."""
+def named(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Have the system's errors name a file, which those of reading and writing an open one do not.
+
+    `temporary`: what it, or a folder, is called while it is written, which tells nobody anything.
+    """
     try:
         yield
     except OSError as error:
         if error.filename is None:
             error.filename = str(path)
+        elif temporary is not None:
+            error.filename = os.fsdecode(error.filename).replace(str(temporary), str(path), 1)
         raise
 
 
@@ -163,11 +168,12 @@ def write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
-        with named(path), open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with named(path, temporary):
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -180,10 +186,10 @@ def new_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
-        with named(path):
+        with named(path, temporary):
             yield temporary
-        sync(temporary)
-        os.replace(temporary, path)
+            sync(temporary)
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -198,13 +204,13 @@ def new_directory(path: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        with named(path):
+        with named(path, temporary):
             yield temporary
-        for file in temporary.iterdir():
-            sync(file)
-        sync(temporary)
-        remove_directory(path)
-        os.rename(temporary, path)
+            for file in temporary.iterdir():
+                sync(file)
+            sync(temporary)
+            remove_directory(path)
+            os.rename(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

@@ -533,3 +533,10 @@ def test_an_empty_name_is_shown_as_it_is(capsys: pytest.CaptureFixture[str], run
 
 def test_a_number_that_is_too_large_is_told_the_most(capsys: pytest.CaptureFixture[str], run: Path) -> None:
     refused(condgan(capsys, "sample", run, "--out", "x", "--seed", 10**20), "expected 0 to 18,446,744,073,709,551,615")
+
+
+@pytest.mark.parametrize("name", ["mine", "mine/", "./mine"])
+def test_a_run_in_the_place_of_a_recipe_is_told_how_to_go_on(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    Path("mine").mkdir()
+    Path("mine/recipe.yaml").touch()
+    refused(condgan(capsys, "train", name), "which is a run: give 'mine/recipe.yaml' and --out 'mine'")

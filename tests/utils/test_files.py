@@ -96,3 +96,15 @@ def test_a_directory_is_removed_at_once(monkeypatch: pytest.MonkeyPatch) -> None
         files.remove_directory(Path("old"))
     assert not Path("old").exists()
     files.remove_directory(Path("old"))
+
+
+def test_errors_of_writing_name_what_is_written_not_how_it_is_called_meanwhile() -> None:
+    Path("folder").mkdir()
+    with pytest.raises(IsADirectoryError) as of_write:
+        files.write(Path("folder"), b"x")
+    with pytest.raises(IsADirectoryError) as of_new, files.new_file(Path("folder")) as file:
+        file.write_bytes(b"x")
+    with pytest.raises(FileNotFoundError) as inside, files.new_directory(Path("new")) as new:
+        (new / "a/b").write_bytes(b"x")
+    assert [error.value.filename for error in (of_write, of_new, inside)] == ["folder", "folder", "new/a/b"]
+    assert [path.name for path in files.entries(Path())] == ["folder"]

@@ -6,11 +6,11 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-from condgan.utils.errors import escaped
+from condgan.utils.errors import Note, escaped
 
 CURSOR = re.compile(r"\n*(\x1b\[A)+")
 """How a progress bar goes to its line."""
@@ -38,6 +38,20 @@ class Escaped:
         return getattr(self.stream, name)
 
 
+def _lines_of_notes(others: Callable[..., None]) -> Callable[..., None]:
+    """How warnings are shown: our notes as lines above any progress bar, and `others`."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if not issubclass(category, Note):
+            others(message, category, *where, **more)
+            return
+        from tqdm import tqdm
+
+        tqdm.write(str(message), file=sys.stderr)
+
+    return show
+
+
 @contextmanager
 def own_words() -> Iterator[None]:
     """Print only what is ours meanwhile, in this process and in those that it starts.
@@ -52,7 +66,9 @@ def own_words() -> Iterator[None]:
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
             logging.disable(logging.WARNING)
+            warnings.simplefilter("always", Note)
             os.environ |= {"PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+        warnings.showwarning = _lines_of_notes(warnings.showwarning)
         sys.stdout, sys.stderr = (cast(TextIO, Escaped(stream)) for stream in before[:2])
         try:
             yield
