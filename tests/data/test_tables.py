@@ -539,3 +539,19 @@ def test_what_lies_beside_a_table_or_in_shards_is_told(tmp_path: Path) -> None:
     said = " ".join(list_source(str(tmp_path / "a.tar")).notes)
     assert "1 file left out: 1 .heic, which cannot be read" in said
     assert "2 files left out: 2 .cls, which are no images" in said
+
+
+@pytest.mark.parametrize(
+    ("head", "row"),
+    [
+        ("file,label,is_valid", lambda i: f"{NAMES[i]},{'xy'[i % 2]},{i % 5 == 0}"),
+        ("file,label,is_train", lambda i: f"{NAMES[i]},{'xy'[i % 2]},{int(i % 5 > 0)}"),
+        ("file,label,is_valid,is_test", lambda i: f"{NAMES[i]},{'xy'[i % 2]},{int(i % 5 == 1)},{int(i % 5 == 0)}"),
+    ],
+)
+def test_columns_that_say_of_which_split_an_image_is_are_followed(
+    tmp_path: Path, head: str, row: Callable[[int], str]
+) -> None:
+    listing = told(flat(tmp_path / "data"), labels__csv=table(head, row))
+    assert listing.labels.spec.classes == ("x", "y")
+    assert set(listing.names[listing.train :]) == {NAMES[i] for i in range(N) if i % 5 == 0}

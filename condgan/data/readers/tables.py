@@ -10,7 +10,7 @@ import numpy as np
 
 from condgan.data.listing import UNLABELED, Listing, listed
 from condgan.data.readers.attributes import locate, only_places, places
-from condgan.data.readers.columns import Chosen, guessed_labels, is_empty, named_labels
+from condgan.data.readers.columns import TRUTH, Chosen, guessed_labels, is_empty, named_labels
 from condgan.data.readers.folders import list_class_folders
 from condgan.data.readers.labels import SPLIT_WORDS, Rows, json_label, read_json, split_of, unlisted
 from condgan.data.readers.lines import (
@@ -385,13 +385,14 @@ def _table(tree: Tree, file: str, lines: Lines, column: str, notes: tuple[str, .
     ) is not None:
         raise UserError(f"{lacking}: no file given, expected one in a column such as file_name")
     split = next((name for name, cells in lines.columns.items() if _is_split(name, cells)), None)
+    flags = {name: cells for name, cells in lines.columns.items() if _is_flag(name, cells)}
     return ImageTable(
         tree,
         file,
         [_plain(str(cell)) for cell in images],
         origins,
-        None if split is None else _read_splits(lines.columns[split], origins),
-        {name: cells for name, cells in lines.columns.items() if name not in (column, split)},
+        _read_flags(flags) if split is None else _read_splits(lines.columns[split], origins),
+        {name: cells for name, cells in lines.columns.items() if name not in (column, split, *flags)},
         notes,
     )
 
@@ -402,6 +403,23 @@ def _is_split(name: str, cells: Sequence[Any]) -> bool:
     return key(name) == "split" or (
         key(name) in SPLIT_COLUMNS and (bool(values & set(SPLIT_WORDS)) or values <= set(SPLITS))
     )
+
+
+def _is_flag(name: str, cells: Sequence[Any]) -> bool:
+    """Whether a column says of each image whether it is of a split, such as is_valid."""
+    start, _, word = key(name).partition("is_")
+    return not start and word in SPLIT_WORDS and {str(cell).strip().lower() for cell in cells} <= TRUTH.keys()
+
+
+def _read_flags(flags: Mapping[str, Sequence[Any]]) -> list[int] | None:
+    """The splits that such columns say; None without any. What is not to train on is held out."""
+    rows = zip(*([TRUTH[str(cell).strip().lower()] for cell in cells] for cells in flags.values()), strict=True)
+    numbers = [SPLIT_WORDS[key(name).removeprefix("is_")] for name in flags]
+    return [max(_flagged(number, true) for number, true in zip(numbers, row, strict=True)) for row in rows] or None
+
+
+def _flagged(split: int, true: int) -> int:
+    return split * true if split else 2 - 2 * true
 
 
 def _read_splits(cells: Sequence[Any], origins: Sequence[str]) -> list[int]:
