@@ -550,8 +550,23 @@ def _known(extractor: str, kind: Kind) -> tuple[dict[str, tuple[str, ...]], dict
 
 def require_metrics(extractor: str, wanted: Sequence[str]) -> None:
     """Raises UserError for a name that no kind of model has with this extractor, before anything is read."""
-    of_translators = _known(extractor, "translator")[1]
-    select_metrics(extractor, [name for name in wanted if name not in of_translators], {})
+    of_name = _known(extractor, "generator")[1] | _known(extractor, "translator")[1]
+    for name in wanted:
+        _require_metric(extractor, name, of_name)
+
+
+def _require_metric(extractor: str, name: str, of_name: Mapping[str, str]) -> None:
+    """Raises UserError for a name that is not one of these."""
+    if name in of_name:
+        return
+    inception = vocabulary("inception")
+    if name in inception.values():
+        mine = vocabulary(extractor)[next(key for key, called in inception.items() if called == name)]
+        raise UserError(
+            f"metric '{name}' asked for with extractor '{extractor}', but {name.upper()} is a number of the "
+            f"Inception features alone: ask for {mine}, or give --extractor inception"
+        )
+    raise unknown("metric", name, of_name)
 
 
 def select_metrics(
@@ -569,14 +584,7 @@ def select_metrics(
         return MetricSelection({key: names[key] for key in chosen})
     found: dict[str, set[str]] = {}
     for name in wanted:
-        if name not in of_name and name in (inception := vocabulary("inception")).values():
-            mine = words[next(key for key, called in inception.items() if called == name)]
-            raise UserError(
-                f"metric '{name}' asked for with extractor '{extractor}', but {name.upper()} is a number of the "
-                f"Inception features alone: ask for {mine}, or give --extractor inception"
-            )
-        if name not in of_name:
-            raise unknown("metric", name, of_name)
+        _require_metric(extractor, name, of_name)
         key = of_name[name]
         if key in absent:
             raise UserError(f"metric '{name}' asked for, but {absent[key]}")

@@ -144,6 +144,8 @@ def named(path: Path, temporary: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # a library's, which has words of its own
+            raise
         if error.filename is None:
             error.filename = str(path)
         elif temporary is not None:

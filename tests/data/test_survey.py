@@ -149,8 +149,9 @@ def test_nothing_is_written_into_data(tmp_path: Path, capsys: pytest.CaptureFixt
     refused(condgan(capsys, "statistics", root, root / "mine.npz"), said)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "recipe.yaml").write_text(dump(load("any-projection", [f"data.source={root}"])))
-    for verb in ("sample", "interpolate", "attention", "truncation", "report"):
+    for verb in ("sample", "interpolate", "attention", "truncation"):
         refused(condgan(capsys, verb, "run", "--out", root / "made"), said)
+    refused(condgan(capsys, "report", "run", "--out", root / "made.html"), said)
     refused(condgan(capsys, "translate", "run", "--held-out", "--every-domain", "--out", root / "made"), said)
     assert sorted(root.rglob("*")) == before
 

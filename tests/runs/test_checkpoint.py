@@ -70,7 +70,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def first(path: Path) -> str:
-    return next(iter(tensors(path)))
+    return next(name for name, value in tensors(path).items() if value.ndim)
 
 
 def changed(path: Path, value: Callable[[torch.Tensor], torch.Tensor]) -> bytes:
