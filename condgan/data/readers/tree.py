@@ -359,9 +359,8 @@ class _Tars:
 
     def start(self, name: str) -> bytes:
         shard, start, size = self.where[name]
-        with open(self.shards[shard], "rb") as file:
-            file.seek(start)
-            return file.read(min(SIGNATURE, size))
+        with open_plain(self.shards[shard]) as file:
+            return os.pread(file.fileno(), min(SIGNATURE, size), start)
 
 
 def _open_tars(path: Path, shards: Sequence[Path]) -> Tree:
