@@ -3,7 +3,7 @@
 python -m benchmarks.kills --count 300 --seed 0 [--only CASE] [--out FILE]
 
 Each case trains once without a kill. Then the same command is started again and again and killed, all its processes at
-once, after a random time, more often a short one: while it starts, before the first checkpoint, between two, after the
+once, after a random time: while it starts, before the first checkpoint, between two, after the
 last one while it evaluates. Where a start comes through, the run's last checkpoint, its log but for times, and its
 metrics are compared bit for bit with the first one's, and another run begins. Processes are forked from one that has
 imported everything, so that a kill costs about a second; those of a group find each other as torchrun's do.
@@ -44,7 +44,7 @@ CASES: dict[str, tuple[int, list[str]]] = {
          "objective.identity=1.0"],
     ),
     "biggan": (1, ["digits-biggan", *TINY, "schedule.images=320"]),
-    "processes": (2, ["digits-acgan", *TINY, "generator.latent_dim=12", "schedule.images=640"]),
+    "processes": (2, ["digits-acgan", *TINY, "generator.latent_dim=12", "schedule.images=1920"]),
 }  # fmt: skip
 """How many processes there are, and what they train."""
 TIMES = {"seconds", "images_per_second"}
@@ -151,7 +151,7 @@ def kill(case: str, count: int, minutes: float, rng: random.Random, folder: Path
         enough = sum(moments.values()) >= count or time.monotonic() - began > 60 * minutes
         code = wait(
             start(["train", *recipe, "--out", str(run)], processes, folder / "log"),
-            None if enough else took * rng.random() ** 2,
+            None if enough else took * rng.random() ** rng.choice((1, 2)),
         )
         if code is None:
             moments[_moment(run)] += 1

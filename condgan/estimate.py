@@ -14,10 +14,11 @@ from condgan.build import build_modules, build_objective, empty_networks, image_
 from condgan.labels import Labels, LabelSpec
 from condgan.losses import weighted_sum
 from condgan.networks.blocks import set_recompute
+from condgan.networks.discriminator import Discriminator
 from condgan.recipes.schema import Recipe
 from condgan.training.loop import mixes_batch
 from condgan.training.mixed_precision import MixedPrecision
-from condgan.types import Step
+from condgan.types import Generator, Step
 from condgan.utils import distributed
 from condgan.utils.device import can_compile, device, precision
 
@@ -69,13 +70,16 @@ class Memory(NamedTuple):
     """Kept by the larger of the two players' backward passes of one part of a batch."""
 
 
-def estimate_memory(recipe: Recipe, labels: LabelSpec) -> Memory:
+def estimate_memory(
+    recipe: Recipe, labels: LabelSpec, networks: tuple[Generator, Discriminator] | None = None
+) -> Memory:
     """The memory of training, from both players' steps on fake tensors, which allocate nothing.
 
     They are of the device and computed in the precision of training: which activations are kept depends on both.
+    The recipe's empty networks may be given where they are there already, and are used up.
     """
     here = device()
-    rehearsal = Rehearsal(recipe, labels)
+    rehearsal = Rehearsal(recipe, labels, networks)
     with FakeTensorMode(allow_non_fake_inputs=True):  # the weights, which are on the meta device until they move
         rehearsal.move(here, precision(recipe.compute.precision, here))
 
@@ -133,11 +137,13 @@ class Flops(TorchDispatchMode):
 class Rehearsal:
     """Both players' steps where shapes alone are computed: on the meta device, or on any other among fake tensors."""
 
-    def __init__(self, recipe: Recipe, labels: LabelSpec) -> None:
+    def __init__(
+        self, recipe: Recipe, labels: LabelSpec, networks: tuple[Generator, Discriminator] | None = None
+    ) -> None:
         self.shape, self.labels, self.joint = image_shape(recipe), labels, recipe.schedule.joint
         self.objective = build_objective(recipe)
         self.on, self.kind = torch.device("meta"), torch.float32
-        self.generator, self.discriminator = empty_networks(recipe, labels)
+        self.generator, self.discriminator = networks or empty_networks(recipe, labels)
         self.modules = {name: module.to(self.on) for name, module in build_modules(recipe).items()}
         set_recompute([self.generator, self.discriminator], recipe.compute.recompute)
 

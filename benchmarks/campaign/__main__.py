@@ -82,6 +82,10 @@ class Tally:
         return plain | {"memory": f"{self.memory / 1e6:.0f} MB", "slowest": f"{self.slowest:.1f} s"}
 
 
+LATER = ("sklearn.datasets", "torch._dynamo", "torch.fx.experimental.symbolic_shapes")
+"""What condgan or torch import when they need it: seconds that every command would pay anew."""
+
+
 @dataclass
 class Campaign:
     """A campaign with a seed; its cases have folders in `work`."""
@@ -97,6 +101,8 @@ class Campaign:
         for module in pkgutil.walk_packages(condgan.__path__, "condgan."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
+        for name in LATER:
+            importlib.import_module(name)
 
     def case(self, name: str, number: int, keep: Path | None = None) -> list[dict[str, object]]:
         """Make and run a case; the faults that it shows."""

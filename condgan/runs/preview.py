@@ -45,6 +45,6 @@ def preview_run(recipe: Recipe, skip_bad_images: bool = False) -> Preview:
         spec = data.spec
     images_at_once = recipe.schedule.batch // (recipe.schedule.accumulate * distributed.size())
     networks = empty_networks(recipe, spec)
-    layers = count_layers(*networks)
-    memory = estimate_memory(recipe, spec) if layers <= MOST_LAYERS else None
-    return Preview(spec, data, *parameters_of(*networks), layers, memory, images_at_once)
+    parameters, layers = parameters_of(*networks), count_layers(*networks)
+    memory = estimate_memory(recipe, spec, networks) if layers <= MOST_LAYERS else None
+    return Preview(spec, data, *parameters, layers, memory, images_at_once)

@@ -9,16 +9,30 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from condgan.data.open import read
+from condgan.data.preprocessing import Crop, Preprocessing, pixels
+from condgan.data.readers.digits import digits
 from condgan.types import to_float, to_uint8
 from condgan.utils.errors import UserError
 from tests.conftest import write_image
 
 
 def test_pixels_survive_the_way_to_floats_and_back() -> None:
-    pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
-    assert torch.equal(to_uint8(to_float(pixels)), pixels)
-    assert to_float(pixels).min() == -1
-    assert to_float(pixels).max() == 1
+    every = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    assert torch.equal(to_uint8(to_float(every)), every)
+    assert to_float(every).min() == -1
+    assert to_float(every).max() == 1
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("crop", ["center", "pad"])
+def test_digits_are_decoded_as_any_picture_is(channels: int, crop: Crop) -> None:
+    preprocessing = Preprocessing(20, 36, channels, crop, background=(32, 64, 128))
+    data = digits(preprocessing)
+    grays = load_digits(return_X_y=True)[0]
+    for place in (0, 7, 100):
+        number = int(data.train.names[place].removeprefix("digit-").removesuffix(".png"))
+        picture = Image.fromarray((grays[number] * (255 / 16)).round().astype(np.uint8).reshape(8, 8))
+        assert np.array_equal(np.asarray(data.train.images[place]), pixels(picture, preprocessing))
 
 
 def test_digits_are_split_stratified_and_apart() -> None:

@@ -75,6 +75,12 @@ def _read(preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
     require_memory(8 * 1797 * bytes_of_one, f"digits of {size} pixels", "lower data.size")
 
     grays, index = load_digits(return_X_y=True)
-    images = [Image.fromarray((gray * (255 / 16)).round().astype(np.uint8).reshape(8, 8)) for gray in grays]
-    decoded = np.stack([pixels(image, preprocessing) for image in images])
-    return torch.from_numpy(decoded), torch.from_numpy(index)
+    plain = preprocessing if preprocessing.crop == "pad" else replace(preprocessing, channels=1)  # edges have colors
+    images = torch.empty(
+        len(grays), preprocessing.channels, preprocessing.height, preprocessing.width, dtype=torch.uint8
+    )
+    images[:, 3:] = 255  # of four channels the last is opacity
+    for image, gray in zip(images, grays, strict=True):
+        picture = Image.fromarray((gray * (255 / 16)).round().astype(np.uint8).reshape(8, 8))
+        image[:3] = torch.from_numpy(pixels(picture, plain)[:3])
+    return images, torch.from_numpy(index)
