@@ -4,6 +4,7 @@ from condgan.networks.biggan_deep import BigGANDeepBackbone, BigGANDeepGenerator
 from condgan.networks.dcgan import ACGANBackbone, ACGANGenerator
 from condgan.networks.discriminator import Discriminator
 from condgan.networks.heads import ADCHead, ClassifierHead, DomainHead, PlainHead, ProjectionHead, TwinHead
+from condgan.networks.light import LightBackbone, LightGenerator
 from condgan.networks.mlp import MLPBackbone, MLPGenerator
 from condgan.networks.resnet import ResNetBackbone, ResNetGenerator
 from condgan.networks.sagan import SAGANDCGANBackbone, SAGANDCGANGenerator
@@ -12,6 +13,7 @@ from condgan.networks.stargan import StarGANBackbone, StarGANGenerator
 GENERATORS = {
     "acgan": ACGANGenerator,
     "biggan-deep": BigGANDeepGenerator,
+    "light": LightGenerator,
     "mlp": MLPGenerator,
     "resnet": ResNetGenerator,
     "sagan-dcgan": SAGANDCGANGenerator,
@@ -20,6 +22,7 @@ GENERATORS = {
 BACKBONES = {
     "acgan": ACGANBackbone,
     "biggan-deep": BigGANDeepBackbone,
+    "light": LightBackbone,
     "mlp": MLPBackbone,
     "resnet": ResNetBackbone,
     "sagan-dcgan": SAGANDCGANBackbone,
