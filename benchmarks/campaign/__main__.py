@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import numpy as np
 
 import condgan
@@ -119,7 +120,7 @@ class Campaign:
                 warnings.simplefilter("ignore")  # of what writes odd files
                 try:
                     made = kind.make(rng, folder, self._shared(name, kind))
-                except (ValueError, LookupError, struct.error, OSError):
+                except (ValueError, LookupError, struct.error, OSError, lmdb.Error):
                     tally.not_made += 1
                     return []
             tally.cases += 1

@@ -202,7 +202,7 @@ def _npz(rng: Rng, path: Path) -> str:
 
 def _lmdb(rng: Rng, path: Path) -> str:
     path.mkdir()
-    environment = lmdb.open(str(path), map_size=1 << 22, sync=False)
+    environment = lmdb.open(str(path), map_size=1 << 24, sync=False)
     with environment.begin(write=True) as transaction:
         for number in range(int(rng.integers(0, 12))):
             ending, content = one_of(rng, pictures())
