@@ -212,6 +212,16 @@ def test_an_error_of_usage_says_what_was_given_and_what_to_do(
     assert (done.code, done.out, done.err) == (2, "", f"condgan: {wrong}, given 'condgan {line}': {to_do}\n")
 
 
+def test_an_error_of_usage_repeats_the_start_of_a_long_command_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    done = condgan(capsys, "sample", "run", "--out", "o", f"--truncation=1{5_000 * '0'}x")
+    assert done.code == 2
+    assert done.err.startswith("condgan: option '--truncation': '1000")
+    assert done.err.endswith("…': see condgan sample --help\n")
+    assert len(done.err) < 1_000
+
+
 def test_arguments_with_line_breaks_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     refused(condgan(capsys, "sample", "my run", "--out", "x", "--seed", "1\nx"), "option '--seed'", "'my run'")
 
