@@ -9,4 +9,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-AUGMENTATIONS: dict[str, Callable[..., nn.Module]] = {"none": nn.Identity}
+from condgan.augment.ada import ADA
+from condgan.augment.diffaugment import DiffAugment
+
+AUGMENTATIONS: dict[str, Callable[..., nn.Module]] = {"none": nn.Identity, "ada": ADA, "diffaugment": DiffAugment}
