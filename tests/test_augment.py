@@ -382,12 +382,13 @@ def test_ada_works_by_p_in_a_run_and_shows_it() -> None:
     assert shown == [0.5, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("name", SHARP)
-def test_estimates_rehearse_augmentations(name: str) -> None:
-    plain, with_it = (load("digits-projection", [*SMALL, *more]) for more in ([], SHARP[name]))
+def test_estimates_rehearse_augmentations() -> None:
+    warped, simple = (load("digits-projection", [*SMALL, *SHARP[name]]) for name in ("ada", "diffaugment"))
     spec = read("digits", 16, 1).spec
-    assert estimate_memory(with_it, spec).activations > estimate_memory(plain, spec).activations
-    assert iteration_flops(with_it, spec) >= iteration_flops(plain, spec)
+    assert estimate_memory(warped, spec).activations > estimate_memory(simple, spec).activations
+    assert iteration_flops(warped, spec) > iteration_flops(simple, spec), (
+        "of the products that bring images to twice the size"
+    )
 
 
 @pytest.mark.parametrize("name", SHARP)

@@ -34,7 +34,7 @@ class DiffAugment(nn.Module):
         return images
 
 
-def recolor(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+def jitter_colors(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     """Add U(−½, ½), scale by U(0, 2) around each pixel's mean, then by U(½, 1½) around the image's.
 
     The second, saturation, leaves gray images as they are.
@@ -67,7 +67,7 @@ def cut_out(images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     return images * ~(rows[:, None, :, None] & columns[:, None, None, :])
 
 
-CHANGES = {"color": recolor, "translation": translate, "cutout": cut_out}
+CHANGES = {"color": jitter_colors, "translation": translate, "cutout": cut_out}
 
 
 def _sources(draws: Draws, size: int) -> tuple[Int[Tensor, "b n"], Bool[Tensor, "b n"]]:

@@ -44,10 +44,10 @@ def warp(images: Float[Tensor, "b c h w"], matrix: Float[Tensor, "b 3 3"]) -> Fl
     """
     height, width = images.shape[2:]
     like = {"dtype": images.dtype, "device": images.device}
-    x, y = (torch.arange(-REACH, 2 * n - 1 + REACH, **like) / 2 - (n - 1) / 2 for n in (width, height))
+    x, y = ((torch.arange(2 * n - 1 + 2 * REACH, **like) - (n - 1) - REACH) / 2 for n in (width, height))
     xx, xy, x0, yx, yy, y0 = matrix[:, :2, :, None, None].flatten(1, 2).unbind(1)
-    across = (xx * x + xy * y[:, None] + x0) * (2 / (width - 1))
-    down = (yx * x + yy * y[:, None] + y0) * (2 / (height - 1))
+    across = (xx * x + x0) * (2 / (width - 1)) + xy * y[:, None] * (2 / (width - 1))
+    down = yx * x * (2 / (height - 1)) + (yy * y[:, None] + y0) * (2 / (height - 1))
     fine = _upsampling(height, images) @ images @ _upsampling(width, images).mT
     grid = torch.stack([across, down], -1)
     fine = F.grid_sample(fine, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
