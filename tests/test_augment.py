@@ -395,7 +395,7 @@ def test_estimates_rehearse_augmentations() -> None:
 def test_translators_train_with_augmentations(name: str) -> None:
     small = ["generator.width=4", "generator.blocks=1", "backbone.width=4", "schedule.batch=8", "schedule.decay=0"]
     recipe = load("digits-stargan", [*small, *SHARP[name], "compute.compile=false", "compute.precision=bfloat16"])
-    data = read(recipe.data.source, recipe.data.size, recipe.data.channels)
+    data = read("tinted-digits", recipe.data.size, recipe.data.channels)
     state = build_state(recipe, data.spec)
     steps = build_steps(recipe, state, data.train)
     for _ in range(2):
