@@ -79,9 +79,13 @@ class Tracker(nn.Module):
         """The followed quantities as means over one micro-batch of a discriminator's step; without gradients."""
         raise NotImplementedError
 
-    def update(self, observed: Float[Tensor, "..."]) -> None:
-        """Change the buffers after a discriminator's step, given the means over its whole batch."""
+    def update(self, observed: Float[Tensor, "..."], images: int) -> None:
+        """Change the buffers after a discriminator's step, given the means over its whole batch of so many images."""
         raise NotImplementedError
+
+    def watched(self) -> dict[str, Float[Tensor, ""]]:
+        """Numbers to log beside the losses, by name."""
+        return {}
 
 
 class LabelWeights(nn.Module):

@@ -21,7 +21,7 @@ from condgan.runs.checkpoint import load_checkpoint, restore, save_checkpoint
 from condgan.sampling.model import Model
 from condgan.training.loop import mixes_batch
 from condgan.training.state import State
-from condgan.types import Batch, Step
+from condgan.types import Batch, Step, Tracker
 from condgan.utils.errors import UserError
 
 Losses = list[dict[str, float]]
@@ -58,8 +58,11 @@ def refuses_unknown_options(path: Path, recipe: Recipe) -> None:
 def reports_finite_losses(recipe: Recipe, split: Split) -> None:
     objective = build.build_objective(recipe)
     named = {f"D/{name}" for name in objective.discriminator} | {f"G/{name}" for name in objective.generator}
+    named |= objective.watched.keys()
+    modules = build.build_modules(recipe).items()
+    named |= {f"{name}/{one}" for name, module in modules if isinstance(module, Tracker) for one in module.watched()}
     for losses in run(recipe, split, 2)[0]:
-        assert losses.keys() == named | objective.watched.keys(), "losses are not those that the objective names"
+        assert losses.keys() == named, "losses are not those that the objective names"
         for name, loss in losses.items():
             assert abs(loss) < float("inf"), f"{name} is not finite"
 

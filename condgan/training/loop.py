@@ -58,7 +58,7 @@ def train(
     as the labels of the training images, all alike; a translator's fakes are its batch's images with its batch's
     labels, permuted. Both learning rates fall linearly to zero over the last `decay` images; `g_options` and
     `d_options` are what else changes in the optimizers, by the names of their options: ramps, or tuples with some.
-    Names: D/… and G/… for the two players' terms, plain for what is watched.
+    Names: D/… and G/… for the two players' terms, plain for what is watched, NAME/… for what a tracker has to show.
     `joint`: real and fake images go through the discriminator as one batch; in the generator's step, which needs no
     real ones, only where batch norms would see the difference. `precision` and `compiled`: see `MixedPrecision`.
     Of several processes each has its part of every batch, and yields the losses of that part.
@@ -104,7 +104,7 @@ def train(
                         _add(observed, name, tracker.observe(step) / accumulate)
         _step(player.optimizer, player.network)
         for name, seen in observed.items():
-            trackers[name].update(distributed.mean(seen))
+            trackers[name].update(distributed.mean(seen), distributed.size() * len(batch.images))
         return losses
 
     while state.images < until:
@@ -130,6 +130,8 @@ def train(
             average.update(state.generator, state.images, state.iteration, iteration_images)
             power_iterate(average.module)
         state.iteration += 1
+        for name, tracker in trackers.items():
+            losses |= {f"{name}/{watched}": value.clone() for watched, value in tracker.watched().items()}
         yield losses
     _set_options((d_player, g_player), state.images, until, decay)
 

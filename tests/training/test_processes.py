@@ -99,6 +99,13 @@ CASES = {
         "backbone.width=4",
         "averages.slow.half_life=1000",
     ],
+    "adaptive augmentation": [
+        "digits-projection",
+        "generator.width=4",
+        "backbone.width=4",
+        "augment={name: ada, interval: 2, images: 500, target: -0.9, flip: true}",
+    ],
+    "augmentation": ["digits-projection", "generator.width=4", "backbone.width=4", "augment.name=diffaugment"],
     "classifier": ["digits-acgan"],
     "pretrained": ["digits-acgan", "schedule.init_classifier=128", "head.name=twin"],
     "parts": [
