@@ -68,6 +68,8 @@ class Head(nn.Module):
 
     outputs: ClassVar[tuple[str, ...]] = ()
     """The names of what it gives beside the score."""
+    scores: ClassVar[tuple[str, ...]] = ()
+    """The names of other scores that it gives, such as `unconditional`: the one without labels."""
     conditional: ClassVar[bool] = True
     """Whether what it says depends on labels, or is of them."""
 
@@ -79,8 +81,8 @@ class Tracker(nn.Module):
         """The followed quantities as means over one micro-batch of a discriminator's step; without gradients."""
         raise NotImplementedError
 
-    def update(self, observed: Float[Tensor, "..."]) -> None:
-        """Change the buffers after a discriminator's step, given the means over its whole batch."""
+    def update(self, observed: Float[Tensor, "..."], images: int) -> None:
+        """Change the buffers after a discriminator's step, given the means over its whole batch of real images."""
         raise NotImplementedError
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from condgan.losses.terms import Loss
-from condgan.types import Step
+from condgan.types import DiscriminatorOutput, Step
 
 
 class Adversarial(NamedTuple):
@@ -52,10 +52,45 @@ def wasserstein_discriminator(step: Step) -> Float[Tensor, "b *patches"]:
     return step.on_fake.score - step.on_real.score
 
 
-AdversarialKind = Literal["hinge", "non-saturating", "least-squares", "wasserstein"]
+def relativistic_discriminator(step: Step) -> Float[Tensor, "b *patches"]:
+    """−log σ(D(xᵢ) − D(x̂ᵢ)): each real image against the fake at its place (Huang et al. 2024, eq. 2).
+
+    Where labels are asked of the score, a fair pair has one label: with `schedule.fake_labels=batch`, as R3GAN trains,
+    fakes take those of the real images. Else labels of a pair are independent draws.
+    """
+    return F.softplus(step.on_fake.score - step.on_real.score)
+
+
+def relativistic_generator(step: Step) -> Float[Tensor, "b *patches"]:
+    """−log σ(D(x̂ᵢ) − D(xᵢ)), of the same pairs; here the generator's step also asks for the scores of real images."""
+    return F.softplus(step.on_real.score - step.on_fake.score)
+
+
+def without_labels(loss: Loss) -> Loss:
+    """The same loss of the scores before the head adds what it says of labels."""
+    return lambda step: loss(_WithoutLabels(step))  # pyright: ignore[reportArgumentType]
+
+
+class _WithoutLabels:
+    """A step whose scores are the head's `unconditional` ones."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    @property
+    def on_real(self) -> DiscriminatorOutput:
+        return DiscriminatorOutput(self._step.on_real.named["unconditional"])
+
+    @property
+    def on_fake(self) -> DiscriminatorOutput:
+        return DiscriminatorOutput(self._step.on_fake.named["unconditional"])
+
+
+AdversarialKind = Literal["hinge", "non-saturating", "least-squares", "wasserstein", "relativistic"]
 ADVERSARIAL = {
     "hinge": Adversarial(hinge_discriminator, linear_generator),
     "non-saturating": Adversarial(non_saturating_discriminator, non_saturating_generator),
     "least-squares": Adversarial(least_squares_discriminator, least_squares_generator),
     "wasserstein": Adversarial(wasserstein_discriminator, linear_generator),
+    "relativistic": Adversarial(relativistic_discriminator, relativistic_generator),
 }

@@ -64,9 +64,9 @@ def test_a_tracker_follows_the_means_of_each_discriminator_step() -> None:
     seen = []
 
     class Watched(openings.Means):
-        def update(self, observed: torch.Tensor) -> None:
+        def update(self, observed: torch.Tensor, images: int) -> None:
             seen.append(observed.tolist())
-            super().update(observed)
+            super().update(observed, images)
 
     recipe = load("digits-projection", [*SMALL, *overrides])
     data = read("digits", 16, 1)
