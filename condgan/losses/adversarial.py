@@ -1,5 +1,6 @@
 """The game between real and fake: what each player minimizes given the discriminator's scores."""
 
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch.nn.functional as F
@@ -68,20 +69,20 @@ def relativistic_generator(step: Step) -> Float[Tensor, "b *patches"]:
 
 def without_labels(loss: Loss) -> Loss:
     """The same loss of the scores before the head adds what it says of labels."""
-    return lambda step: loss(_WithoutLabels(step))  # pyright: ignore[reportArgumentType]
+    return lambda step: loss(_WithoutLabels(step))
 
 
-class _WithoutLabels:
-    """A step whose scores are the head's `unconditional` ones."""
+class _WithoutLabels(Step):
+    """What a game reads of a step, with the head's `unconditional` scores."""
 
     def __init__(self, step: Step) -> None:
         self._step = step
 
-    @property
+    @cached_property
     def on_real(self) -> DiscriminatorOutput:
         return DiscriminatorOutput(self._step.on_real.named["unconditional"])
 
-    @property
+    @cached_property
     def on_fake(self) -> DiscriminatorOutput:
         return DiscriminatorOutput(self._step.on_fake.named["unconditional"])
 
