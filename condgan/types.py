@@ -98,6 +98,11 @@ def full_precision(network: nn.Module) -> nn.Module:
     return getattr(network, "full_precision", network)
 
 
+def is_rounded(network: nn.Module) -> bool:
+    """Whether training calls a network in less than float32."""
+    return getattr(network, "precision", torch.float32) != torch.float32
+
+
 class Step:
     """One micro-batch as the losses see it; the discriminator runs when a loss first asks what it says.
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from condgan.build import build_state
+from condgan.build import build_state, empty_networks
 from condgan.data.open import read
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.losses import OBJECTIVES, Penalties, weighted_sum
@@ -26,6 +26,7 @@ from condgan.sampling.model import Model
 from condgan.schedules import Ramp
 from condgan.training import loop
 from condgan.training.ema import EMA
+from condgan.training.mixed_precision import MixedPrecision
 from condgan.training.player_loss import FakeLabels
 from condgan.training.state import State
 from condgan.training_steps import build_steps, fake_labels_of
@@ -161,10 +162,25 @@ def test_the_approximate_penalty_sees_one_augmentation_in_both_passes() -> None:
     step, real, _ = a_step(said, augment=lambda images: images + torch.rand(5, 1, 1, 1))
     shown = step.shown_real
     approximate_r1(step)
-    before, after = said.shown[0].chunk(2)
+    before, after = said.shown
     assert torch.equal(before, shown)
     assert 0 < (after - before).abs().max() < 0.1
     assert not np.allclose(before[:, 0], real)
+
+
+def test_the_approximate_penalty_is_not_rounded_to_bfloat16() -> None:
+    torch.manual_seed(0)
+    network = Scored(nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Softplus(), nn.Linear(8, 1)))
+    values = []
+    for precision in (torch.float32, torch.bfloat16):
+        torch.manual_seed(1)
+        images, labels = torch.randn(5, 1, 8, 8), labels_of(5)
+        step = Step(
+            generator=nn.Identity(), discriminator=MixedPrecision(network, precision), real=images, real_labels=labels,
+            fake=images, fake_labels=labels,
+        )  # fmt: skip
+        values.append(approximate_r1(step))
+    assert torch.allclose(*values, rtol=1e-4)
 
 
 def test_lecam_is_its_paper_in_numpy() -> None:
@@ -350,7 +366,7 @@ def test_a_batch_norm_is_refused_beside_penalties_of_the_gradient() -> None:
     for name in ("r2", "approximate_r1", "approximate_r2"):
         recipe = load("digits-acgan", [f"objective.penalties.{name}=1"])
         with pytest.raises(UserError, match="whose batch norm mixes the images"):
-            build_state(recipe, read("digits", 16, 1).spec)
+            empty_networks(recipe, ABC)
 
 
 def test_all_that_draws_keeps_the_contract_beside_an_augmentation(tmp_path: Path) -> None:
