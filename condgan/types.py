@@ -82,7 +82,10 @@ class Tracker(nn.Module):
         raise NotImplementedError
 
     def update(self, observed: Float[Tensor, "..."], images: int) -> None:
-        """Change the buffers after a discriminator's step, given the means over its whole batch of real images."""
+        """Change the buffers after a discriminator's step, given the means over its whole batch.
+
+        `images`: how many real images that has, in all processes.
+        """
         raise NotImplementedError
 
 

@@ -54,10 +54,10 @@ def wasserstein_discriminator(step: Step) -> Float[Tensor, "b *patches"]:
 
 
 def relativistic_discriminator(step: Step) -> Float[Tensor, "b *patches"]:
-    """−log σ(D(xᵢ) − D(x̂ᵢ)): each real image against the fake at its place (Huang et al. 2024, eq. 2).
+    """−log σ(D(xᵢ) − D(x̂ᵢ)): each real image against the fake at its place (Huang et al. 2024).
 
-    Where labels are asked of the score, a fair pair has one label: with `schedule.fake_labels=batch`, as R3GAN trains,
-    fakes take those of the real images. Else labels of a pair are independent draws.
+    R3GAN compares images of one label: `schedule.fake_labels=batch` gives fakes the labels of the real images at their
+    places. Otherwise the two labels of a pair are drawn independently.
     """
     return F.softplus(step.on_fake.score - step.on_real.score)
 

@@ -12,13 +12,13 @@ from condgan.utils import distributed
 
 
 def real_consistency(step: Step, flip: bool = False) -> Float[Tensor, "b *patches"]:
-    """(D(x) − D(T(x)))² of real images (Zhang et al. 2020, eq. 4); T follows the augmentation, if there is one."""
+    """(D(x) − D(T(x)))² of real images (Zhang et al. 2020); T follows the augmentation, if there is one."""
     shown = moved(step.shown_real, flip)
     return (step.on_real.score - step.discriminator(shown, step.real_labels).score).square()
 
 
 def fake_consistency(step: Step, flip: bool = False) -> Float[Tensor, "b *patches"]:
-    """The same of fakes; both together are balanced consistency (Zhao et al. 2021, §3.1)."""
+    """The same of fakes; both together are balanced consistency (Zhao et al. 2021)."""
     shown = moved(step.shown_fake, flip)
     return (step.on_fake.score - step.discriminator(shown, step.fake_labels).score).square()
 

@@ -31,7 +31,7 @@ class Anchors(Tracker):
 
 
 def lecam(step: Step) -> Float[Tensor, "b *patches"]:
-    """max(0, D(x) − α_fake)² + max(0, α_real − D(x̂))² (Tseng et al. 2021, eq. 4, clamped as in its code)."""
+    """max(0, D(x) − α_fake)² + max(0, α_real − D(x̂))² (Tseng et al. 2021, clamped at 0 as in its code)."""
     anchors = step.modules["lecam"]
     assert isinstance(anchors, Anchors)
     real, fake = anchors.scores

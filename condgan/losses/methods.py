@@ -20,7 +20,7 @@ def gan(
     """The adversarial game alone: unconditional, or conditioned by a projection head (Miyato & Koyama 2018).
 
     With hinge, SAGAN's objective (Zhang et al. 2019, eq. 4) and BigGAN's. `transition` λ: the game of the scores
-    without labels, and λ times that of the scores with them (Shahbazi et al. 2022, eq. 5).
+    without labels, and λ times that of the scores with them (Shahbazi et al. 2022).
     """
     adv = ADVERSARIAL[adversarial]
     discriminator, generator = {"adv": Term(adv.discriminator)}, {"adv": Term(adv.generator)}

@@ -130,9 +130,9 @@ def r2(step: Step) -> Float[Tensor, " b"]:
 
 
 def approximate_r1(step: Step) -> Float[Tensor, " b"]:
-    """½ |(D(x + σε) − D(x)) / σ|² with ε from N(0, 1), near `r1` in the mean, without a second derivative.
+    """½ |(D(x + σε) − D(x)) / σ|² with ε from N(0, 1), near `r1` in the mean (arXiv:2509.24935).
 
-    x is what the discriminator is shown, so that both passes see one augmentation.
+    It needs no second derivative. x is what the discriminator is shown, so that both passes see one augmentation.
     """
     return _squared_slope(step.discriminator, step.shown_real.detach(), step.real_labels, lambda: step.on_real) / 2
 
@@ -161,7 +161,7 @@ def _squared_slope(
 
 
 def centering(step: Step) -> Float[Tensor, ""]:
-    """The square of the mean score of a batch's real and fake images, which keeps scores around 0."""
+    """The square of the mean score of a batch's real and fake images, to keep scores around 0 (arXiv:2511.22475)."""
     return torch.stack([step.on_real.score, step.on_fake.score]).mean().square()
 
 
@@ -194,7 +194,7 @@ def _matrices(network: nn.Module) -> Iterator[Tensor]:
 
 
 def spectral_groups(generator: nn.Module) -> Float[Tensor, ""]:
-    """σ₁² of each label value's gains, and biases, in a norm's table (Rangwani et al. 2022, eq. 6).
+    """σ₁² of each label value's gains, and biases, in a norm's table (Rangwani et al. 2022).
 
     A row of a table is a matrix as near to a square as its length allows. The mean over label values, summed over
     tables; the paper also weighs rare classes more.

@@ -10,7 +10,7 @@ from condgan.types import Generator
 
 
 class Transitional(Generator):
-    """A generator whose label vectors are multiplied by a ramp (Shahbazi et al. 2022, §4.2).
+    """A generator whose label vectors are multiplied by a ramp (Shahbazi et al. 2022).
 
     The ramp stands where `images` says, the images seen before the last iteration: training moves it, and averages and
     checkpoints keep it, so that a generator is sampled with the labels that it was trained with.
