@@ -68,6 +68,8 @@ class Head(nn.Module):
 
     outputs: ClassVar[tuple[str, ...]] = ()
     """The names of what it gives beside the score."""
+    scores: ClassVar[tuple[str, ...]] = ()
+    """The names of other scores that it gives, such as `unconditional`: the one without labels."""
     conditional: ClassVar[bool] = True
     """Whether what it says depends on labels, or is of them."""
 
@@ -80,7 +82,10 @@ class Tracker(nn.Module):
         raise NotImplementedError
 
     def update(self, observed: Float[Tensor, "..."], images: int) -> None:
-        """Change the buffers after a discriminator's step, given the means over its whole batch of so many images."""
+        """Change the buffers after a discriminator's step, given the means over its whole batch.
+
+        `images`: how many real images that has, in all processes.
+        """
         raise NotImplementedError
 
     def watched(self) -> dict[str, Float[Tensor, ""]]:
@@ -98,6 +103,11 @@ def full_precision(network: nn.Module) -> nn.Module:
     Training calls it through a module that has it as `full_precision`.
     """
     return getattr(network, "full_precision", network)
+
+
+def is_rounded(network: nn.Module) -> bool:
+    """Whether training calls a network in less than float32."""
+    return getattr(network, "precision", torch.float32) != torch.float32
 
 
 class Step:

@@ -79,7 +79,8 @@ def moves_all_parameters(recipe: Recipe, spec: LabelSpec, unread: frozenset[str]
 def takes_a_batch_in_parts(recipe: Recipe, split: Split) -> None:
     """But where a batch norm or a loss sees the parts, or something is drawn for each of them."""
     state = build.build_state(recipe, split.labels.spec)
-    drawn = recipe.penalties.gradient_penalty or recipe.augment.name != "none"
+    drawing = ("gradient_penalty", "approximate_r1", "approximate_r2", "consistency", "consistency_fake")
+    drawn = recipe.augment.name != "none" or any(getattr(recipe.penalties, name) for name in drawing)
     if mixes_batch(state.generator) or mixes_batch(state.discriminator) or drawn:
         return
     if build.build_objective(recipe).of_batch:

@@ -71,11 +71,12 @@ def alike(step: Step) -> Tensor:
 
 def opened(*, adversarial: AdversarialKind = "hinge", weight: Weight = 0.1, penalties: Penalties = NONE) -> Objective:
     adv = ADVERSARIAL[adversarial]
-    return Objective(
-        {"adv": Term(adv.discriminator), "means": Term(near_means, weight)} | penalties.discriminator(),
-        {"adv": Term(adv.generator), "alike": Term(alike, weight, of_batch=True)} | penalties.generator(),
+    own = Objective(
+        {"adv": Term(adv.discriminator), "means": Term(near_means, weight)},
+        {"adv": Term(adv.generator), "alike": Term(alike, weight, of_batch=True)},
         trackers={"means": Means},
     )
+    return penalties.added_to(own)
 
 
 def rmsprop(parameters: Iterable[nn.Parameter], fused: bool, *, lr: float, alpha: float = 0.9) -> torch.optim.Optimizer:

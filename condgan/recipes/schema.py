@@ -21,6 +21,7 @@ from condgan.losses import OBJECTIVES, Objective, Penalties
 from condgan.networks import BACKBONES, GENERATORS, HEADS
 from condgan.optimizers import OPTIMIZERS
 from condgan.schedules import Positive
+from condgan.types import Head
 from condgan.utils.choices import Crop, Precision
 from condgan.utils.errors import UserError, repeated, shown, unknown
 from condgan.utils.files import LONGEST_NAME, is_name
@@ -196,8 +197,9 @@ class Schedule:
     """Whether real and fake images go through the discriminator as one batch."""
     decay: ImageCountOrNone = 0
     """Over how many last images both learning rates fall linearly to zero."""
-    fake_labels: Literal["data", "uniform"] = "data"
-    """Where the labels of fakes come from: the training images' own frequencies, or every class alike."""
+    fake_labels: Literal["data", "uniform", "batch"] = "data"
+    """Where the labels of fakes come from: the training images' own frequencies, every class alike, or the images of
+    the batch one by one, so that a real image and the fake at its place have one label."""
     init_classifier: ImageCountOrNone = 0
     """Images on which backbone and head first learn to classify alone."""
     log: ImageCount = 2_000
@@ -277,7 +279,8 @@ class Recipe:
             )
         if self.translates and self.schedule.fake_labels != "data":
             raise UserError(
-                "schedule.fake_labels uniform given: a translator's targets are its batch's labels, permuted"
+                f"schedule.fake_labels {self.schedule.fake_labels} given: a translator's targets are its batch's "
+                "labels, permuted"
             )
         if self.data.weights and self.data.sources and len(self.data.weights) != len(self.data.sources):
             raise UserError(
@@ -288,6 +291,18 @@ class Recipe:
             raise UserError(
                 "objective.adversarial wasserstein given without a gradient penalty, which would diverge: "
                 "add objective.penalties.gradient_penalty=10, and spectral_norm=null to backbone and head"
+            )
+        how = self.generator.options.get("conditioning")
+        if self.penalties.spectral_groups and how != "own":
+            given = self.generator.name if how is None else f"{self.generator.name}' and conditioning '{how}"
+            raise UserError(
+                f"objective.penalties.spectral_groups given with generator '{given}', whose norms have no tables "
+                "of the label: set generator.name=resnet and generator.conditioning=own"
+            )
+        if objective.transition and how == "multiply":
+            raise UserError(
+                "objective.transition given with generator.conditioning 'multiply', which would multiply latents by 0: "
+                "set generator.conditioning=add"
             )
         if self.schedule.init_classifier:
             _require_outputs("schedule.init_classifier", self.head.name, ("logits",))
@@ -317,7 +332,12 @@ class Recipe:
 
 def _require_outputs(what: str, head: str, wanted: tuple[str, ...]) -> None:
     """Refuse a head that lacks what is read of it, or one whose outputs nobody would read."""
-    fitting = [name for name, one in HEADS.items() if {*wanted} <= {*one.outputs} and bool(wanted) == bool(one.outputs)]
+
+    def fits(head: type[Head]) -> bool:
+        given = {*head.outputs, *head.scores}
+        return {*wanted} <= given and bool({*wanted} - {*head.scores}) == bool(head.outputs)
+
+    fitting = [name for name, one in HEADS.items() if fits(one)]
     fitting.sort(key=lambda name: (len(HEADS[name].outputs), not HEADS[name].conditional))
     if not fitting:
         raise UserError(f"{what} given, which reads {', '.join(wanted)}: no head gives that; add one to HEADS")

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from condgan.labels import Labels, LabelTable
 from condgan.losses import CROSS_ENTROPY, Objective, Term, on_real
 from condgan.networks.spectral_norm import power_iterate
+from condgan.networks.transition import Transitional
 from condgan.schedules import value_at
 from condgan.training.mixed_precision import MixedPrecision
 from condgan.training.player_loss import FakeLabels, PlayerLoss
@@ -112,6 +113,8 @@ def train(
         _set_options((d_player, g_player), state.images, until, decay)
         losses: dict[str, Tensor] = {}
         before = state.images
+        if isinstance(state.generator, Transitional):
+            state.generator.images.fill_(before)
 
         state.discriminator.requires_grad_(True)
         real_batches = [next(batches) for _ in range(d_steps)]
@@ -196,5 +199,5 @@ def _draw(generator: Generator, fake_labels: FakeLabels, batch: Batch, parts: in
         source, labels = batch.images, everyones[distributed.draw_rows(torch.randperm, count, device=device)]
     else:
         source = distributed.draw_rows(torch.randn, count, generator.latent_dim, device=device)
-        labels = fake_labels.draw(count)
+        labels = batch.labels if fake_labels.of_batch else fake_labels.draw(count)
     return list(zip(source.chunk(parts), labels.chunk(parts), strict=True))

@@ -94,6 +94,9 @@ CASES = {
     "a state, pairs of a batch and an augmentation": [
         "digits-projection",
         "objective.name=opened",
+        "objective.adversarial=relativistic",
+        "objective.penalties={lecam: 0.3, consistency: 10, approximate_r2: 1, centering: 0.1}",
+        "schedule.fake_labels=batch",
         "augment.name=brightness",
         "generator.width=4",
         "backbone.width=4",
