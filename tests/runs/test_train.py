@@ -263,7 +263,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     stopped = condgan(capsys, "train", *TINY, "--out", "bad")
     assert stopped.code == 1
     last = stopped.err.strip().splitlines()[-1]
-    assert "training diverged: D/adv at 176 images is not finite; last good checkpoint: bad/checkpoints/128" in last
+    assert "training diverged: D/adv at 176 images is not finite: going back to 128 images" in stopped.err
+    assert "training diverged: D/adv at 144 images is not finite; last good checkpoint: bad/checkpoints/128" in last
     assert sorted(path.name for path in Path("bad/checkpoints").iterdir()) == ["128", "64"]
     iterations.clear()
     stopped = condgan(capsys, "train", *TINY, "schedule.sample=16", "--out", "bad")
