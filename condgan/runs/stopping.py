@@ -88,8 +88,13 @@ def course(history: Sequence[Scored], retries: int, by: str) -> Course:
     return Course(trend, 0 if best is None else best.images, retries)
 
 
-def course_of(directory: Path, recipe: Recipe) -> Course:
-    """How the scores of a run went, as its newest checkpoint tells."""
+def progress_of(directory: Path) -> tuple[int, list[Scored]]:
+    """How often a run went back, and all of its scores, as its newest checkpoint tells."""
     kept = checkpoint.checkpoints(directory / "checkpoints")
-    retries, history = checkpoint.progress(kept[-1]) if kept else (0, [])
+    return checkpoint.progress(kept[-1]) if kept else (0, [])
+
+
+def course_of(directory: Path, recipe: Recipe) -> Course:
+    """How the scores of a run went."""
+    retries, history = progress_of(directory)
     return course(history, retries, recipe.schedule.best_by)
