@@ -22,7 +22,7 @@ LATE = 0.75
 """The scores after this share of the images are the late ones, which are held against those before."""
 FEWEST = 3
 """Scores of which there is a trend."""
-BETTER, WORSE = 0.05, 0.25
+BETTER_BY, WORSE_BY = 0.05, 0.25
 """Shares by which the best of the late scores is better, or worse, than the best of those before."""
 
 
@@ -84,7 +84,7 @@ def course(history: Sequence[Scored], retries: int, by: str) -> Course:
         assert now is not None
         gain = better_first(by) * (before.scores[by] - now.scores[by])
         size = abs(before.scores[by])
-        trend = "improving" if gain > BETTER * size else "worse" if -gain > WORSE * size else "flat"
+        trend = "improving" if gain > BETTER_BY * size else "worse" if -gain > WORSE_BY * size else "flat"
     return Course(trend, 0 if best is None else best.images, retries)
 
 
