@@ -245,7 +245,7 @@ def _resume(directory: Path, state: State, recipe: Recipe) -> None:
 
 
 def _go_back(directory: Path, recipe: Recipe, state: State, why: str) -> None:
-    """Restore the best checkpoint, as one from which training goes on at half the rates: the draws are the same.
+    """Restore the best checkpoint before, as one from which training goes on at half the rates: the draws are the same.
 
     Raises Diverged where there is none, or training went back often enough.
     """
@@ -253,7 +253,8 @@ def _go_back(directory: Path, recipe: Recipe, state: State, why: str) -> None:
     with distributed.all_or_fail():
         if distributed.is_main():
             kept = [path for path in checkpoint.checkpoints(place) if checkpoint.damage(path) is None]
-            best = next(iter([*checkpoint.ranked(kept, recipe.schedule.best_by), *reversed(kept)]), None)
+            before = [path for path in kept if int(path.name) < state.images]  # not what has collapsed
+            best = next(iter([*checkpoint.ranked(before, recipe.schedule.best_by), *reversed(before)]), None)
             if best is None or state.retries >= RETRIES:
                 raise Diverged(
                     f"{why}; last good checkpoint: {kept[-1] if kept else 'none'}; "
@@ -264,7 +265,7 @@ def _go_back(directory: Path, recipe: Recipe, state: State, why: str) -> None:
             checkpoint.mark_retry(best, state.retries + 1)
             checkpoint.remove_after(place, back)
             for path in entries(directory / "samples"):
-                if path.stem.isdecimal() and int(path.stem) > back:
+                if path.match("*.png") and path.stem.isdecimal() and int(path.stem) > back:
                     path.unlink()
     state.discriminator.requires_grad_(True)  # as it was built; the generator's step had no use for it
     _resume(directory, state, recipe)
