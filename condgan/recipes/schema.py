@@ -210,6 +210,8 @@ class Schedule:
     keep_best: Annotated[int, Field(ge=1, le=10**6)] = 1
     best_by: str = "fd_classifier"
     """The score by which checkpoints are the best; a run begins only if its kind of model has it."""
+    patience: ImageCount | None = None
+    """Images without a better score after which a run ends; by default it goes on to its last image."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -264,6 +266,12 @@ class Recipe:
             raise UserError(
                 f"schedule.decay {self.schedule.decay} given with schedule.images {self.schedule.images}: learning "
                 f"rates cannot fall for longer than that; set schedule.decay={self.schedule.images // 2} or less"
+            )
+        if self.schedule.decay and self.schedule.patience is not None:
+            raise UserError(
+                f"schedule.patience {self.schedule.patience} given with schedule.decay {self.schedule.decay}, whose "
+                "rates fall toward an end that is known: expected one of them; set schedule.patience=null or "
+                "schedule.decay=0"
             )
         objective: Objective = self.objective.build(OBJECTIVES)
         _require_outputs(f"objective '{self.objective.name}'", self.head.name, objective.reads)

@@ -31,10 +31,10 @@ from condgan.recipes.schema import Recipe, Schedule
 from condgan.runs.schemas import Count, understood
 from condgan.sampling.model import Model
 from condgan.sampling.translator import Translator
-from condgan.training.state import State
+from condgan.training.state import Scored, State
 from condgan.utils.device import device
 from condgan.utils.errors import UserError, said_of, shown, unknown
-from condgan.utils.files import entries, new_directory, plain_file, read_bytes, remove_directory, sha256_of
+from condgan.utils.files import entries, new_directory, plain_file, read_bytes, remove_directory, sha256_of, write
 from condgan.utils.limits import TABLE, WEIGHTS, TooLarge
 from condgan.utils.weights import UnfitWeights, load_weights, not_finite
 
@@ -76,6 +76,10 @@ class Description(_Format):
     """Real images seen, which the directory is named after."""
     iteration: Count
     scores: dict[str, float]
+    retries: Annotated[int, Field(ge=0, le=64)] = 0
+    """How often training has gone back to a checkpoint before this one, or to this one."""
+    history: list[Annotated[tuple[Count, dict[str, float]], Strict(False)]] = []
+    """The scores up to here, by images."""
     labels: Annotated[list[_Vocabulary], Field(min_length=1)]
     recipe: dict[str, Any]
     sha256: dict[Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")], str]
@@ -96,6 +100,8 @@ def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSp
         "images": state.images,
         "iteration": state.iteration,
         "scores": scores,
+        "retries": state.retries,
+        "history": state.history,
         "labels": [asdict(field) for field in spec.fields],
         "recipe": as_tree(recipe),
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
@@ -130,6 +136,22 @@ def restore(path: Path, state: State, recipe: Recipe) -> None:
     except Damaged as error:
         raise UserError(f"checkpoint '{path}' cannot be gone on with ({error}): {REMOVE}") from None
     state.images, state.iteration = description.images, description.iteration
+    state.retries, state.history = description.retries, [Scored(*one) for one in description.history]
+
+
+def mark_retry(path: Path, retries: int) -> None:
+    """Let a checkpoint be one that training has gone back to, for the so manyth time."""
+    description = _described(path).model_dump() | {"retries": retries}
+    write(path / "state.json", json.dumps(description, indent=1).encode())
+
+
+def progress(path: Path) -> tuple[int, list[Scored]]:
+    """How often a run had gone back when a checkpoint was written, and its scores; nothing of a damaged one."""
+    try:
+        description = _description(path)
+    except Damaged:
+        return 0, []
+    return description.retries, [Scored(*one) for one in description.history]
 
 
 def _optimizers(path: Path) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def train(
 
     while state.images < until:
         torch.manual_seed(derive_seed(state.seed, "iteration", 0, state.iteration))
-        _set_options((d_player, g_player), state.images, until, decay)
+        _set_options((d_player, g_player), state, until, decay)
         losses: dict[str, Tensor] = {}
         before = state.images
         if isinstance(state.generator, Transitional):
@@ -136,7 +136,7 @@ def train(
         for name, tracker in trackers.items():
             losses |= {f"{name}/{watched}": value.clone() for watched, value in tracker.watched().items()}
         yield losses
-    _set_options((d_player, g_player), state.images, until, decay)
+    _set_options((d_player, g_player), state, until, decay)
 
 
 def mixes_batch(network: nn.Module) -> bool:
@@ -176,9 +176,10 @@ def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
     sums[name] = sums[name] + value if name in sums else value
 
 
-def _set_options(players: Iterable[_Player], images: int, until: int, decay: int) -> None:
-    """Optimizers' options as a function of the images seen, so that a resumed run has the same."""
-    left = min(1.0, max(0, until - images) / decay) if decay else 1.0
+def _set_options(players: Iterable[_Player], state: State, until: int, decay: int) -> None:
+    """Optimizers' options as a function of where the state stands, so that a resumed run has the same."""
+    images = state.images
+    left = state.rates * (min(1.0, max(0, until - images) / decay) if decay else 1.0)
     for player in players:
         now = {name: _now(option, images) for name, option in player.options.items()}
         for group in player.optimizer.param_groups:

@@ -85,11 +85,11 @@ def test_evaluation_is_one_line_of_json_on_request(capsys: pytest.CaptureFixture
     done = condgan(capsys, "evaluate", run, "--json")
     assert done.out.count("\n") == 1
     assert json.loads(done.out) == json.loads((run / "metrics.json").read_text())
-    table = condgan(capsys, "evaluate", run).out
+    said, table, classes, _ = condgan(capsys, "evaluate", run, "--full").out.split("\n\n")
     metrics = json.loads(done.out)
+    assert said.splitlines() == metrics["verdict"]
     assert [line.split()[0] for line in table.splitlines()[1:4]] == [*metrics][:3]
-    rows = table.split("\n\n")[1].splitlines()
-    assert [line.split()[0] for line in rows[1:]] == [*"0123456789"]
+    assert [line.split()[0] for line in classes.splitlines()[1:]] == [*"0123456789"]
     assert f"{metrics['label_agreement']:.3f}" in table.splitlines()[1]
 
 

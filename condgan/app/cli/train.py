@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from condgan import recipes
+from condgan.app.cli.closing import print_next_steps
 from condgan.app.cli.options import RootOption, SkipOption, quoted_names
 from condgan.app.cli.tables import metric_table
 from condgan.app.cli.usage import Argument, Option
-from condgan.runs.directory import resume_command
 from condgan.utils.choices import EMBEDDED_NAMES
 from condgan.utils.files import absolute
 
@@ -83,7 +83,7 @@ def train_command(
         directory = choose_directory(recipe, out, fresh)  # of two fresh starts at once the other one has the number
         metrics = train_run(recipe, directory, skip_bad_images)
     click.echo(metric_table(metrics))
-    _print_next_steps(recipe, directory)
+    print_next_steps(recipe, directory)
 
 
 def _suggested(sources: list[str], given: list[str]) -> "Recipe":
@@ -123,19 +123,6 @@ def _print_preview(recipe: "Recipe", directory: Path, skip_bad_images: bool) -> 
     click.echo(f"generator      {preview.generator:,} parameters\ndiscriminator  {preview.discriminator:,} parameters")
     click.echo(f"memory         {_memory(preview, whose)}")
     click.echo(f"run directory  {directory}")
-
-
-def _print_next_steps(recipe: "Recipe", directory: Path) -> None:
-    """Name the commands that use a trained run, and train it on."""
-    from condgan.runs.checkpoint import checkpoints
-
-    seen = max([recipe.schedule.images, *(int(path.name) for path in checkpoints(directory / "checkpoints"))])
-    longer = f"{resume_command(directory)} schedule.images={2 * seen}"
-    if recipe.schedule.decay:  # the rates have reached zero
-        longer += f" schedule.decay={2 * recipe.schedule.decay} --fresh"
-    verb, more = ("translate", "IMAGE --every-domain ") if recipe.translates else ("sample", "")
-    click.echo(f"\n{verb} it".ljust(16) + f"condgan {verb} {directory} {more}--out DIR\ntrain longer   {longer}")
-    click.echo(f"look at        {directory / 'sheet.png'}")
 
 
 def _memory(preview: "Preview", whose: str) -> str:
