@@ -15,6 +15,7 @@ from condgan.labels import LabelSpec
 from condgan.losses import OBJECTIVES, Objective
 from condgan.networks import BACKBONES, GENERATORS, HEADS, Discriminator
 from condgan.networks.blocks import set_recompute
+from condgan.networks.frozen import freeze_lowest
 from condgan.networks.norms import synchronize
 from condgan.optimizers import OPTIMIZERS
 from condgan.recipes.schema import Recipe
@@ -121,6 +122,7 @@ def _generator(recipe: Recipe, labels: LabelSpec) -> Generator:
 
 def _discriminator(recipe: Recipe, labels: LabelSpec) -> Discriminator:
     backbone = recipe.backbone.build(BACKBONES, image_shape(recipe))
+    freeze_lowest(backbone, recipe.transfer.frozen)
     discriminator = Discriminator(backbone, recipe.head.build(HEADS, backbone.features, labels))
     if (recipe.penalties.gradient_penalty or recipe.penalties.r1) and mixes_batch(discriminator):
         raise UserError(
