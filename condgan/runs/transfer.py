@@ -58,7 +58,7 @@ class Fit(NamedTuple):
     left: set[str]
 
 
-class Transfer(NamedTuple):
+class Plan(NamedTuple):
     """What a recipe's networks take of a source."""
 
     generator: Fit
@@ -84,7 +84,7 @@ def open_source(run: str | Path) -> Source:
         return Source(directory, name, load_networks(directory / "checkpoints" / name, "start from another one"))
 
 
-def plan(recipe: Recipe, labels: LabelSpec, source: Source) -> Transfer:
+def plan(recipe: Recipe, labels: LabelSpec, source: Source) -> Plan:
     """Compare the names and shapes of a recipe's networks with those of a source's.
 
     Raises UserError where nothing of a network agrees, and for frozen stages that do not agree.
@@ -108,19 +108,19 @@ def plan(recipe: Recipe, labels: LabelSpec, source: Source) -> Transfer:
     lines += [_told("discriminator", own[1], discriminator)]
     if any(fit.by_label for fit in fits):
         lines.append(_told_labels(labels, rows, len(place)))
-    return Transfer(generator, discriminator, rows, lines)
+    return Plan(generator, discriminator, rows, lines)
 
 
 @torch.no_grad()
-def take(transfer: Transfer, source: Source, state: State) -> None:
+def take(plan: Plan, source: Source, state: State) -> None:
     """Give a freshly built state a source's weights, and say which; all averages begin as the source's `ema`."""
-    for line in transfer.lines:
+    for line in plan.lines:
         say(line)
     theirs = source.contents.networks
-    _give(state.generator, theirs["generator"], transfer.generator, transfer.rows)
-    _give(state.discriminator, theirs["discriminator"], transfer.discriminator, transfer.rows)
+    _give(state.generator, theirs["generator"], plan.generator, plan.rows)
+    _give(state.discriminator, theirs["discriminator"], plan.discriminator, plan.rows)
     for average in state.averages.values():
-        _give(average.module, theirs["ema"], transfer.generator, transfer.rows)
+        _give(average.module, theirs["ema"], plan.generator, plan.rows)
 
 
 def _with_one_more(labels: LabelSpec) -> LabelSpec:

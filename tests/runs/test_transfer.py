@@ -51,7 +51,7 @@ def source_of(recipe: Recipe, labels: LabelSpec, run: Path = Path("source")) -> 
     return state
 
 
-def started(recipe: Recipe, labels: LabelSpec) -> tuple[State, transfer.Transfer]:
+def started(recipe: Recipe, labels: LabelSpec) -> tuple[State, transfer.Plan]:
     """A state that begins with the weights of the recipe's run."""
     assert recipe.transfer.run is not None
     source, state = transfer.open_source(recipe.transfer.run), build_state(recipe, labels)
@@ -112,7 +112,7 @@ CONDITIONS = {
     "added": ["digits-acgan"],
     "concatenated": ["digits-acgan", "generator.conditioning=concatenate"],
     "multiplied": ["digits-acgan", "generator.conditioning=multiply"],
-    "planes": ["digits-stargan", "generator.blocks=1"],
+    "planes": ["digits-stargan", "generator.blocks=1", "schedule.decay=0"],
 }
 
 
@@ -169,7 +169,7 @@ def test_labels_of_several_data_sets_are_taken_if_they_are_the_same() -> None:
     def labels(*names: str) -> LabelSpec:
         return LabelSpec((Field("one", names, exclusive=False), Field("other", ("x", "y"))))
 
-    parts = ["digits-stargan", "generator.blocks=1", "data.source=[a, b]"]
+    parts = ["digits-stargan", "generator.blocks=1", "data.source=[a, b]", "schedule.decay=0"]
     source = source_of(recipe_of(*parts), labels("p", "q"))
     state, _ = started(recipe_of(*parts, start="source"), labels("p", "q"))
     assert same(state.generator, source.generator)
