@@ -190,7 +190,10 @@ def _give(own: nn.Module, theirs: nn.Module, fit: Fit, rows: list[int | None]) -
 
 
 def _give_by_label(own: Tensor, theirs: Tensor, one: LabelAxis, rows: list[int | None]) -> None:
-    """Copy the entries of labels of the same name; those of others become the mean of all there."""
+    """Copy the entries of labels of the same name; those of others become the mean of all there.
+
+    Trained layers are used to what is near it; fresh entries would be far off, or, of gains and biases, none at all.
+    """
     mine, given = own.movedim(one.axis, 0), theirs.to(own.device).movedim(one.axis, 0)
     plain = len(mine) - one.steps * len(rows)
     mine[:plain] = given[:plain]
