@@ -15,6 +15,7 @@ from condgan.labels import LabelSpec
 from condgan.losses import OBJECTIVES, Objective
 from condgan.networks import BACKBONES, GENERATORS, HEADS, Discriminator
 from condgan.networks.blocks import set_recompute
+from condgan.networks.frozen import freeze_lowest
 from condgan.networks.norms import synchronize
 from condgan.networks.transition import Transitional
 from condgan.optimizers import OPTIMIZERS
@@ -124,6 +125,7 @@ def _generator(recipe: Recipe, labels: LabelSpec) -> Generator:
 
 def _discriminator(recipe: Recipe, labels: LabelSpec) -> Discriminator:
     backbone = recipe.backbone.build(BACKBONES, image_shape(recipe))
+    freeze_lowest(backbone, recipe.transfer.frozen)
     discriminator = Discriminator(backbone, recipe.head.build(HEADS, backbone.features, labels))
     if recipe.penalties.of_gradient and mixes_batch(discriminator):
         raise UserError(

@@ -62,6 +62,11 @@ class Backbone(nn.Module):
 
     features: tuple[int, ...]
 
+    def stages(self) -> list[nn.Module]:
+        """Its parts with weights, from the image on: blocks, convolutions, norms and attention between them."""
+        parts = [part for one in self.children() for part in (one if isinstance(one, nn.Sequential) else [one])]
+        return [part for part in parts if part.state_dict()]
+
 
 class Head(nn.Module):
     """(Features, the labels that the images claim to have) → `DiscriminatorOutput`."""

@@ -233,6 +233,20 @@ class Compute:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Transfer:
+    """The run whose weights a run begins with, and what it keeps of them."""
+
+    run: Text | None = None
+    """Its directory, for the best checkpoint, or that of one of its checkpoints."""
+    frozen: Annotated[int, Field(ge=0, le=1000)] = 0
+    """How many of the backbone's lowest stages stay as they were there (FreezeD: Mo et al. 2020)."""
+
+    def __post_init__(self) -> None:
+        if self.frozen and self.run is None:
+            raise UserError(f"transfer.frozen {self.frozen} given without a run whose weights to keep: add --from RUN")
+
+
+@dataclass(frozen=True, config=STRICT)
 class Recipe:
     """All settings of a run."""
 
@@ -250,6 +264,7 @@ class Recipe:
     augment: Annotated[Part, BeforeValidator(_part("augment", AUGMENTATIONS))] = Part("none", {})
     averages: Annotated[Mapping[str, Average], Field(max_length=16)] = dataclasses.field(default_factory=dict)
     """More averages of the generator, by name; each is saved with the run."""
+    transfer: Transfer = Transfer()
     compute: Compute = Compute()
     seed: Annotated[int, Field(ge=0, lt=1 << 64)] = 0
 

@@ -12,9 +12,10 @@ import math
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints
@@ -26,12 +27,14 @@ from condgan import labels
 from condgan.build import build_model, empty_networks, placed
 from condgan.evaluation.catalog import better_first
 from condgan.labels import LabelSpec
+from condgan.networks import Discriminator
 from condgan.recipes.load import as_tree, from_tree
 from condgan.recipes.schema import Recipe, Schedule
 from condgan.runs.schemas import Count, understood
 from condgan.sampling.model import Model
 from condgan.sampling.translator import Translator
 from condgan.training.state import Scored, State
+from condgan.types import Generator
 from condgan.utils.device import device
 from condgan.utils.errors import UserError, said_of, shown, unknown
 from condgan.utils.files import entries, new_directory, plain_file, read_bytes, remove_directory, sha256_of, write
@@ -213,11 +216,7 @@ def load_checkpoint(path: Path, average: str = "ema") -> Model | Translator:
 
     Raises UserError for an average that the checkpoint has not, and for weights that are not finite.
     """
-    description = _described(path)
-    with _told_of(path):
-        spec = LabelSpec(tuple(labels.Field(**dict(field)) for field in description.labels))
-        recipe = from_tree(description.recipe)
-        networks = empty_networks(recipe, spec)
+    description, recipe, spec, networks = _opened(path)
     if average not in (known := ("ema", *recipe.averages)):
         raise unknown("average", average, known)
     for network, name in zip(networks, (average, "discriminator"), strict=True):
@@ -225,6 +224,34 @@ def load_checkpoint(path: Path, average: str = "ema") -> Model | Translator:
             _load_weights(network, path / f"{name}.safetensors", "choose another one with --checkpoint", assign=True)
             placed(network).eval().requires_grad_(False)
     return build_model(recipe, spec, *networks, description.images)
+
+
+class Contents(NamedTuple):
+    """What a checkpoint holds beside its optimizers."""
+
+    description: Description
+    recipe: Recipe
+    spec: LabelSpec
+    networks: dict[str, nn.Module]
+    """Generator, discriminator and the average that is sampled from, on the CPU, by the names of their files."""
+
+
+def load_networks(path: Path, do: str) -> Contents:
+    """The networks of a whole checkpoint. Raises UserError with what to `do`, also for weights that are not finite."""
+    description, recipe, spec, (generator, discriminator) = _opened(path)
+    networks = {"generator": generator, "discriminator": discriminator, "ema": deepcopy(generator)}
+    for name, network in networks.items():
+        _load_weights(network, path / f"{name}.safetensors", do, assign=True)
+    return Contents(description, recipe, spec, networks)
+
+
+def _opened(path: Path) -> tuple[Description, Recipe, LabelSpec, tuple[Generator, Discriminator]]:
+    """What a checkpoint says of itself, and its networks without weights."""
+    description = _described(path)
+    with _told_of(path):
+        spec = LabelSpec(tuple(labels.Field(**dict(field)) for field in description.labels))
+        recipe = from_tree(description.recipe)
+        return description, recipe, spec, empty_networks(recipe, spec)
 
 
 def checkpoints(directory: Path) -> list[Path]:

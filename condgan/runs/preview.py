@@ -7,6 +7,7 @@ from condgan.data.dataset import Dataset
 from condgan.estimate import Memory, count_layers, estimate_memory, parameters_of
 from condgan.labels import LabelSpec
 from condgan.recipes.schema import Recipe
+from condgan.runs import transfer
 from condgan.runs.models import read_data
 from condgan.runs.train import require_possible
 from condgan.utils import distributed
@@ -30,6 +31,8 @@ class Preview(NamedTuple):
     """None for networks of more than MOST_LAYERS layers."""
     images_at_once: int
     """Images of a batch that go through the networks of a process together."""
+    taken: list[str]
+    """What the networks would begin with of another run, a line each."""
 
 
 def preview_run(recipe: Recipe, skip_bad_images: bool = False) -> Preview:
@@ -46,5 +49,8 @@ def preview_run(recipe: Recipe, skip_bad_images: bool = False) -> Preview:
     images_at_once = recipe.schedule.batch // (recipe.schedule.accumulate * distributed.size())
     networks = empty_networks(recipe, spec)
     parameters, layers = parameters_of(*networks), count_layers(*networks)
+    taken: list[str] = []
+    if recipe.transfer.run is not None:
+        taken = transfer.plan(recipe, spec, transfer.open_source(recipe.transfer.run)).lines
     memory = estimate_memory(recipe, spec, networks) if layers <= MOST_LAYERS else None
-    return Preview(spec, data, *parameters, layers, memory, images_at_once)
+    return Preview(spec, data, *parameters, layers, memory, images_at_once, taken)

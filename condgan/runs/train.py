@@ -25,7 +25,7 @@ from condgan.evaluation.scoring import build_scorer, real_sheet
 from condgan.networks.spectral_norm import singular_values
 from condgan.recipes.load import differences, dump
 from condgan.recipes.schema import Recipe
-from condgan.runs import checkpoint
+from condgan.runs import checkpoint, transfer
 from condgan.runs.checkpoint import NonFinite
 from condgan.runs.directory import is_run, recipe_of
 from condgan.runs.evaluate import evaluate
@@ -118,6 +118,7 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
             if distributed.is_main() and found(directory):
                 stack.enter_context(_held(directory, recipe))
                 held = True
+        source = _source(directory, recipe)
         with distributed.all_or_fail(), distributed.main_first():
             data = read_data(recipe, skip_bad_images)
         if data.skipped:
@@ -126,12 +127,14 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
         for note in data.notes:
             say(note)
         state, compiled = build_state(recipe, data.spec), compiles(recipe, data.spec)
+        if source:
+            transfer.take(transfer.plan(recipe, data.spec, source), source, state)
         with distributed.all_or_fail():
             if distributed.is_main():
                 if not held:  # another process may have begun there meanwhile
                     directory.mkdir(parents=True, exist_ok=True)
                     stack.enter_context(_held(directory, recipe))
-                _begin(directory, recipe, data, compiled)
+                _begin(directory, recipe, data, compiled, source)
         with distributed.all_or_fail():
             require_same_data(directory, data)
         _resume(directory, state, recipe)
@@ -205,7 +208,14 @@ def _require_same_settings(directory: Path, recipe: Recipe) -> None:
         )
 
 
-def _begin(directory: Path, recipe: Recipe, data: Dataset, compiled: bool) -> None:
+def _source(directory: Path, recipe: Recipe) -> transfer.Source | None:
+    """What a run begins with that has no checkpoint of its own yet; later nobody asks where it came from."""
+    if recipe.transfer.run is None or checkpoint.checkpoints(directory / "checkpoints"):
+        return None
+    return transfer.open_source(recipe.transfer.run)
+
+
+def _begin(directory: Path, recipe: Recipe, data: Dataset, compiled: bool, source: transfer.Source | None) -> None:
     """Write what the run is, the recipe first; refuse other data than it began with."""
     path = directory / "environment.json"
     environment = describe_machine() | {
@@ -224,6 +234,8 @@ def _begin(directory: Path, recipe: Recipe, data: Dataset, compiled: bool) -> No
         require_same_data(directory, data)
         began = tree_of(environment_of(directory))
         environment = began | {"resumed": [*began.get("resumed", []), {k: environment[k] for k in RESUME_RECORD}]}
+    if source:
+        environment["transfer"] = source.record
     write(directory / "recipe.yaml", dump(recipe).encode())
     write(path, json.dumps(environment, indent=1).encode())
     for place in (directory, directory / "checkpoints", directory / "samples"):

@@ -128,6 +128,7 @@ CASES = {
         "objective.penalties={orthogonal_discriminator: 1e-4}",
     ],
     "attention": ["digits-sagan"],
+    "frozen stages": ["digits-projection", "generator.norm=group", "transfer={run: elsewhere, frozen: 2}"],
     "gradient penalty": ["digits-projection", "objective.penalties={gradient_penalty: 10, r1: 1}"],
     "orthogonal penalties": [
         "digits-biggan",

@@ -11,6 +11,7 @@ from condgan.app.cli.closing import print_next_steps
 from condgan.app.cli.options import RootOption, SkipOption, quoted_names
 from condgan.app.cli.tables import metric_table
 from condgan.app.cli.usage import Argument, Option
+from condgan.runs.directory import require_run, run_and_checkpoint
 from condgan.utils.choices import EMBEDDED_NAMES
 from condgan.utils.files import absolute
 
@@ -36,6 +37,10 @@ def train_command(
     root: RootOption = None,
     attributes: Annotated[
         str | None, Option('Attributes to learn, with commas between, such as Bright,"Hat, tall"; else all.')
+    ] = None,
+    source_run: Annotated[
+        Path | None,
+        Option("Begin with this run's weights (RUN, or RUN/checkpoints/N), without RECIPE also its recipe.", "--from"),
     ] = None,
     out: Annotated[Path | None, Option("Run directory; runs/RECIPE by default.")] = None,
     fresh: Annotated[bool, Option("Start over in a new directory.")] = False,
@@ -64,12 +69,12 @@ def train_command(
     from condgan.runs.train import InUse, choose_directory, train_run
     from condgan.utils import distributed
 
-    if name is None and any(one not in EMBEDDED_NAMES for one in sources):
+    if source_run is not None:
+        recipe = _started_from(source_run, name, sources, given)
+    elif name is None and any(one not in EMBEDDED_NAMES for one in sources):
         recipe = _suggested(sources, given)
     else:
-        if sources:
-            given.append(f"data.source={json.dumps(sources if len(sources) > 1 else sources[0])}")
-        recipe = load(name or recipes.DEFAULT, given)
+        recipe = load(name or recipes.DEFAULT, [*given, *_source_setting(sources)])
     with distributed.all_or_fail():
         directory = choose_directory(recipe, out, fresh)
     if dry_run:
@@ -84,6 +89,26 @@ def train_command(
         metrics = train_run(recipe, directory, skip_bad_images)
     click.echo(metric_table(metrics))
     print_next_steps(recipe, directory)
+
+
+def _source_setting(sources: list[str]) -> list[str]:
+    """The data that --data names, as an override."""
+    return [f"data.source={json.dumps(sources if len(sources) > 1 else sources[0])}"] if sources else []
+
+
+def _started_from(run: Path, name: str | None, sources: list[str], given: list[str]) -> "Recipe":
+    """The recipe that is named, else that of the run, named after the new data; it begins with the run's weights."""
+    from condgan.recipes.load import load
+    from condgan.suggest import run_name
+
+    whence = json.dumps(str(run.resolve()))
+    if name is not None:
+        return load(name, [f"transfer.run={whence}", *given, *_source_setting(sources)])
+    directory, _ = run_and_checkpoint(run)
+    require_run(directory)
+    own = [f"transfer={{run: {whence}}}"]  # not what the run itself was started from
+    own += [f"name={json.dumps(run_name(Path(sources[0]).stem))}"] if sources else []
+    return load(directory / "recipe.yaml", [*own, *given, *_source_setting(sources)])
 
 
 def _suggested(sources: list[str], given: list[str]) -> "Recipe":
@@ -121,6 +146,8 @@ def _print_preview(recipe: "Recipe", directory: Path, skip_bad_images: bool) -> 
     for note in () if preview.data is None else preview.data.notes:
         click.echo(f"note           {note}")
     click.echo(f"generator      {preview.generator:,} parameters\ndiscriminator  {preview.discriminator:,} parameters")
+    for line in preview.taken:
+        click.echo(f"begins with    {line}")
     click.echo(f"memory         {_memory(preview, whose)}")
     click.echo(f"run directory  {directory}")
 
