@@ -337,7 +337,7 @@ def _climb(
                 raise
             speed = 0.0
         tried.append(f"{recipe.data.size} pixels, width {recipe.generator.options['width']}: {speed:,.3g} images/s")
-        if reached is not None and (images := timing.images_in(minutes, speed)) < rung.images:
+        if reached is not None and (images := timing.images_within(minutes, speed)) < rung.images:
             beyond = rung, images
             break
         reached = rung, speed
@@ -384,7 +384,7 @@ def _size_reason(rung: Rung, beyond: tuple[Rung, int] | None, look: Survey, minu
 def _length(recipe: Recipe, base: Schedule, minutes: float, speed: float, stated: bool) -> Choice:
     """How long the recipe is trained in so many minutes, and what goes with that; or what goes with its own length."""
     schedule = recipe.schedule
-    images = schedule.images if stated else max(two_digits(timing.images_in(minutes, speed)), 10 * schedule.batch)
+    images = schedule.images if stated else max(two_digits(timing.images_within(minutes, speed)), 10 * schedule.batch)
     ratio = images / base.images
     settings = [f"schedule.images={images}"]
     if not stated:

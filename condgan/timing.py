@@ -17,19 +17,19 @@ from condgan.utils.device import device, keep_memory, try_algorithms
 
 WARM_UP, ITERATIONS = 3, 20
 """Iterations before the clock starts, and those that it measures."""
-SECONDS = 3.0
+TIMED_SECONDS = 3.0
 """After which no other iteration begins."""
 TRAINING = 0.8
 """The share of a command's time that iterations take; the rest decodes pictures, draws, scores and evaluates."""
-LABELS = 64
+MOST_LABELS = 64
 """Values of a field of labels at most whose images are made."""
 
 
 def images_per_second(recipe: Recipe, labels: LabelSpec, clock: Callable[[], float] = time.perf_counter) -> float:
     """How many images of training this machine takes in a second, all processes together, not compiled.
 
-    Measured on random images: about twenty iterations after a warm-up, or as many as there are in `SECONDS`, at least
-    one. Random numbers stay as they are.
+    Measured on random images: about twenty iterations after a warm-up, or as many as begin in `TIMED_SECONDS`, one at
+    least. Random numbers stay as they are.
     """
     keep_memory()
     try_algorithms()
@@ -48,7 +48,7 @@ def images_per_second(recipe: Recipe, labels: LabelSpec, clock: Callable[[], flo
         for iteration in range(1, WARM_UP + ITERATIONS + 1):
             next(steps)
             _finish()
-            if distributed.any_rank(clock() - start > SECONDS):
+            if distributed.any_rank(clock() - start > TIMED_SECONDS):
                 break
             if iteration == WARM_UP:
                 began, first = clock(), state.images
@@ -61,7 +61,7 @@ def minutes_for(images: int, speed: float) -> float:
     return images / speed / TRAINING / 60
 
 
-def images_in(minutes: float, speed: float) -> int:
+def images_within(minutes: float, speed: float) -> int:
     """The images of training for which so many minutes suffice."""
     return int(60 * minutes * TRAINING * speed)
 
@@ -79,7 +79,7 @@ def _some_labels(spec: LabelSpec) -> LabelTable:
     """A label for each of the first values of each field, which know nothing of other fields."""
     parts = []
     for position, field, where in spec.slices():
-        count = min(len(field.values), LABELS)
+        count = min(len(field.values), MOST_LABELS)
         values, known = torch.zeros(count, spec.width), torch.zeros(count, len(spec.fields), dtype=torch.bool)
         values[:, where.start : where.start + count] = torch.eye(count)
         known[:, position] = True

@@ -9,7 +9,7 @@ from condgan.data.mirror import Mirrored
 from condgan.data.survey import Survey
 from condgan.recipes.load import dump
 from condgan.recipes.schema import Recipe
-from condgan.runs.chosen import Chosen, choose_run
+from condgan.runs.chosen import ChosenRun, choose_run
 from condgan.suggest import LADDER, choose_recipe, look_at_data, two_digits
 from condgan.utils.errors import UserError
 from tests.conftest import write_image
@@ -55,8 +55,8 @@ def test_the_time_decides_on_networks_and_length(look: Survey, pets: str, monkey
     for minutes, one in found.items():
         recipe = one.recipe
         worth = [rung for rung in LADDER if rung.size == recipe.data.size]
-        assert recipe.schedule.images == two_digits(timing.images_in(minutes, one.speed))
-        assert timing.images_in(minutes, one.speed) >= worth[0].images
+        assert recipe.schedule.images == two_digits(timing.images_within(minutes, one.speed))
+        assert timing.images_within(minutes, one.speed) >= worth[0].images
         assert recipe.schedule.save == pytest.approx(recipe.schedule.images / 10, rel=0.06)
     assert width(found[600].recipe) == 2 * width(found[60].recipe)
     assert "since 0.5 minutes at 32 are" in "\n".join(found[0.5].lines)
@@ -128,7 +128,7 @@ def test_files_of_the_same_names_may_be_translated(tmp_path: Path, pets: str) ->
     assert not any("same names" in line for line in lines)
 
 
-def begun(pets: str, *overrides: str, **how: object) -> Chosen:
+def begun(pets: str, *overrides: str, **how: object) -> ChosenRun:
     """Choose a run, and begin it as far as its recipe."""
     found = choose_run([pets], overrides, **how)
     found.directory.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import torch
 
 from condgan.labels import Field, LabelSpec
 from condgan.recipes.load import load
-from condgan.timing import ITERATIONS, TRAINING, WARM_UP, images_in, in_words, minutes_for
+from condgan.timing import ITERATIONS, TRAINING, WARM_UP, images_within, in_words, minutes_for
 from tests.conftest import TINY, TINY_TRANSLATOR, images_per_second
 
 DIGITS = LabelSpec.of_classes([str(digit) for digit in range(10)])
@@ -41,8 +41,8 @@ def test_labels_of_several_fields_are_timed() -> None:
 
 
 def test_minutes_and_images_are_told_by_each_other() -> None:
-    assert images_in(10.0, 50.0) == 10 * 60 * 50 * TRAINING
-    assert minutes_for(images_in(10.0, 50.0), 50.0) == pytest.approx(10)
+    assert images_within(10.0, 50.0) == 10 * 60 * 50 * TRAINING
+    assert minutes_for(images_within(10.0, 50.0), 50.0) == pytest.approx(10)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from condgan.suggest import choose_recipe, description, look_at_data, run_name, 
 from condgan.utils.errors import UserError
 
 
-class Chosen(NamedTuple):
+class ChosenRun(NamedTuple):
     """A recipe, where it is trained, what was seen of the data, and why it is this one."""
 
     recipe: Recipe
@@ -33,7 +33,7 @@ def choose_run(
     translate: bool = False,
     out: Path | None = None,
     fresh: bool = False,
-) -> Chosen:
+) -> ChosenRun:
     """Choose a recipe for a data set and a time; where its run is there and not `fresh`, go on by the run's own recipe.
 
     How fast a machine is comes out differently each time, so the same command would choose another recipe. A run that
@@ -48,14 +48,14 @@ def choose_run(
     directory = choose_directory(load("any-projection", [*own, *named]), out, fresh)
     if fresh or not is_run(directory):
         recipe, lines, speed = choose_recipe(look, sources[0], overrides, minutes, translate)
-        return Chosen(recipe, directory, look, lines, speed)
+        return ChosenRun(recipe, directory, look, lines, speed)
     recipe_of(directory)  # said in one line where it cannot be read
     recipe = load(directory / "recipe.yaml", [own[1], *overrides])
     about = f"chose          the recipe of run '{directory}', since it is there; --fresh chooses anew"
     if minutes is None or recipe.description == description(sources[0], minutes):
-        return Chosen(recipe, directory, look, [about], None)
+        return ChosenRun(recipe, directory, look, [about], None)
     speed = timing.images_per_second(recipe, look.listing.labels.spec)
-    images = max(recipe.schedule.images, two_digits(timing.images_in(minutes, speed)))
+    images = max(recipe.schedule.images, two_digits(timing.images_within(minutes, speed)))
     if recipe.schedule.decay and images > recipe.schedule.images:
         raise UserError(
             f"--minutes {minutes:g} given, and the learning rates of run '{directory}' fall to zero at "
@@ -64,4 +64,4 @@ def choose_run(
     longer = [f"schedule.images={images}", f"description={json.dumps(description(sources[0], minutes))}"]
     recipe = load(directory / "recipe.yaml", [own[1], *longer, *overrides])
     more = f"chose          {images:,} images of training in all, since {minutes:g} minutes are enough for them"
-    return Chosen(recipe, directory, look, [about, more], speed)
+    return ChosenRun(recipe, directory, look, [about, more], speed)
