@@ -19,8 +19,10 @@ from condgan.data.open import list_source
 from condgan.labels import LabelSpec
 from condgan.networks.attention import Attention
 from condgan.recipes import catalog, text
+from condgan.recipes.load import load
 from condgan.runs.evaluate import load_model
 from condgan.sampling.model import Model
+from condgan.timing import TRAINING
 from condgan.utils.files import file_names
 from tests.conftest import TINY, write_image
 from tests.helpers import condgan, refused, tiny
@@ -41,6 +43,13 @@ def test_recipes_are_listed_and_printed(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_dry_run_counts_and_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     done = condgan(capsys, "train", "mnist-acgan", "--data", "digits", "g_opt.lr=1e-4", "--out", "x", "--dry-run")
     assert done.code == 0
+    assert "lr: " not in done.out
+    images = load("mnist-acgan").schedule.images
+    minutes = round(images / 100 / 60 / TRAINING)
+    assert f"time           about {minutes} minutes: {images:,} images of training, 100 in a second" in done.out
+    done = condgan(
+        capsys, "train", "mnist-acgan", "--data", "digits", "g_opt.lr=1e-4", "--out", "x", "--dry-run", "--full"
+    )
     assert "1,050,985" in done.out
     assert "103,243" in done.out
     assert "lr: 0.0001" in done.out
@@ -69,6 +78,7 @@ def test_a_dry_run_of_a_large_recipe_needs_neither_data_nor_memory(capsys: pytes
     kept = (4 * (70_433_988 + 87_982_370) + 70_433_988) * 4 / 2**30
     assert f"{kept:.1f} GiB of weights, gradients, optimizers and average" in done.out
     assert "for 256 images at a time" in done.out
+    assert "time           not measured" in done.out
     assert not list(Path().iterdir())
 
 
