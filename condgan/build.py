@@ -15,7 +15,9 @@ from condgan.labels import LabelSpec
 from condgan.losses import OBJECTIVES, Objective
 from condgan.networks import BACKBONES, GENERATORS, HEADS, Discriminator
 from condgan.networks.blocks import set_recompute
+from condgan.networks.frozen import freeze_lowest
 from condgan.networks.norms import synchronize
+from condgan.networks.transition import Transitional
 from condgan.optimizers import OPTIMIZERS
 from condgan.recipes.schema import Recipe
 from condgan.sampling.model import Model
@@ -116,13 +118,16 @@ def build_model(
 
 
 def _generator(recipe: Recipe, labels: LabelSpec) -> Generator:
-    return recipe.generator.build(GENERATORS, image_shape(recipe), labels)
+    generator = recipe.generator.build(GENERATORS, image_shape(recipe), labels)
+    ramp = build_objective(recipe).transition
+    return generator if ramp is None else Transitional(generator, ramp)
 
 
 def _discriminator(recipe: Recipe, labels: LabelSpec) -> Discriminator:
     backbone = recipe.backbone.build(BACKBONES, image_shape(recipe))
+    freeze_lowest(backbone, recipe.transfer.frozen)
     discriminator = Discriminator(backbone, recipe.head.build(HEADS, backbone.features, labels))
-    if (recipe.penalties.gradient_penalty or recipe.penalties.r1) and mixes_batch(discriminator):
+    if recipe.penalties.of_gradient and mixes_batch(discriminator):
         raise UserError(
             f"a gradient penalty given with backbone '{recipe.backbone.name}', whose batch norm mixes the images that "
             "it is taken of one by one: choose another backbone, such as backbone.name=resnet"

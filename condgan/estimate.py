@@ -86,7 +86,7 @@ def estimate_memory(
         def activations(count: int) -> int:
             peaks = []
             for player in PLAYERS:
-                with _saved_bytes(rehearsal.generator, rehearsal.discriminator) as saved:
+                with _saved_bytes(rehearsal.weights()) as saved:
                     rehearsal.loss(player, count)
                 peaks.append(sum(saved.values()))
             return max(peaks)
@@ -95,7 +95,8 @@ def estimate_memory(
         sizes = [sum(p.nbytes for p in network.parameters()) for network in networks]
         part = recipe.schedule.batch // (recipe.schedule.accumulate * distributed.size())
         averages = 1 + len(recipe.averages)
-        return Memory(4 * sum(sizes) + averages * sizes[0], _extrapolated(activations, part))
+        kept = 4 * sum(sizes) + averages * sizes[0] + sum(weight.nbytes for weight in rehearsal.frozen())
+        return Memory(kept, _extrapolated(activations, part))
 
 
 def iteration_flops(recipe: Recipe, labels: LabelSpec) -> int:
@@ -141,7 +142,7 @@ class Rehearsal:
         self, recipe: Recipe, labels: LabelSpec, networks: tuple[Generator, Discriminator] | None = None
     ) -> None:
         self.shape, self.labels, self.joint = image_shape(recipe), labels, recipe.schedule.joint
-        self.objective = build_objective(recipe)
+        self.objective, self.stages = build_objective(recipe), recipe.transfer.frozen
         self.on, self.kind = torch.device("meta"), torch.float32
         self.generator, self.discriminator = networks or empty_networks(recipe, labels)
         self.modules = {name: module.to(self.on) for name, module in build_modules(recipe).items()}
@@ -152,6 +153,15 @@ class Rehearsal:
         self.on, self.kind = on, kind
         for module in (self.generator, self.discriminator, *self.modules.values()):
             module.to_empty(device=on)
+
+    def frozen(self) -> list[Tensor]:
+        """The buffers of the discriminator's frozen stages."""
+        stages = self.discriminator.backbone.stages()[: self.stages] if self.stages else []
+        return [value for stage in stages for value in stage.buffers()]
+
+    def weights(self) -> list[Tensor]:
+        """The weights of both networks."""
+        return [*self.generator.parameters(), *self.discriminator.parameters(), *self.frozen()]
 
     def loss(self, player: Player, count: int, part: int = 0) -> Tensor:
         """A player's loss of so many images; of a part after the first without terms that read weights alone."""
@@ -178,9 +188,9 @@ class Rehearsal:
 
 
 @contextmanager
-def _saved_bytes(*networks: nn.Module) -> Iterator[dict[int, int]]:
-    """The size of each storage that is kept for the backward pass meanwhile, but those of weights."""
-    weights = {t.untyped_storage()._cdata for network in networks for t in network.parameters()}
+def _saved_bytes(but: list[Tensor]) -> Iterator[dict[int, int]]:
+    """The size of each storage that is kept for the backward pass meanwhile, but those of some tensors."""
+    weights = {tensor.untyped_storage()._cdata for tensor in but}
     saved: dict[int, int] = {}
     alive = []
 

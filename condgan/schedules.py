@@ -6,23 +6,24 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat
 from pydantic.dataclasses import dataclass
 
-from condgan.utils.options import STRICT, ImageCount
+from condgan.utils.options import STRICT, ImageCount, ImageCountOrNone
 
 
 @dataclass(frozen=True, config=STRICT)
 class Ramp:
-    """A number that goes straight from `start` to `end` over the first `images` images, and stays there."""
+    """A number that is `start` until `begin` images were seen, goes straight to `end` over `images` more, and stays."""
 
     start: float
     end: float
     images: ImageCount
+    begin: ImageCountOrNone = 0
 
     def at(self, images: int) -> float:
         """The number after so many images."""
-        return self.start + (self.end - self.start) * min(1.0, images / self.images)
+        return self.start + (self.end - self.start) * min(1.0, max(0, images - self.begin) / self.images)
 
     def __neg__(self) -> "Ramp":
-        return Ramp(-self.start, -self.end, self.images)
+        return Ramp(-self.start, -self.end, self.images, self.begin)
 
 
 Number = float | Ramp
@@ -47,4 +48,5 @@ def _within(least: float, most: float, *, least_too: bool = True, most_too: bool
 
 Weight = NonNegativeFloat | Annotated[Ramp, _within(0.0, inf)]
 Positive = PositiveFloat | Annotated[Ramp, _within(0.0, inf, least_too=False)]
+Transition = Annotated[Ramp, _within(0.0, 1.0)] | None
 Share = Annotated[float, Field(ge=0, lt=1)] | Annotated[Ramp, _within(0.0, 1.0, most_too=False)]

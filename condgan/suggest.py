@@ -1,90 +1,241 @@
-"""Choose a recipe from a first look at the data, and say why that one."""
+"""Choose a recipe from a first look at the data, from the clock and the machine, and say why that one."""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from posixpath import basename
 from typing import NamedTuple
 
 import torch
 
+from condgan import timing
+from condgan.data.listing import Listing
+from condgan.data.mirror import Mirrored, look_at_mirrored
 from condgan.data.open import list_source
 from condgan.data.preprocessing import height_and_width
 from condgan.data.survey import Survey, quick_look
 from condgan.estimate import estimate_memory
-from condgan.labels import Field, LabelSpec
+from condgan.labels import LabelSpec
 from condgan.recipes.load import load
-from condgan.recipes.schema import Recipe
-from condgan.utils.device import device
+from condgan.recipes.schema import Average, Recipe, Schedule
+from condgan.utils import distributed
+from condgan.utils.device import device, lacks_memory
 from condgan.utils.errors import UserError
 from condgan.utils.files import file_names, is_name
 
-SMALLEST = 16
-ON_CPU, ON_GPU = 32, 128
-"""Pixels beyond which training takes days on this kind of device."""
+MINUTES = {"cpu": 20.0, "cuda": 180.0}
+"""How long training takes where nobody says, by the kind of device."""
 SHARE = 0.7
 """Of a device's memory, what training may take."""
+WAITS = 0.4
+"""The share of a run without a better score after which it ends."""
 
 
 class Choice(NamedTuple):
-    """Settings of a recipe, the option that they are for, and the reason."""
+    """Settings of a recipe, and the reason for them."""
 
-    option: str
-    settings: list[str]
+    settings: Sequence[str]
     reason: str
 
 
 class Suggestion(NamedTuple):
-    """A recipe, and the reasons for it."""
+    """A recipe, lines that say what was measured and why it is this one, and its speed."""
 
     recipe: Recipe
-    reasons: list[str]
+    lines: list[str]
+    speed: float
+    """Images of training in a second."""
 
 
-def look_at_data(sources: Sequence[str], overrides: Sequence[str]) -> Survey:
-    """Take a quick look at a data set, listed as a recipe with these overrides would.
+class Rung(NamedTuple):
+    """Networks of a size in pixels and of a share of the recipe's width, and the training that they are worth.
 
-    Raises UserError for several data sets, which no recipe is chosen for.
+    They are chosen where the time is enough for at least so many images of training.
+    """
+
+    size: int
+    width: float
+    images: int
+
+
+LADDER = (
+    Rung(16, 1, 0),
+    Rung(32, 0.5, 30_000),
+    Rung(32, 1, 60_000),
+    Rung(64, 1, 80_000),
+    Rung(64, 2, 500_000),
+    Rung(128, 1, 500_000),
+    Rung(256, 1, 2_000_000),
+)
+"""From small to large; it is climbed as far as pictures and time reach. Each costs more than the one before."""
+
+
+class Facts(NamedTuple):
+    """What is known of a data set, as far as rules ask for it."""
+
+    images: int
+    classes: int
+    per_class: float
+    """Images of a class in the mean."""
+    fewest: int
+    """Images of a class at least, and at most."""
+    most: int
+    exclusive: bool
+    gray: bool
+    ground: str
+    """What becomes of transparent pixels, where there are any."""
+    translates: bool
+    paired: bool
+    """Whether every class has files of the same names."""
+    hierarchical: bool
+    """Whether the recipe to start from has a hierarchical latent."""
+    mirrored: Mirrored | None
+    """How many mirrored images were told from the originals; None where nobody tried, or they are too few."""
+
+    @property
+    def told(self) -> str:
+        return "" if self.mirrored is None else f"{self.mirrored.share:.0%} of {self.mirrored.of:,}"
+
+
+class Rule(NamedTuple):
+    """Where it applies, some settings are chosen for a reason, in which the facts are filled in."""
+
+    applies: Callable[[Facts], bool]
+    settings: Sequence[str]
+    reason: str
+
+
+RULES = (
+    Rule(lambda facts: facts.gray, ["data.channels=1"], "gray, since no picture has colors{ground}"),
+    Rule(lambda facts: not facts.gray, ["data.channels=3"], "RGB, since pictures have colors{ground}"),
+    Rule(
+        lambda facts: facts.exclusive and facts.classes == 1,
+        ["head.name=plain", "generator.conditioning=none"],
+        "without labels, since there is one class only",
+    ),
+    Rule(
+        lambda facts: facts.exclusive and facts.classes == 1 and facts.hierarchical,
+        ["generator.hierarchical=false"],
+        "a latent in one piece, since the pieces go with labels",
+    ),
+    Rule(
+        lambda facts: facts.exclusive and 5 * facts.fewest < facts.most and facts.fewest > 0,
+        ["data.class_balance=0.5"],
+        "rare classes more often (data.class_balance=0.5), since counts go from {fewest:,} to {most:,}",
+    ),
+    Rule(
+        lambda facts: facts.translates and facts.exclusive and facts.paired,
+        ["data.paired=true"],
+        "data.paired=true, since every class has files of the same names: translations are compared with them",
+    ),
+    Rule(
+        lambda facts: not facts.translates and (facts.images < 20_000 or facts.per_class < 1_000),
+        ["augment.name=diffaugment"],
+        "augmented images (augment.name=diffaugment), since a discriminator learns {images:,} of them by heart",
+    ),
+    Rule(
+        lambda facts: not facts.translates and facts.images < 10_000,
+        ["objective.penalties.lecam=0.3"],
+        "scores held together (objective.penalties.lecam=0.3), since there are fewer than 10,000 images",
+    ),
+    Rule(
+        lambda facts: facts.mirrored is not None and facts.mirrored.alike,
+        ["data.flip=true"],
+        "flips (data.flip=true), since few mirrored images look different: a network tells {told}, half by chance",
+    ),
+    Rule(
+        lambda facts: facts.mirrored is not None and not facts.mirrored.alike,
+        ["data.flip=false"],
+        "no flips, since mirrored images look different: a network tells {told}",
+    ),
+    Rule(
+        lambda facts: facts.mirrored is None,
+        ["data.flip=false"],
+        "no flips, since {images:,} images are too few to tell whether mirrored ones look like them",
+    ),
+)  # fmt: skip
+"""What is chosen for what, beside networks and length."""
+
+EXPECTATIONS = (
+    (
+        lambda facts: not facts.translates and facts.per_class < 50,
+        "expect copies of your pictures and little variety: {per_class:.0f} images a class are few, and many methods "
+        "fail below 50",
+    ),
+    (
+        lambda facts: facts.paired and not facts.translates and facts.classes > 1,
+        "every class has files of the same names: if those of a name show the same thing, --translate (any-stargan "
+        "with data.paired=true) learns to turn one class into another",
+    ),
+)
+"""What is said of the data beside, where it applies."""
+
+
+def look_at_data(sources: Sequence[str], overrides: Sequence[str], translate: bool = False) -> Survey:
+    """Take a quick look at a data set, listed as the recipe with these overrides would.
+
+    Raises UserError for several data sets, which no recipe is chosen for, and where no picture can be read.
     """
     if len(sources) > 1:
         raise UserError("--data given twice without a recipe: choose one that learns from several, such as any-stargan")
     stated = load("any-projection", [one for one in overrides if one.startswith("data.")]).data
-    return quick_look(list_source(sources[0], stated.root, stated.held_out, stated.paired))
-
-
-def choose_recipe(look: Survey, source: str, overrides: list[str]) -> Suggestion:
-    """A recipe for a data set on this machine; overrides are kept whatever the data look like.
-
-    Raises UserError where no picture can be read.
-    """
+    listing = list_source(sources[0], stated.root, stated.held_out, stated.paired)
+    if translate and not stated.paired and _same_names(listing):
+        listing = list_source(sources[0], stated.root, stated.held_out, paired=True)
+    look = quick_look(listing)
     if not look.readable:
-        raise UserError(f"no picture of '{source}' can be read: {look.unreadable[0]}")
-    labels = look.listing.labels
-    field, counts = labels.spec.fields[0], labels.counts().tolist()
-    on_gpu = device().type == "cuda"
-    name, reason = _base(field, on_gpu)
-    choices = [Choice("", [], reason)]
-    if field.exclusive and len(counts) == 1:
-        choices.append(_without_labels(on_gpu))
-    choices += [_size(look, on_gpu), _colors(look)]
-    if field.exclusive and min(counts) and max(counts) > 5 * min(counts):
-        choices.append(_balance(counts))
-    settings = [f"name={json.dumps(run_name(Path(source).stem))}", f"data.source={json.dumps(source)}"]
-    settings += [setting for choice in choices for setting in choice.settings]
-    if name == "any-biggan":
-        half = min(height_and_width(load(name, [*settings, *overrides]).data.size)) // 2
-        settings += [f"generator.attention=[{half}]", f"backbone.attention=[{half}]"]
-    images = next((one.partition("=")[2] for one in overrides if one.startswith("schedule.images=")), "")
-    if name == "any-stargan" and images.replace("_", "").isdecimal():
-        settings.append(f"schedule.decay={int(images) // 2}")  # half of the run, as in the recipe
+        raise UserError(f"no picture of '{sources[0]}' can be read: {look.unreadable[0]}")
+    return look
+
+
+def choose_recipe(
+    look: Survey, source: str, overrides: Sequence[str], minutes: float | None = None, translate: bool = False
+) -> Suggestion:
+    """A recipe for a data set on this machine, to be trained in so many minutes; overrides are kept in any case.
+
+    By default in `MINUTES`. Some iterations of training are timed. Raises UserError for a single class to translate.
+    """
+    minutes = MINUTES[device().type] if minutes is None else minutes
+    field = look.listing.labels.spec.fields[0]
+    if translate and field.exclusive and len(field.values) == 1:
+        raise UserError("--translate given with images of one class: expected two classes or more, or attributes")
+    stated = {one.partition("=")[0] for one in overrides}
+    name, reason = _base(field.exclusive, translate)
+    base = load(name)
+    facts = _facts(look, base, "data.flip" in stated)
+    chosen = [Choice([], reason)]
+    chosen += [Choice(rule.settings, _filled(rule.reason, facts)) for rule in RULES if rule.applies(facts)]
+    settings = [
+        f"name={json.dumps(run_name(Path(source).stem))}",
+        f"description={json.dumps(description(source, minutes))}",
+        f"data.source={json.dumps(source)}",
+    ]
+    settings += [one for choice in chosen for one in choice.settings]
+    networks, speed, measured = _climb(base, look, settings, overrides, minutes)
+    settings += networks.settings
+    chosen.append(networks)
+    if device().type == "cuda" and "schedule.batch" not in stated:
+        smaller = _batches_that_fit(load(name, [*settings, *overrides]), look.listing.labels.spec)
+        settings += [one for choice in smaller for one in choice.settings]
+        chosen += smaller
+    length = _length(load(name, [*settings, *overrides]), base.schedule, minutes, speed, "schedule.images" in stated)
+    settings += length.settings
     recipe = load(name, [*settings, *overrides])
-    if on_gpu and not any(one.startswith("schedule.batch=") for one in overrides):
-        smaller = _batches_that_fit(recipe, labels.spec)
-        choices += smaller
-        settings += [setting for choice in smaller for setting in choice.settings]
-        recipe = load(name, [*settings, *overrides])
-    own = {one.partition("=")[0] for one in overrides}
-    return Suggestion(recipe, [choice.reason for choice in choices if choice.option not in own])
+    own = [one for one in [*chosen, length] if not (one.settings and _option(one.settings[0]) in stated)]
+    takes = timing.in_words(timing.minutes_for(recipe.schedule.images, speed))
+    lines = [
+        f"measured       {measured}",
+        *(f"chose          {one.reason}" for one in own),
+        f"takes          {takes} on this machine, or less where images get no better",
+        *(f"note           {_filled(said, facts)}" for applies, said in EXPECTATIONS if applies(facts)),
+    ]
+    return Suggestion(recipe, lines, speed)
+
+
+def description(source: str, minutes: float) -> str:
+    """The description of a recipe that was chosen for a data set and so many minutes."""
+    return f"chosen for '{run_name(Path(source).stem)}' and {minutes:g} minutes"
 
 
 def run_name(stem: str) -> str:
@@ -92,42 +243,153 @@ def run_name(stem: str) -> str:
     return next((name for name in (stem, *file_names([stem])) if is_name(name)), "data")
 
 
-def _base(field: Field, on_gpu: bool) -> tuple[str, str]:
+def two_digits(count: float | int) -> int:
+    """A count rounded to two digits, at least 1."""
+    return max(1, int(float(f"{count:.1e}")))
+
+
+def _base(exclusive: bool, translate: bool) -> tuple[str, str]:
     """The recipe to start from, and why."""
-    if not field.exclusive:
+    if not exclusive:
         return "any-stargan", "any-stargan, since images have attributes, which translators learn"
-    name = "any-biggan" if on_gpu else "any-projection"
-    where = torch.cuda.get_device_name() if on_gpu else "no GPU here"
-    kind = "its small BigGAN suits one" if on_gpu else "its small networks train in minutes on a CPU"
-    return name, f"{name}, since there is {'a ' * on_gpu}{where}: {kind}"
-
-
-def _without_labels(on_gpu: bool) -> Choice:
-    settings = ["head.name=plain", "generator.conditioning=none"]
-    settings += ["generator.hierarchical=false"] if on_gpu else []
-    return Choice("head.name", settings, "without labels, since there is one class only")
-
-
-def _size(look: Survey, on_gpu: bool) -> Choice:
-    """The power of two nearest to the pictures that this device trains in hours."""
-    short = min(look.median)
-    size = max(SMALLEST, min(2 ** round(math.log2(max(short, 1))), ON_GPU if on_gpu else ON_CPU))
-    slow = "" if size >= short or on_gpu else " and a CPU is slow beyond"
-    median = f"{look.median[0]}×{look.median[1]}"
-    return Choice("data.size", [f"data.size={size}"], f"{size} pixels, since the median picture is {median}{slow}")
-
-
-def _colors(look: Survey) -> Choice:
-    ground = ", what is transparent on white" if any(one.clear for one in look.readable) else ""
-    colors = "gray, since no picture has colors" if look.gray else "RGB, since pictures have colors"
-    return Choice("data.channels", [f"data.channels={look.channels}"], f"{colors}{ground}")
-
-
-def _balance(counts: Sequence[int]) -> Choice:
-    reason = (
-        f"rare classes more often (data.class_balance=0.5), since counts go from {min(counts):,} to {max(counts):,}"
+    if translate:
+        return "any-stargan", "any-stargan, since --translate asks for a translator"
+    if device().type == "cuda":
+        there = torch.cuda.get_device_name()
+        return "any-biggan", f"any-biggan, since there is a {there}: its small BigGAN suits one"
+    return "any-projection", (
+        "any-projection, since there is no GPU here: its small networks train in minutes on a CPU"
     )
-    return Choice("data.class_balance", ["data.class_balance=0.5"], reason)
+
+
+def _facts(look: Survey, base: Recipe, flips_stated: bool) -> Facts:
+    listing = look.listing
+    field, counts = listing.labels.spec.fields[0], listing.labels.counts().tolist()
+    classes = len(counts) if field.exclusive else 1
+    return Facts(
+        images=len(listing),
+        classes=classes,
+        per_class=len(listing) / classes,
+        fewest=min(counts),
+        most=max(counts),
+        exclusive=field.exclusive,
+        gray=look.gray,
+        ground=", what is transparent on white" if any(one.clear for one in look.readable) else "",
+        translates=base.translates,
+        paired=_same_names(listing),
+        hierarchical=bool(base.generator.options.get("hierarchical")),
+        mirrored=None if flips_stated else _mirrored(look),
+    )
+
+
+def _mirrored(look: Survey) -> Mirrored | None:
+    """What the leader finds, for all processes."""
+    found = look_at_mirrored(look.listing, look.channels)
+    told, of = (distributed.from_main(count) for count in found or (0, 0))
+    return Mirrored(told, of) if of else None
+
+
+def _same_names(listing: Listing) -> bool:
+    """Whether every class has files of the same names."""
+    field = listing.labels.spec.fields[0]
+    if not field.exclusive or len(field.values) == 1:
+        return False
+    names: list[list[str]] = [[] for _ in field.values]
+    for name, number in zip(listing.names, listing.labels.index().tolist(), strict=True):
+        names[number].append(basename(name))
+    return len(names[0]) > 1 and all(sorted(one) == sorted(set(names[0])) for one in names)
+
+
+def _filled(text: str, facts: Facts) -> str:
+    return text.format(**facts._asdict(), told=facts.told)
+
+
+def _option(setting: str) -> str:
+    return setting.partition("=")[0]
+
+
+def _climb(
+    base: Recipe, look: Survey, settings: Sequence[str], overrides: Sequence[str], minutes: float
+) -> tuple[Choice, float, str]:
+    """The largest networks for which pictures and time are enough; their speed; and what was measured on the way."""
+    spec, tried = look.listing.labels.spec, []
+    reached: tuple[Rung, float] | None = None
+    beyond: tuple[Rung, int] | None = None
+    for rung in _rungs(look, base, overrides):
+        recipe = load(base.name, [*settings, *_network(rung, base), *overrides])
+        try:
+            speed = timing.images_per_second(recipe, spec)
+        except RuntimeError as error:
+            if reached is None or not lacks_memory(error):
+                raise
+            speed = 0.0
+        tried.append(f"{recipe.data.size} pixels, width {recipe.generator.options['width']}: {speed:,.3g} images/s")
+        if reached is not None and (images := timing.images_within(minutes, speed)) < rung.images:
+            beyond = rung, images
+            break
+        reached = rung, speed
+    assert reached is not None, "there is a smallest rung"
+    rung, speed = reached
+    return Choice(_network(rung, base), _size_reason(rung, beyond, look, minutes)), speed, "; ".join(tried)
+
+
+def _rungs(look: Survey, base: Recipe, overrides: Sequence[str]) -> list[Rung]:
+    """The networks to try: up to the power of two nearest to the pictures, of the size and width that are stated."""
+    stated = {_option(one) for one in overrides}
+    nearest = 2 ** round(math.log2(max(min(look.median), 1)))
+    rungs = [rung for rung in LADDER if rung.size <= max(LADDER[0].size, nearest)]
+    if "data.size" in stated:
+        size = load(base.name, [one for one in overrides if _option(one) == "data.size"]).data.size
+        rungs = [rung for rung in LADDER if rung.size == size] or [Rung(min(height_and_width(size)), 1, 0)]
+    if not stated.isdisjoint({"generator.width", "backbone.width"}):
+        rungs = [rung for rung in rungs if rung.width == 1]
+    return rungs
+
+
+def _network(rung: Rung, base: Recipe) -> list[str]:
+    """The settings of a recipe's networks of some size and width; attention is where it was, at half of the size."""
+    widths = [int(rung.width * part.options["width"]) for part in (base.generator, base.backbone)]
+    settings = [f"data.size={rung.size}", f"generator.width={widths[0]}", f"backbone.width={widths[1]}"]
+    if base.generator.options.get("attention"):
+        settings += [f"generator.attention=[{rung.size // 2}]", f"backbone.attention=[{rung.size // 2}]"]
+    return settings
+
+
+def _size_reason(rung: Rung, beyond: tuple[Rung, int] | None, look: Survey, minutes: float) -> str:
+    width = {0.5: " of half the width", 2: " of twice the width"}.get(rung.width, "")
+    what = f"{rung.size} pixels{width}"
+    if beyond is None:
+        return f"{what}, since the median picture is {look.median[0]}×{look.median[1]}"
+    larger, images = beyond
+    more = f"at {larger.size}" if larger.size > rung.size else "at more width"
+    return (
+        f"{what}, since {minutes:g} minutes {more} are {two_digits(images):,} images of training, and from "
+        f"{larger.images:,} on that is better"
+    )
+
+
+def _length(recipe: Recipe, base: Schedule, minutes: float, speed: float, stated: bool) -> Choice:
+    """How long the recipe is trained in so many minutes, and what goes with that; or what goes with its own length."""
+    schedule = recipe.schedule
+    images = schedule.images if stated else max(two_digits(timing.images_within(minutes, speed)), 10 * schedule.batch)
+    ratio = images / base.images
+    settings = [f"schedule.images={images}"]
+    if not stated:
+        settings += [f"schedule.{name}={two_digits(ratio * getattr(base, name))}" for name in ("log", "sample", "save")]
+        settings += [
+            f"{place}.half_life={two_digits(ratio * one.half_life)}"
+            for place, one in {"ema": recipe.ema, **_averages(recipe)}.items()
+            if isinstance(one.half_life, float) and ratio < 1
+        ]
+    if base.decay:
+        settings.append(f"schedule.decay={int(ratio * base.decay)}")
+    else:
+        settings.append(f"schedule.patience={two_digits(WAITS * images)}")
+    return Choice(settings, f"{images:,} images of training, since {minutes:g} minutes are enough for them")
+
+
+def _averages(recipe: Recipe) -> dict[str, Average]:
+    return {f"averages.{name}": one for name, one in recipe.averages.items()}
 
 
 def _batches_that_fit(recipe: Recipe, labels: LabelSpec) -> list[Choice]:
@@ -138,5 +400,5 @@ def _batches_that_fit(recipe: Recipe, labels: LabelSpec) -> list[Choice]:
     while batch > 8 and (needed := memory.kept + memory.activations * batch // whole) > SHARE * there:
         batch //= 2
         setting, much = f"schedule.batch={batch}", f"{needed / 2**30:.0f} GiB of {there / 2**30:.0f}"
-        choices.append(Choice("schedule.batch", [setting], f"{setting}, since more needs {much}"))
+        choices.append(Choice([setting], f"{setting}, since more needs {much}"))
     return choices

@@ -62,7 +62,9 @@ def pretrain(recipe: Recipe, state: State, split: Split) -> None:
 
 
 def fake_labels_of(recipe: Recipe, labels: LabelTable) -> LabelTable | FakeLabels:
-    """The labels that those of fakes are drawn from: the law of the real ones, or every class alike."""
+    """The labels that those of fakes are drawn from: the law of the real ones, or every class alike, or the batch's."""
+    if recipe.schedule.fake_labels == "batch":
+        return FakeLabels(labels, of_batch=True)
     if recipe.schedule.fake_labels == "data" and recipe.data.class_balance == 0:
         return labels
     classes = LabelTable.each(labels.spec).to(labels.device)

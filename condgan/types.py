@@ -62,12 +62,19 @@ class Backbone(nn.Module):
 
     features: tuple[int, ...]
 
+    def stages(self) -> list[nn.Module]:
+        """Its parts with weights, from the image on: blocks, convolutions, norms and attention between them."""
+        parts = [part for one in self.children() for part in (one if isinstance(one, nn.Sequential) else [one])]
+        return [part for part in parts if part.state_dict()]
+
 
 class Head(nn.Module):
     """(Features, the labels that the images claim to have) → `DiscriminatorOutput`."""
 
     outputs: ClassVar[tuple[str, ...]] = ()
     """The names of what it gives beside the score."""
+    scores: ClassVar[tuple[str, ...]] = ()
+    """The names of other scores that it gives, such as `unconditional`: the one without labels."""
     conditional: ClassVar[bool] = True
     """Whether what it says depends on labels, or is of them."""
 
@@ -79,9 +86,16 @@ class Tracker(nn.Module):
         """The followed quantities as means over one micro-batch of a discriminator's step; without gradients."""
         raise NotImplementedError
 
-    def update(self, observed: Float[Tensor, "..."]) -> None:
-        """Change the buffers after a discriminator's step, given the means over its whole batch."""
+    def update(self, observed: Float[Tensor, "..."], images: int) -> None:
+        """Change the buffers after a discriminator's step, given the means over its whole batch.
+
+        `images`: how many real images that has, in all processes.
+        """
         raise NotImplementedError
+
+    def watched(self) -> dict[str, Float[Tensor, ""]]:
+        """Numbers to log beside the losses, by name."""
+        return {}
 
 
 class LabelWeights(nn.Module):
@@ -94,6 +108,11 @@ def full_precision(network: nn.Module) -> nn.Module:
     Training calls it through a module that has it as `full_precision`.
     """
     return getattr(network, "full_precision", network)
+
+
+def is_rounded(network: nn.Module) -> bool:
+    """Whether training calls a network in less than float32."""
+    return getattr(network, "precision", torch.float32) != torch.float32
 
 
 class Step:

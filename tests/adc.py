@@ -47,7 +47,7 @@ def objective(*, adversarial: AdversarialKind = "hinge", penalties: Penalties = 
     adv, (real, fake) = ADVERSARIAL[adversarial], (of_output("discriminative", partial(loss, fake=f)) for f in (0, 1))
     of_d = {"adv": Term(adv.discriminator), "class/real": Term(on_real(real)), "class/fake": Term(on_fake(fake))}
     of_g = {"adv": Term(adv.generator), "as-real": Term(on_fake(real)), "as-fake": Term(on_fake(fake), -1.0)}
-    return Objective(of_d | penalties.discriminator(), of_g | penalties.generator(), reads=("discriminative",))
+    return penalties.added_to(Objective(of_d, of_g, reads=("discriminative",)))
 
 
 PARTS = ((HEADS, Head), (OBJECTIVES, objective))

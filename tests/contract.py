@@ -21,7 +21,7 @@ from condgan.runs.checkpoint import load_checkpoint, restore, save_checkpoint
 from condgan.sampling.model import Model
 from condgan.training.loop import mixes_batch
 from condgan.training.state import State
-from condgan.types import Batch, Step
+from condgan.types import Batch, Step, Tracker
 from condgan.utils.errors import UserError
 
 Losses = list[dict[str, float]]
@@ -58,8 +58,11 @@ def refuses_unknown_options(path: Path, recipe: Recipe) -> None:
 def reports_finite_losses(recipe: Recipe, split: Split) -> None:
     objective = build.build_objective(recipe)
     named = {f"D/{name}" for name in objective.discriminator} | {f"G/{name}" for name in objective.generator}
+    named |= objective.watched.keys()
+    modules = build.build_modules(recipe).items()
+    named |= {f"{name}/{one}" for name, module in modules if isinstance(module, Tracker) for one in module.watched()}
     for losses in run(recipe, split, 2)[0]:
-        assert losses.keys() == named | objective.watched.keys(), "losses are not those that the objective names"
+        assert losses.keys() == named, "losses are not those that the objective names"
         for name, loss in losses.items():
             assert abs(loss) < float("inf"), f"{name} is not finite"
 
@@ -76,7 +79,8 @@ def moves_all_parameters(recipe: Recipe, spec: LabelSpec, unread: frozenset[str]
 def takes_a_batch_in_parts(recipe: Recipe, split: Split) -> None:
     """But where a batch norm or a loss sees the parts, or something is drawn for each of them."""
     state = build.build_state(recipe, split.labels.spec)
-    drawn = recipe.penalties.gradient_penalty or recipe.augment.name != "none"
+    drawing = ("gradient_penalty", "approximate_r1", "approximate_r2", "consistency", "consistency_fake")
+    drawn = recipe.augment.name != "none" or any(getattr(recipe.penalties, name) for name in drawing)
     if mixes_batch(state.generator) or mixes_batch(state.discriminator) or drawn:
         return
     if build.build_objective(recipe).of_batch:

@@ -30,8 +30,11 @@ class Means(Tracker):
     def observe(self, step: Step) -> Tensor:
         return torch.stack([step.on_real.score.mean(), step.on_fake.score.mean()])
 
-    def update(self, observed: Tensor) -> None:
+    def update(self, observed: Tensor, images: int) -> None:
         self.scores.lerp_(observed.to(self.scores), 0.25)
+
+    def watched(self) -> dict[str, Tensor]:
+        return {"real": self.scores[0], "fake": self.scores[1]}
 
 
 class Brightness(Tracker):
@@ -49,7 +52,7 @@ class Brightness(Tracker):
     def observe(self, step: Step) -> Tensor:
         return step.on_real.score.sign().mean()
 
-    def update(self, observed: Tensor) -> None:
+    def update(self, observed: Tensor, images: int) -> None:
         self.strength.add_(0.01 * observed.to(self.strength))
 
 
@@ -68,11 +71,12 @@ def alike(step: Step) -> Tensor:
 
 def opened(*, adversarial: AdversarialKind = "hinge", weight: Weight = 0.1, penalties: Penalties = NONE) -> Objective:
     adv = ADVERSARIAL[adversarial]
-    return Objective(
-        {"adv": Term(adv.discriminator), "means": Term(near_means, weight)} | penalties.discriminator(),
-        {"adv": Term(adv.generator), "alike": Term(alike, weight, of_batch=True)} | penalties.generator(),
+    own = Objective(
+        {"adv": Term(adv.discriminator), "means": Term(near_means, weight)},
+        {"adv": Term(adv.generator), "alike": Term(alike, weight, of_batch=True)},
         trackers={"means": Means},
     )
+    return penalties.added_to(own)
 
 
 def rmsprop(parameters: Iterable[nn.Parameter], fused: bool, *, lr: float, alpha: float = 0.9) -> torch.optim.Optimizer:

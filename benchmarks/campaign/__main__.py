@@ -18,6 +18,7 @@ import json
 import os
 import pkgutil
 import shutil
+import struct
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import lmdb
 import numpy as np
 
 import condgan
@@ -68,6 +70,8 @@ class Tally:
     """What became of the cases of a kind."""
 
     cases: int = 0
+    not_made: int = 0
+    """Cases that the libraries which write files refused to write."""
     tried: int = 0
     """Inputs: a case may hold several pictures."""
     commands: int = 0
@@ -114,7 +118,11 @@ class Campaign:
             rng = np.random.default_rng([self.seed, list(KINDS).index(name), number])
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what writes odd files
-                made = kind.make(rng, folder, self._shared(name, kind))
+                try:
+                    made = kind.make(rng, folder, self._shared(name, kind))
+                except (ValueError, LookupError, struct.error, OSError, lmdb.Error):
+                    tally.not_made += 1
+                    return []
             tally.cases += 1
             tally.tried += made.tried
             for command in made.commands:

@@ -107,13 +107,14 @@ def _harm(rng: Rng, path: Path) -> str:
 
 
 def _sign(run: Path) -> None:
-    """Write checksums that match the files."""
+    """Write checksums that match the files, where all are there and plain ones: a pipe would be waited for."""
     for state in run.glob("checkpoints/*/state.json"):
         try:
-            tree = json.loads(state.read_text())
-            tree["sha256"] = {
-                name: hashlib.sha256((state.parent / name).read_bytes()).hexdigest() for name in tree["sha256"]
-            }
+            tree = json.loads(state.read_text()) if state.is_file() else {}
+            files = {name: state.parent / name for name in tree["sha256"]}
+            if not all(file.is_file() for file in files.values()):
+                continue
+            tree["sha256"] = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
         except (ValueError, KeyError, TypeError, OSError):
             continue
         state.write_text(json.dumps(tree))

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from condgan.evaluation.extractors import Extractor
 from condgan.evaluation.images import ImageSubset
+from condgan.evaluation.metrics.texture import Contrasts
 from condgan.evaluation.moments import Normal
 from condgan.evaluation.statistics import FeatureStatistics, Need, Pairs, Scores, collect_statistics
 from condgan.labels import LabelTable
@@ -48,6 +49,7 @@ def cached_statistics(
 def _keep(path: Path, statistics: FeatureStatistics) -> None:
     """Write statistics; their groups, which are for fakes, are left out."""
     scores, pairs, normal = statistics.scores, statistics.pairs, statistics.normal
+    contrasts = statistics.contrasts
     parts = {
         "count": torch.tensor(statistics.count),
         "mean": normal and normal.mean,
@@ -61,6 +63,8 @@ def _keep(path: Path, statistics: FeatureStatistics) -> None:
         "pair_index": pairs and pairs.index,
         "pair_perceptual": pairs and pairs.perceptual,
         "pair_ms_ssim": pairs and pairs.ms_ssim,
+        "contrasts": contrasts and contrasts.counts,
+        "alternating": contrasts and contrasts.alternating,
     }
     try:
         with new_file(path) as file, file.open("wb") as out:
@@ -76,13 +80,15 @@ def _load(path: Path, labels: LabelTable | None) -> FeatureStatistics | None:
         count = int(known["count"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):  # damaged: collected again
         return None
-    normal = scores = pairs = None
+    normal = scores = pairs = contrasts = None
     if "mean" in known:
         normal = Normal(known["mean"], known["covariance"])
     if "score_count" in known:
         scores = Scores(*(known[f"score_{part}"] for part in ("count", "probability", "information")))
     if "pair_index" in known:
         pairs = Pairs(known["pair_index"], known.get("pair_perceptual"), known.get("pair_ms_ssim"))
+    if "contrasts" in known:
+        contrasts = Contrasts(known["contrasts"], known["alternating"])
     return FeatureStatistics(
         count,
         labels=labels,
@@ -92,4 +98,5 @@ def _load(path: Path, labels: LabelTable | None) -> FeatureStatistics | None:
         agreement=float(known["agreement"]) if "agreement" in known else None,
         confusion=known.get("confusion"),
         pairs=pairs,
+        contrasts=contrasts,
     )

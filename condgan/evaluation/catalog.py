@@ -23,6 +23,7 @@ from condgan.evaluation.metrics.distances import (
 )
 from condgan.evaluation.metrics.diversity import class_means
 from condgan.evaluation.metrics.neighbors import copies
+from condgan.evaluation.metrics.texture import compare_textures
 from condgan.evaluation.statistics import SCORE_SPLITS, FeatureStatistics, Need
 from condgan.utils.errors import UserError, unknown
 
@@ -145,6 +146,17 @@ def _copies(fake: FeatureStatistics, real: FeatureStatistics) -> Values:
     assert fake.nearest is not None
     assert real.nearest is not None
     return [copies(fake.nearest, real.nearest)]
+
+
+def _texture(fake: FeatureStatistics, real: FeatureStatistics) -> Values:
+    assert fake.contrasts is not None
+    assert real.contrasts is not None
+    return compare_textures(fake.contrasts, real.contrasts)
+
+
+def _checkerboard(fake: FeatureStatistics, _real: FeatureStatistics) -> Values:
+    assert fake.contrasts is not None
+    return [fake.contrasts.checkerboard]
 
 
 def _frechet_interval(fake: FeatureStatistics, real: FeatureStatistics) -> tuple[float, float] | None:
@@ -302,6 +314,25 @@ METRICS: dict[str, Metric] = {
             ),
         ),
         frozenset({"ms_ssim"}), _ms_ssim, "own", alone=True,
+    ),
+    "texture": Metric(
+        (
+            MetricNumber("texture", "Texture", "lower", "how far contrasts are from those of real images, in octaves"),
+            MetricNumber(
+                "grain", "Grain", "like real",
+                "how much stronger the finest detail is than in real images, in octaves; below 0 it is blurred",
+            ),
+        ),
+        frozenset({"contrasts"}), _texture, per_class=False,
+    ),
+    "checkerboard": Metric(
+        (
+            MetricNumber(
+                "checkerboard", "Checkerboard", "like real", "the finest detail that alternates from pixel to pixel",
+                share=True,
+            ),
+        ),
+        frozenset({"contrasts"}), _checkerboard, "own", alone=True, per_class=False,
     ),
     "copies": Metric(
         (

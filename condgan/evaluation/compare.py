@@ -25,6 +25,7 @@ from condgan.evaluation.extractors import Extractor, find_extractor
 from condgan.evaluation.images import PUBLISHED, ImageSubset, Real, size_text, stored
 from condgan.evaluation.metrics.distances import DENSITY_NEIGHBORS
 from condgan.evaluation.metrics.neighbors import Nearest, neighbor_sheet
+from condgan.evaluation.metrics.texture import SMALLEST
 from condgan.evaluation.moments import read_normal
 from condgan.evaluation.options import EvaluationOptions
 from condgan.evaluation.statistics import FeatureStatistics, Images, Need, collect_statistics
@@ -275,6 +276,8 @@ def _lacking(extractor: Extractor, sample: UInt8[Tensor, "1 c h w"], fakes: Imag
         lacking |= dict.fromkeys(of_classes, "it is of classes, and these are attributes")
     elif spec.width == 1:
         lacking["predictions"] = "there is one class only"
+    if min(sample.shape[2:]) < SMALLEST:
+        lacking["contrasts"] = f"the images have fewer than {SMALLEST} pixels a side"
     if real.data is not None and real.data.train.content is None:
         lacking["content"] = "the data tells nothing else of its images that could be kept"
     if real.data is not None and not real.data.exact:

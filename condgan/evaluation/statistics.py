@@ -18,6 +18,7 @@ from condgan.evaluation.classifier import Predictions
 from condgan.evaluation.extractors import Extractor, Observed
 from condgan.evaluation.metrics.distances import SCORE_SPLITS, SHUFFLE
 from condgan.evaluation.metrics.diversity import class_pairs, ms_ssim, perceptual_distance
+from condgan.evaluation.metrics.texture import Contrasts
 from condgan.evaluation.metrics.translation import l1_sum
 from condgan.evaluation.moments import GROUPS, Moments, Normal, groups_of
 from condgan.labels import LabelTable
@@ -27,10 +28,10 @@ from condgan.utils.errors import UserError
 
 Need = Literal[
     "moments", "scores", "features", "predictions", "perceptual", "ms_ssim", "classes", "nearest", "round trips",
-    "domains", "content", "targets",
+    "domains", "content", "targets", "contrasts",
 ]  # fmt: skip
-"""The statistics that metrics are made of. `collect_statistics` finds all up to ms_ssim, and round trips, in one pass,
-and all but features in the same memory for any number of images."""
+"""The statistics that metrics are made of. `collect_statistics` finds all up to ms_ssim, round trips and contrasts in
+one pass, and all but features in the same memory for any number of images."""
 PAIRS = 256
 """Pairs of images that are compared at once."""
 
@@ -163,6 +164,7 @@ class FeatureStatistics:
     pairs: Pairs | None = None
     nearest: Float[Tensor, " q"] | None = None
     """How far some of the images are from their nearest training image, relative to the next ones."""
+    contrasts: Contrasts | None = None
     reconstruction: float | None = None
     """The mean distance of pixels, as a share of their range, of images translated to other labels and back."""
     identity: float | None = None
@@ -334,6 +336,23 @@ class _Pairs:
         return {"pairs": Pairs(self.index[self.pairs[:, 0]], *alike)}
 
 
+class _Contrasts:
+    """Contrasts of places."""
+
+    def __init__(self) -> None:
+        self.contrasts: Contrasts | None = None
+
+    def add(self, place: slice, chunk: Tensor, seen: Observed) -> None:
+        self.contrasts = self.contrasts or Contrasts.nothing(*chunk.shape[1:])
+        self.contrasts.add(chunk[: place.stop - place.start])
+
+    def sums(self) -> list[Tensor]:
+        return [*vars(self.contrasts).values()]
+
+    def found(self) -> dict[str, Any]:
+        return {"contrasts": self.contrasts}
+
+
 class _RoundTrips:
     """Sums of how far images are from themselves after a translation and back, and after one to their own labels."""
 
@@ -380,6 +399,8 @@ def collect_statistics(
         parts.append(_Predictions(images, extractor, classifier))
     if {"perceptual", "ms_ssim"} & needs:
         parts.append(_Pairs(images, extractor, needs))
+    if "contrasts" in needs:
+        parts.append(_Contrasts())
     if "round trips" in needs:
         parts.append(_RoundTrips(images))
     with distributed.all_or_fail():

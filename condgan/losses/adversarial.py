@@ -1,5 +1,6 @@
 """The game between real and fake: what each player minimizes given the discriminator's scores."""
 
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import torch.nn.functional as F
@@ -7,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from condgan.losses.terms import Loss
-from condgan.types import Step
+from condgan.types import DiscriminatorOutput, Step
 
 
 class Adversarial(NamedTuple):
@@ -52,10 +53,45 @@ def wasserstein_discriminator(step: Step) -> Float[Tensor, "b *patches"]:
     return step.on_fake.score - step.on_real.score
 
 
-AdversarialKind = Literal["hinge", "non-saturating", "least-squares", "wasserstein"]
+def relativistic_discriminator(step: Step) -> Float[Tensor, "b *patches"]:
+    """−log σ(D(xᵢ) − D(x̂ᵢ)): each real image against the fake at its place (Huang et al. 2024).
+
+    R3GAN compares images of one label: `schedule.fake_labels=batch` gives fakes the labels of the real images at their
+    places. Otherwise the two labels of a pair are drawn independently.
+    """
+    return F.softplus(step.on_fake.score - step.on_real.score)
+
+
+def relativistic_generator(step: Step) -> Float[Tensor, "b *patches"]:
+    """−log σ(D(x̂ᵢ) − D(xᵢ)), of the same pairs; here the generator's step also asks for the scores of real images."""
+    return F.softplus(step.on_real.score - step.on_fake.score)
+
+
+def without_labels(loss: Loss) -> Loss:
+    """The same loss of the scores before the head adds what it says of labels."""
+    return lambda step: loss(_WithoutLabels(step))
+
+
+class _WithoutLabels(Step):
+    """What a game reads of a step, with the head's `unconditional` scores."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+
+    @cached_property
+    def on_real(self) -> DiscriminatorOutput:
+        return DiscriminatorOutput(self._step.on_real.named["unconditional"])
+
+    @cached_property
+    def on_fake(self) -> DiscriminatorOutput:
+        return DiscriminatorOutput(self._step.on_fake.named["unconditional"])
+
+
+AdversarialKind = Literal["hinge", "non-saturating", "least-squares", "wasserstein", "relativistic"]
 ADVERSARIAL = {
     "hinge": Adversarial(hinge_discriminator, linear_generator),
     "non-saturating": Adversarial(non_saturating_discriminator, non_saturating_generator),
     "least-squares": Adversarial(least_squares_discriminator, least_squares_generator),
     "wasserstein": Adversarial(wasserstein_discriminator, linear_generator),
+    "relativistic": Adversarial(relativistic_discriminator, relativistic_generator),
 }

@@ -1,24 +1,39 @@
-"""The methods by their names in recipes, each a short function that builds its table of terms."""
+"""The methods by their names in recipes, each a short function that builds its table of terms.
+
+`transition` λ, a ramp: label terms, and what the generator is told of labels, come in by it (Shahbazi et al. 2022).
+"""
 
 from functools import partial
 
-from condgan.losses.adversarial import ADVERSARIAL, AdversarialKind
+from condgan.losses.adversarial import ADVERSARIAL, AdversarialKind, without_labels
 from condgan.losses.labels import ACCURACY, CLASSIFICATION, CROSS_ENTROPY, ClassificationKind, adc, of_output
 from condgan.losses.penalties import Penalties
 from condgan.losses.terms import Objective, Term, on_fake, on_real
 from condgan.losses.translation import cycle_consistency, to_own_labels
-from condgan.schedules import Weight
+from condgan.schedules import Number, Ramp, Transition, Weight
+from condgan.utils.errors import UserError
 
 
-def gan(*, adversarial: AdversarialKind = "hinge", penalties: Penalties = Penalties()) -> Objective:
+def gan(
+    *, adversarial: AdversarialKind = "hinge", transition: Transition = None, penalties: Penalties = Penalties()
+) -> Objective:
     """The adversarial game alone: unconditional, or conditioned by a projection head (Miyato & Koyama 2018).
 
-    With hinge, SAGAN's objective (Zhang et al. 2019, eq. 4) and BigGAN's.
+    With hinge, SAGAN's objective (Zhang et al. 2019, eq. 4) and BigGAN's. `transition` λ: the game of the scores
+    without labels, and λ times that of the scores with them (Shahbazi et al. 2022).
     """
     adv = ADVERSARIAL[adversarial]
-    return Objective(
-        discriminator={"adv": Term(adv.discriminator)} | penalties.discriminator(),
-        generator={"adv": Term(adv.generator)} | penalties.generator(),
+    discriminator, generator = {"adv": Term(adv.discriminator)}, {"adv": Term(adv.generator)}
+    if transition is not None:
+        discriminator = {
+            "adv/unconditional": Term(without_labels(adv.discriminator)),
+            "adv": Term(adv.discriminator, transition),
+        }
+        generator = {"adv/unconditional": Term(without_labels(adv.generator)), "adv": Term(adv.generator, transition)}
+    return penalties.added_to(
+        Objective(
+            discriminator, generator, reads=() if transition is None else ("unconditional",), transition=transition
+        )
     )
 
 
@@ -26,6 +41,7 @@ def acgan(
     *,
     adversarial: AdversarialKind = "non-saturating",
     weight: Weight = 1.0,
+    transition: Transition = None,
     class_on_fake: bool = True,
     penalties: Penalties = Penalties(),
 ) -> Objective:
@@ -34,16 +50,19 @@ def acgan(
     `class_on_fake` false: the discriminator on real images alone, as in the baseline of TAC-GAN's code.
     """
     adv = ADVERSARIAL[adversarial]
+    of_labels = _in_transition(weight, transition)
     label = CROSS_ENTROPY.classifier
-    discriminator = {"adv": Term(adv.discriminator), "class/real": Term(on_real(label), weight)}
+    discriminator = {"adv": Term(adv.discriminator), "class/real": Term(on_real(label), of_labels)}
     if class_on_fake:
-        discriminator["class/fake"] = Term(on_fake(label), weight)
-    return Objective(
-        discriminator=discriminator | penalties.discriminator(),
-        generator={"adv": Term(adv.generator), "class/fake": Term(on_fake(label), weight)} | penalties.generator(),
+        discriminator["class/fake"] = Term(on_fake(label), of_labels)
+    objective = Objective(
+        discriminator=discriminator,
+        generator={"adv": Term(adv.generator), "class/fake": Term(on_fake(label), of_labels)},
         watched={"accuracy/real": on_real(ACCURACY.classifier), "accuracy/fake": on_fake(ACCURACY.classifier)},
         reads=("logits",),
+        transition=transition,
     )
+    return penalties.added_to(objective)
 
 
 def tacgan(
@@ -51,6 +70,7 @@ def tacgan(
     adversarial: AdversarialKind = "hinge",
     classification: ClassificationKind = "cross-entropy",
     weight: Weight = 1.0,
+    transition: Transition = None,
     penalties: Penalties = Penalties(),
 ) -> Objective:
     """TAC-GAN: a classifier learns on real images, its twin on fakes; the generator fools the twin (Gong et al. 2019).
@@ -59,32 +79,34 @@ def tacgan(
     away from where classes overlap.
     """
     adv, (of_discriminator, of_generator) = ADVERSARIAL[adversarial], CLASSIFICATION[classification]
-    return Objective(
+    of_labels = _in_transition(weight, transition)
+    objective = Objective(
         discriminator={
             "adv": Term(adv.discriminator),
-            "class/real": Term(on_real(of_discriminator.classifier), weight),
-            "twin/fake": Term(on_fake(of_discriminator.twin), weight),
-        }
-        | penalties.discriminator(),
+            "class/real": Term(on_real(of_discriminator.classifier), of_labels),
+            "twin/fake": Term(on_fake(of_discriminator.twin), of_labels),
+        },
         generator={
             "adv": Term(adv.generator),
-            "class/fake": Term(on_fake(of_generator.classifier), weight),
-            "twin/fake": Term(on_fake(of_generator.twin), -weight),
-        }
-        | penalties.generator(),
+            "class/fake": Term(on_fake(of_generator.classifier), of_labels),
+            "twin/fake": Term(on_fake(of_generator.twin), -of_labels),
+        },
         watched={
             "accuracy/real": on_real(ACCURACY.classifier),
             "accuracy/fake": on_fake(ACCURACY.classifier),
             "accuracy/twin": on_fake(ACCURACY.twin),
         },
         reads=("logits", "twin"),
+        transition=transition,
     )
+    return penalties.added_to(objective)
 
 
 def adcgan(
     *,
     adversarial: AdversarialKind = "hinge",
     weight: Weight = 1.0,
+    transition: Transition = None,
     penalties: Penalties = Penalties(),
 ) -> Objective:
     """ADC-GAN: one classifier tells each label's real images from its fakes (Hou et al. 2022, §4).
@@ -93,22 +115,23 @@ def adcgan(
     the data's distribution as TAC-GAN's do, with one classifier instead of twins.
     """
     adv = ADVERSARIAL[adversarial]
+    of_labels = _in_transition(weight, transition)
     as_real, as_fake = (of_output("adc", partial(adc, fake=fake)) for fake in (False, True))
-    return Objective(
+    objective = Objective(
         discriminator={
             "adv": Term(adv.discriminator),
-            "class/real": Term(on_real(as_real), weight),
-            "class/fake": Term(on_fake(as_fake), weight),
-        }
-        | penalties.discriminator(),
+            "class/real": Term(on_real(as_real), of_labels),
+            "class/fake": Term(on_fake(as_fake), of_labels),
+        },
         generator={
             "adv": Term(adv.generator),
-            "class/as-real": Term(on_fake(as_real), weight),
-            "class/as-fake": Term(on_fake(as_fake), -weight),
-        }
-        | penalties.generator(),
+            "class/as-real": Term(on_fake(as_real), of_labels),
+            "class/as-fake": Term(on_fake(as_fake), -of_labels),
+        },
         reads=("adc",),
+        transition=transition,
     )
+    return penalties.added_to(objective)
 
 
 def stargan(
@@ -127,20 +150,28 @@ def stargan(
     """
     adv = ADVERSARIAL[adversarial]
     label = CROSS_ENTROPY.classifier
-    return Objective(
-        discriminator={"adv": Term(adv.discriminator), "class/real": Term(on_real(label), weight)}
-        | penalties.discriminator(),
+    objective = Objective(
+        discriminator={"adv": Term(adv.discriminator), "class/real": Term(on_real(label), weight)},
         generator={
             "adv": Term(adv.generator),
             "class/fake": Term(on_fake(label), weight),
             "cycle": Term(cycle_consistency, cycle),
         }
-        | ({"identity": Term(to_own_labels, identity)} if identity else {})
-        | penalties.generator(),
+        | ({"identity": Term(to_own_labels, identity)} if identity else {}),
         watched={"accuracy/real": on_real(ACCURACY.classifier), "accuracy/fake": on_fake(ACCURACY.classifier)},
         reads=("logits",),
         translates=True,
     )
+    return penalties.added_to(objective)
+
+
+def _in_transition(weight: Weight, transition: Ramp | None) -> Number:
+    """The weight of label terms that come in by a ramp. Raises UserError for a weight that is one already."""
+    if transition is None:
+        return weight
+    if isinstance(weight, Ramp):
+        raise UserError("objective.transition given with a ramp as objective.weight: expected one of them at most")
+    return Ramp(weight * transition.start, weight * transition.end, transition.images, transition.begin)
 
 
 OBJECTIVES = {"acgan": acgan, "adcgan": adcgan, "gan": gan, "stargan": stargan, "tacgan": tacgan}

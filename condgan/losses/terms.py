@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from condgan.labels import Labels
-from condgan.schedules import Number, value_at
+from condgan.schedules import Number, Ramp, value_at
 from condgan.types import DiscriminatorOutput, Step, Tracker
 
 Loss = Callable[[Step], Float[Tensor, "..."]]
@@ -39,7 +39,8 @@ class Objective:
     """The terms that each player minimizes, and what is only watched in the discriminator's step.
 
     `reads`: the outputs of the head that it needs, by name. `trackers`: the states that its losses read in
-    `Step.modules`, made by name. `translates`: it needs a generator that translates images.
+    `Step.modules`, made by name. `translates`: it needs a generator that translates images. `transition`: how much of
+    its labels the generator is told, from 0 to 1.
     """
 
     discriminator: Mapping[str, Term]
@@ -48,6 +49,7 @@ class Objective:
     reads: tuple[str, ...] = ()
     trackers: Mapping[str, Callable[[], Tracker]] = field(default_factory=dict)
     translates: bool = False
+    transition: Ramp | None = None
 
     @property
     def of_batch(self) -> bool:

@@ -69,8 +69,11 @@ class PlainHead(NormalizedHead):
 class ProjectionHead(NormalizedHead):
     """Real or fake plus ⟨embedding of the label, features⟩ (Miyato & Koyama 2018, eq. 3).
 
-    `class_bias` adds a bias per label value, as TAC-GAN's code does for its projection baseline.
+    The first part alone is the `unconditional` score. `class_bias` adds a bias per label value, as TAC-GAN's code does
+    for its projection baseline.
     """
+
+    scores = ("unconditional",)
 
     def __init__(
         self, features: tuple[int, ...], labels: LabelSpec, *, class_bias: bool = False, **shared: Any
@@ -84,8 +87,10 @@ class ProjectionHead(NormalizedHead):
     def forward(self, features: Float[Tensor, "b *d"], labels: Labels) -> DiscriminatorOutput:
         features = features.flatten(1)
         vector = labels.vector()
-        score = self.score(features).flatten() + (self.embedding(vector) * features).sum(1)
-        return DiscriminatorOutput(score if self.bias is None else score + vector @ self.bias, features)
+        unconditional = self.score(features).flatten()
+        score = unconditional + (self.embedding(vector) * features).sum(1)
+        score = score if self.bias is None else score + vector @ self.bias
+        return DiscriminatorOutput(score, features, {"unconditional": unconditional})
 
 
 class ClassifierHead(NormalizedHead):

@@ -109,6 +109,10 @@ class SAGANDCGANBackbone(Backbone):
         for part in (self.convolutions, *([self.attention] if spectral_attention else [])):
             spectral_normalize(part, spectral_norm)
 
+    def stages(self) -> list[nn.Module]:
+        pairs = zip(self.convolutions, self.attention.values(), strict=True)
+        return [part for pair in pairs for part in pair if part.state_dict()]
+
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         x = images
         for convolution, attend in zip(self.convolutions, self.attention.values(), strict=True):

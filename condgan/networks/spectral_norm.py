@@ -40,14 +40,25 @@ class SpectralNorm(nn.Module):
     def __init__(self, weight: Float[Tensor, "..."], options: Spectral, rows: int = 0) -> None:
         super().__init__()
         self.rows, self.options = rows, options
-        with torch.no_grad():
-            matrix = self._matrix(weight)
-            wide = matrix.shape[0] <= matrix.shape[1]
-            _, vectors = torch.linalg.eigh(matrix @ matrix.T if wide else matrix.T @ matrix)
-            top = vectors[:, -options.values :].flip(1).T
-            u = top if wide else F.normalize(top @ matrix.T, dim=1, eps=options.eps)
-            self.register_buffer("u", u.contiguous())
-            self.register_buffer("v", F.normalize(u @ matrix, dim=1, eps=options.eps))
+        u, v = self._exact(weight)
+        self.register_buffer("u", u)
+        self.register_buffer("v", v)
+
+    @torch.no_grad()
+    def _exact(self, weight: Float[Tensor, "..."]) -> tuple[Float[Tensor, "k n"], Float[Tensor, "k m"]]:
+        """The singular vectors of a weight."""
+        matrix, eps = self._matrix(weight), self.options.eps
+        wide = matrix.shape[0] <= matrix.shape[1]
+        _, vectors = torch.linalg.eigh(matrix @ matrix.T if wide else matrix.T @ matrix)
+        top = vectors[:, -self.options.values :].flip(1).T
+        u = (top if wide else F.normalize(top @ matrix.T, dim=1, eps=eps)).contiguous()
+        return u, F.normalize(u @ matrix, dim=1, eps=eps)
+
+    @torch.no_grad()
+    def begin(self, weight: Float[Tensor, "..."]) -> None:
+        """Follow another weight from now on."""
+        for vectors, exact in zip((self.u, self.v), self._exact(weight), strict=True):
+            vectors.copy_(exact)
 
     def forward(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         with in_weights_precision(weight):
@@ -106,9 +117,10 @@ def spectral_norms(network: nn.Module) -> Iterator[tuple[str, SpectralNorm, Tens
 
 
 def power_iterate(network: nn.Module) -> None:
-    """Bring every spectral normalization nearer to its weight, once per optimizer step."""
+    """Bring every spectral normalization nearer to its weight, once per optimizer step; frozen weights do not move."""
     for _, norm, weight in spectral_norms(network):
-        norm.iterate(weight)
+        if isinstance(weight, nn.Parameter):
+            norm.iterate(weight)
 
 
 def singular_values(network: nn.Module) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from condgan.losses import OBJECTIVES, Objective, Penalties
 from condgan.networks import BACKBONES, GENERATORS, HEADS
 from condgan.optimizers import OPTIMIZERS
 from condgan.schedules import Positive
+from condgan.types import Head
 from condgan.utils.choices import Crop, Precision
 from condgan.utils.errors import UserError, repeated, shown, unknown
 from condgan.utils.files import LONGEST_NAME, is_name
@@ -196,8 +197,9 @@ class Schedule:
     """Whether real and fake images go through the discriminator as one batch."""
     decay: ImageCountOrNone = 0
     """Over how many last images both learning rates fall linearly to zero."""
-    fake_labels: Literal["data", "uniform"] = "data"
-    """Where the labels of fakes come from: the training images' own frequencies, or every class alike."""
+    fake_labels: Literal["data", "uniform", "batch"] = "data"
+    """Where the labels of fakes come from: the training images' own frequencies, every class alike, or the images of
+    the batch one by one, so that a real image and the fake at its place have one label."""
     init_classifier: ImageCountOrNone = 0
     """Images on which backbone and head first learn to classify alone."""
     log: ImageCount = 2_000
@@ -208,6 +210,8 @@ class Schedule:
     keep_best: Annotated[int, Field(ge=1, le=10**6)] = 1
     best_by: str = "fd_classifier"
     """The score by which checkpoints are the best; a run begins only if its kind of model has it."""
+    patience: ImageCount | None = None
+    """Images without a better score after which a run ends; by default it goes on to its last image."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -229,6 +233,20 @@ class Compute:
 
 
 @dataclass(frozen=True, config=STRICT)
+class Transfer:
+    """The run whose weights a run begins with, and what it keeps of them."""
+
+    run: Text | None = None
+    """Its directory, for the best checkpoint, or that of one of its checkpoints."""
+    frozen: Annotated[int, Field(ge=0, le=1000)] = 0
+    """How many of the backbone's lowest stages stay as they were there (FreezeD: Mo et al. 2020)."""
+
+    def __post_init__(self) -> None:
+        if self.frozen and self.run is None:
+            raise UserError(f"transfer.frozen {self.frozen} given without a run whose weights to keep: add --from RUN")
+
+
+@dataclass(frozen=True, config=STRICT)
 class Recipe:
     """All settings of a run."""
 
@@ -246,6 +264,7 @@ class Recipe:
     augment: Annotated[Part, BeforeValidator(_part("augment", AUGMENTATIONS))] = Part("none", {})
     averages: Annotated[Mapping[str, Average], Field(max_length=16)] = dataclasses.field(default_factory=dict)
     """More averages of the generator, by name; each is saved with the run."""
+    transfer: Transfer = Transfer()
     compute: Compute = Compute()
     seed: Annotated[int, Field(ge=0, lt=1 << 64)] = 0
 
@@ -263,6 +282,12 @@ class Recipe:
                 f"schedule.decay {self.schedule.decay} given with schedule.images {self.schedule.images}: learning "
                 f"rates cannot fall for longer than that; set schedule.decay={self.schedule.images // 2} or less"
             )
+        if self.schedule.decay and self.schedule.patience is not None:
+            raise UserError(
+                f"schedule.patience {self.schedule.patience} given with schedule.decay {self.schedule.decay}, whose "
+                "rates fall toward an end that is known: expected one of them; set schedule.patience=null or "
+                "schedule.decay=0"
+            )
         objective: Objective = self.objective.build(OBJECTIVES)
         _require_outputs(f"objective '{self.objective.name}'", self.head.name, objective.reads)
         if self.translates != objective.translates:
@@ -277,7 +302,8 @@ class Recipe:
             )
         if self.translates and self.schedule.fake_labels != "data":
             raise UserError(
-                "schedule.fake_labels uniform given: a translator's targets are its batch's labels, permuted"
+                f"schedule.fake_labels {self.schedule.fake_labels} given: a translator's targets are its batch's "
+                "labels, permuted"
             )
         if self.data.weights and self.data.sources and len(self.data.weights) != len(self.data.sources):
             raise UserError(
@@ -288,6 +314,18 @@ class Recipe:
             raise UserError(
                 "objective.adversarial wasserstein given without a gradient penalty, which would diverge: "
                 "add objective.penalties.gradient_penalty=10, and spectral_norm=null to backbone and head"
+            )
+        how = self.generator.options.get("conditioning")
+        if self.penalties.spectral_groups and how != "own":
+            given = self.generator.name if how is None else f"{self.generator.name}' and conditioning '{how}"
+            raise UserError(
+                f"objective.penalties.spectral_groups given with generator '{given}', whose norms have no tables "
+                "of the label: set generator.name=resnet and generator.conditioning=own"
+            )
+        if objective.transition and how == "multiply":
+            raise UserError(
+                "objective.transition given with generator.conditioning 'multiply', which would multiply latents by 0: "
+                "set generator.conditioning=add"
             )
         if self.schedule.init_classifier:
             _require_outputs("schedule.init_classifier", self.head.name, ("logits",))
@@ -317,7 +355,12 @@ class Recipe:
 
 def _require_outputs(what: str, head: str, wanted: tuple[str, ...]) -> None:
     """Refuse a head that lacks what is read of it, or one whose outputs nobody would read."""
-    fitting = [name for name, one in HEADS.items() if {*wanted} <= {*one.outputs} and bool(wanted) == bool(one.outputs)]
+
+    def fits(head: type[Head]) -> bool:
+        given = {*head.outputs, *head.scores}
+        return {*wanted} <= given and bool({*wanted} - {*head.scores}) == bool(head.outputs)
+
+    fitting = [name for name, one in HEADS.items() if fits(one)]
     fitting.sort(key=lambda name: (len(HEADS[name].outputs), not HEADS[name].conditional))
     if not fitting:
         raise UserError(f"{what} given, which reads {', '.join(wanted)}: no head gives that; add one to HEADS")

@@ -12,9 +12,10 @@ import math
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints
@@ -26,15 +27,17 @@ from condgan import labels
 from condgan.build import build_model, empty_networks, placed
 from condgan.evaluation.catalog import better_first
 from condgan.labels import LabelSpec
+from condgan.networks import Discriminator
 from condgan.recipes.load import as_tree, from_tree
 from condgan.recipes.schema import Recipe, Schedule
 from condgan.runs.schemas import Count, understood
 from condgan.sampling.model import Model
 from condgan.sampling.translator import Translator
-from condgan.training.state import State
+from condgan.training.state import Scored, State
+from condgan.types import Generator
 from condgan.utils.device import device
 from condgan.utils.errors import UserError, said_of, shown, unknown
-from condgan.utils.files import entries, new_directory, plain_file, read_bytes, remove_directory, sha256_of
+from condgan.utils.files import entries, new_directory, plain_file, read_bytes, remove_directory, sha256_of, write
 from condgan.utils.limits import TABLE, WEIGHTS, TooLarge
 from condgan.utils.weights import UnfitWeights, load_weights, not_finite
 
@@ -76,6 +79,10 @@ class Description(_Format):
     """Real images seen, which the directory is named after."""
     iteration: Count
     scores: dict[str, float]
+    retries: Annotated[int, Field(ge=0, le=64)] = 0
+    """How often training has gone back to a checkpoint before this one, or to this one."""
+    history: list[Annotated[tuple[Count, dict[str, float]], Strict(False)]] = []
+    """The scores up to here, by images."""
     labels: Annotated[list[_Vocabulary], Field(min_length=1)]
     recipe: dict[str, Any]
     sha256: dict[Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")], str]
@@ -96,6 +103,8 @@ def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSp
         "images": state.images,
         "iteration": state.iteration,
         "scores": scores,
+        "retries": state.retries,
+        "history": state.history,
         "labels": [asdict(field) for field in spec.fields],
         "recipe": as_tree(recipe),
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
@@ -130,6 +139,22 @@ def restore(path: Path, state: State, recipe: Recipe) -> None:
     except Damaged as error:
         raise UserError(f"checkpoint '{path}' cannot be gone on with ({error}): {REMOVE}") from None
     state.images, state.iteration = description.images, description.iteration
+    state.retries, state.history = description.retries, [Scored(*one) for one in description.history]
+
+
+def mark_retry(path: Path, retries: int) -> None:
+    """Let a checkpoint be one that training has gone back to, for the so manyth time."""
+    description = _described(path).model_dump() | {"retries": retries}
+    write(path / "state.json", json.dumps(description, indent=1).encode())
+
+
+def progress(path: Path) -> tuple[int, list[Scored]]:
+    """How often a run had gone back when a checkpoint was written, and its scores; nothing of a damaged one."""
+    try:
+        description = _description(path)
+    except Damaged:
+        return 0, []
+    return description.retries, [Scored(*one) for one in description.history]
 
 
 def _optimizers(path: Path) -> dict[str, Any]:
@@ -191,11 +216,7 @@ def load_checkpoint(path: Path, average: str = "ema") -> Model | Translator:
 
     Raises UserError for an average that the checkpoint has not, and for weights that are not finite.
     """
-    description = _described(path)
-    with _told_of(path):
-        spec = LabelSpec(tuple(labels.Field(**dict(field)) for field in description.labels))
-        recipe = from_tree(description.recipe)
-        networks = empty_networks(recipe, spec)
+    description, recipe, spec, networks = _opened(path)
     if average not in (known := ("ema", *recipe.averages)):
         raise unknown("average", average, known)
     for network, name in zip(networks, (average, "discriminator"), strict=True):
@@ -203,6 +224,34 @@ def load_checkpoint(path: Path, average: str = "ema") -> Model | Translator:
             _load_weights(network, path / f"{name}.safetensors", "choose another one with --checkpoint", assign=True)
             placed(network).eval().requires_grad_(False)
     return build_model(recipe, spec, *networks, description.images)
+
+
+class Contents(NamedTuple):
+    """What a checkpoint holds beside its optimizers."""
+
+    description: Description
+    recipe: Recipe
+    spec: LabelSpec
+    networks: dict[str, nn.Module]
+    """Generator, discriminator and the average that is sampled from, on the CPU, by the names of their files."""
+
+
+def load_networks(path: Path, do: str) -> Contents:
+    """The networks of a whole checkpoint. Raises UserError with what to `do`, also for weights that are not finite."""
+    description, recipe, spec, (generator, discriminator) = _opened(path)
+    networks = {"generator": generator, "discriminator": discriminator, "ema": deepcopy(generator)}
+    for name, network in networks.items():
+        _load_weights(network, path / f"{name}.safetensors", do, assign=True)
+    return Contents(description, recipe, spec, networks)
+
+
+def _opened(path: Path) -> tuple[Description, Recipe, LabelSpec, tuple[Generator, Discriminator]]:
+    """What a checkpoint says of itself, and its networks without weights."""
+    description = _described(path)
+    with _told_of(path):
+        spec = LabelSpec(tuple(labels.Field(**dict(field)) for field in description.labels))
+        recipe = from_tree(description.recipe)
+        return description, recipe, spec, empty_networks(recipe, spec)
 
 
 def checkpoints(directory: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from condgan.utils.errors import UserError, shown
-from condgan.utils.files import found, require_outside
+from condgan.utils.files import found, path_of, require_outside
 
 if TYPE_CHECKING:
     from condgan.recipes.schema import Recipe
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 def is_run(directory: Path) -> bool:
     """Whether a directory is that of a run. Raises OSError where that cannot be told."""
     return found(directory / "recipe.yaml")
+
+
+def run_and_checkpoint(path: str | Path) -> tuple[Path, str]:
+    """The run that a path names, and which checkpoint: `runs/x/checkpoints/2000` that one, `runs/x` the best."""
+    given = path_of(path, "run")
+    return (given.parent.parent, given.name) if given.parent.name == "checkpoints" else (given, "best")
 
 
 def require_run(directory: Path, out: Path | None = None) -> None:

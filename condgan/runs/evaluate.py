@@ -32,12 +32,14 @@ from condgan.evaluation.moments import write_normal
 from condgan.evaluation.options import EvaluationOptions
 from condgan.evaluation.scoring import held_out_strips
 from condgan.evaluation.statistics import Images
+from condgan.evaluation.verdict import NO_COURSE, verdict_of
 from condgan.labels import Labels
 from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint
 from condgan.runs.directory import is_run, recipe_of, results_of
 from condgan.runs.models import find_checkpoint, load_model, read_data, require_same_data
+from condgan.runs.stopping import course_of
 from condgan.sampling.latents import Law, draw_latents, latent_dim, latent_law, normal
 from condgan.sampling.model import Model, generate, progress_sheet
 from condgan.sampling.options import EVALUATION_SEED, Sampling, sampling_record, with_sampling
@@ -61,9 +63,9 @@ def evaluate(
     run's fakes are as many as these and of the same classes; a translator's are translations of its held-out images.
     Of a run that is compared by all metrics with its own data, metrics.json, sheet.png and neighbors.png are written
     (with another extractor metrics-EXTRACTOR.json). Returns {metric: value, …, "real": {metric: ceiling, …}, "across":
-    …, "intervals": {metric: [low, high]}, "per_class": {class: …}, "per_field": …, "per_attribute": …, "about": …}; of
-    several processes, each of which looks at a part of the images, all return the same, and the leader writes. Raises
-    UserError for bad input.
+    …, "intervals": {metric: [low, high]}, "per_class": {class: …}, "per_field": …, "per_attribute": …, "about": …,
+    "verdict": [sentence, …]}; of several processes, each of which looks at a part of the images, all return the same,
+    and the leader writes. Raises UserError for bad input.
     """
     path = path_of(subject, "images or a run")
     require_data(data)
@@ -144,6 +146,7 @@ def _evaluate_run(
     if isinstance(data, str | Path) and fakes.labels is not None:
         about["warnings"] += numbers_said(str(data), fakes.labels.spec.classes)
     metrics = comparison.metrics() | {"about": about}
+    metrics["verdict"] = verdict_of(metrics, course_of(directory, recipe) if own else NO_COURSE)
     plain = EvaluationOptions(options.extractor, options.weights, per_class=options.per_class) == options
     drawn = Sampling(sampling.which, sampling.seed, standing=sampling.standing, batch=sampling.batch) == sampling
     if distributed.is_main() and own and plain and drawn:
@@ -195,7 +198,8 @@ def _evaluate_images(subject: str, data: str | Path | Dataset, options: Evaluati
         fakes = fakes.evenly_spaced(require_enough(options.n, len(fakes), f"images in '{subject}'"))
     comparison, about = compare_images(fakes, real, options, about)
     about["warnings"] += odd
-    return comparison.metrics() | {"about": about}
+    metrics = comparison.metrics() | {"about": about}
+    return metrics | {"verdict": verdict_of(metrics)}
 
 
 def statistics(source: str, out: Path, options: EvaluationOptions) -> dict[str, Any]:

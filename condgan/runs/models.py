@@ -106,8 +106,8 @@ def held_out_split(directory: str | Path) -> Split:
     return data.held_out
 
 
-def find_checkpoint(directory: Path, which: str | int = "best") -> Path:
-    """A whole checkpoint of a run: best, latest, or by its number of images."""
+def find_checkpoint(directory: Path, which: str | int = "best", option: str = "--checkpoint ") -> Path:
+    """A whole checkpoint of a run: best, latest, or by its number of images; `option`: what another is named after."""
     require_run(directory)
     which = str(plain(which))
     paths = checkpoint.checkpoints(directory / "checkpoints")
@@ -119,7 +119,7 @@ def find_checkpoint(directory: Path, which: str | int = "best") -> Path:
         if not wanted:
             raise UserError(f"run '{directory}' has no checkpoint {which}: it has {names}, best or latest")
         if (reason := checkpoint.damage(wanted[0])) is not None:
-            raise UserError(f"checkpoint '{wanted[0]}' is damaged ({reason}): choose another one with --checkpoint")
+            raise UserError(f"checkpoint '{wanted[0]}' is damaged ({reason}): choose another one with {option.strip()}")
         return wanted[0]
     if which not in ("best", "latest"):
         raise UserError(f"checkpoint '{shown(which)}' given: expected best, latest or one of {names}")
@@ -132,17 +132,17 @@ def find_checkpoint(directory: Path, which: str | int = "best") -> Path:
             continue
         for other, why in damaged.items():
             note(f"checkpoint '{other}' is damaged ({why}): {path.name} is used")
-        _tell_newer(path, paths, scored, by)
+        _tell_newer(path, paths, scored, by, option)
         return path
     raise UserError(f"all checkpoints of '{directory}' are damaged ({damaged[paths[-1]]}): start over with --fresh")
 
 
-def _tell_newer(path: Path, paths: list[Path], scored: list[Path], by: str) -> None:
+def _tell_newer(path: Path, paths: list[Path], scored: list[Path], by: str, option: str) -> None:
     """Say where the best checkpoint is only the best of those that were scored, as after Ctrl-C."""
     if path in scored and (newer := [one for one in paths[paths.index(path) + 1 :] if one not in scored]):
         note(
             f"checkpoint {path.name} is used, the best by {by}; {newer[-1].name} is newer and has no such score: "
-            "choose it with --checkpoint latest"
+            f"choose it with {option}latest"
         )
 
 

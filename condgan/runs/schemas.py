@@ -77,6 +77,7 @@ class Metrics(_Part):
     per_field: dict[str, Row] = {}
     per_attribute: dict[str, Row] = {}
     about: Measured = Measured()
+    verdict: list[str] = []
 
 
 class MeanAndSpread(_Part):

@@ -1,4 +1,4 @@
-"""The life of a run directory: begin, train, log, save, resume.
+"""The life of a run directory: begin, train, log, save, resume, go back.
 
 It holds recipe.yaml, environment.json, log.jsonl, tensorboard/, samples/, checkpoints/ and metrics.json.
 """
@@ -25,15 +25,16 @@ from condgan.evaluation.scoring import build_scorer, real_sheet
 from condgan.networks.spectral_norm import singular_values
 from condgan.recipes.load import differences, dump
 from condgan.recipes.schema import Recipe
-from condgan.runs import checkpoint
+from condgan.runs import checkpoint, transfer
 from condgan.runs.checkpoint import NonFinite
 from condgan.runs.directory import is_run, recipe_of
 from condgan.runs.evaluate import evaluate
-from condgan.runs.log import SINGULAR, Log
+from condgan.runs.log import Log
 from condgan.runs.models import read_data, require_same_data
 from condgan.runs.schemas import environment_of, tree_of
 from condgan.runs.signals import Signals
-from condgan.training.state import State
+from condgan.runs.stopping import RETRIES, Decision, decide
+from condgan.training.state import Scored, State
 from condgan.training_steps import build_steps, pretrain
 from condgan.utils import distributed
 from condgan.utils.console import say
@@ -56,6 +57,7 @@ RESUMABLE_OPTIONS = {
     "schedule.keep_last",
     "schedule.keep_best",
     "schedule.best_by",
+    "schedule.patience",
     "data.classes",
     "compute.precision",
     "compute.compile",
@@ -100,7 +102,8 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
 
     On Linux the process from then on keeps the memory that it frees (see `keep_memory`); on CUDA, cuDNN tries its
     algorithms at each new shape.
-    Raises UserError for bad input, Interrupted after SIGINT or SIGTERM, Diverged for a loss that is not finite.
+    After a collapse, or a loss that is not finite, it goes back to the best checkpoint and on at half the rates.
+    Raises UserError for bad input, Interrupted after SIGINT or SIGTERM, Diverged for losses that never become finite.
     """
     directory = path_of(directory, "run directory")
     keep_memory()
@@ -115,6 +118,7 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
             if distributed.is_main() and found(directory):
                 stack.enter_context(_held(directory, recipe))
                 held = True
+        source = _source(directory, recipe)
         with distributed.all_or_fail(), distributed.main_first():
             data = read_data(recipe, skip_bad_images)
         if data.skipped:
@@ -123,21 +127,29 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
         for note in data.notes:
             say(note)
         state, compiled = build_state(recipe, data.spec), compiles(recipe, data.spec)
+        if source:
+            transfer.take(transfer.plan(recipe, data.spec, source), source, state)
         with distributed.all_or_fail():
             if distributed.is_main():
                 if not held:  # another process may have begun there meanwhile
                     directory.mkdir(parents=True, exist_ok=True)
                     stack.enter_context(_held(directory, recipe))
-                _begin(directory, recipe, data, compiled)
+                _begin(directory, recipe, data, compiled, source)
         with distributed.all_or_fail():
             require_same_data(directory, data)
         _resume(directory, state, recipe)
-        if state.images < recipe.schedule.images:
-            if distributed.is_main():
-                (directory / "metrics.json").unlink(missing_ok=True)
-            _train(directory, recipe, data, state, signals, compiled)
-        else:
+        if state.images >= recipe.schedule.images:
             say(f"{directory} is finished at {state.images:,} images")
+        while state.images < recipe.schedule.images:
+            decision, why = decide(state.history, state.retries, recipe.schedule)
+            decision = distributed.from_main(decision)
+            if decision == Decision.GO_ON:
+                why = _train(directory, recipe, data, state, signals, compiled)
+            elif decision == Decision.STOP:
+                say(why)
+                break
+            if decision == Decision.GO_BACK or why:
+                _go_back(directory, recipe, state, why)
         return evaluate(directory, data=data)
 
 
@@ -196,7 +208,14 @@ def _require_same_settings(directory: Path, recipe: Recipe) -> None:
         )
 
 
-def _begin(directory: Path, recipe: Recipe, data: Dataset, compiled: bool) -> None:
+def _source(directory: Path, recipe: Recipe) -> transfer.Source | None:
+    """What a run begins with that has no checkpoint of its own yet; later nobody asks where it came from."""
+    if recipe.transfer.run is None or checkpoint.checkpoints(directory / "checkpoints"):
+        return None
+    return transfer.open_source(recipe.transfer.run)
+
+
+def _begin(directory: Path, recipe: Recipe, data: Dataset, compiled: bool, source: transfer.Source | None) -> None:
     """Write what the run is, the recipe first; refuse other data than it began with."""
     path = directory / "environment.json"
     environment = describe_machine() | {
@@ -215,6 +234,8 @@ def _begin(directory: Path, recipe: Recipe, data: Dataset, compiled: bool) -> No
         require_same_data(directory, data)
         began = tree_of(environment_of(directory))
         environment = began | {"resumed": [*began.get("resumed", []), {k: environment[k] for k in RESUME_RECORD}]}
+    if source:
+        environment["transfer"] = source.record
     write(directory / "recipe.yaml", dump(recipe).encode())
     write(path, json.dumps(environment, indent=1).encode())
     for place in (directory, directory / "checkpoints", directory / "samples"):
@@ -231,7 +252,35 @@ def _resume(directory: Path, state: State, recipe: Recipe) -> None:
             checkpoint.remove_after(place, newest)
     if newest := distributed.from_main(newest):
         checkpoint.restore(place / str(newest), state, recipe)
-        say(f"resuming {directory} at {state.images:,} images")
+        slower = f", at {state.rates:g} of the learning rates" if state.retries else ""
+        say(f"resuming {directory} at {state.images:,} images{slower}")
+
+
+def _go_back(directory: Path, recipe: Recipe, state: State, why: str) -> None:
+    """Restore the best checkpoint before, as one from which training goes on at half the rates: the draws are the same.
+
+    Raises Diverged where there is none, or training went back often enough.
+    """
+    place, back = directory / "checkpoints", 0
+    with distributed.all_or_fail():
+        if distributed.is_main():
+            kept = [path for path in checkpoint.checkpoints(place) if checkpoint.damage(path) is None]
+            before = [path for path in kept if int(path.name) < state.images]  # not what has collapsed
+            best = next(iter([*checkpoint.ranked(before, recipe.schedule.best_by), *reversed(before)]), None)
+            if best is None or state.retries >= RETRIES:
+                raise Diverged(
+                    f"{why}; last good checkpoint: {kept[-1] if kept else 'none'}; "
+                    "start over with smaller learning rates, such as --fresh g_opt.lr=… d_opt.lr=…"
+                )
+            back = int(best.name)
+            say(f"{why}: going back to {back:,} images, and on at half the learning rates")
+            checkpoint.mark_retry(best, state.retries + 1)
+            checkpoint.remove_after(place, back)
+            for path in entries(directory / "samples"):
+                if path.match("*.png") and path.stem.isdecimal() and int(path.stem) > back:
+                    path.unlink()
+    state.discriminator.requires_grad_(True)  # as it was built; the generator's step had no use for it
+    _resume(directory, state, recipe)
 
 
 def _newest_whole(place: Path) -> int:
@@ -254,7 +303,7 @@ class _Keeper:
         with distributed.alone():
             self.scorer = build_scorer(recipe, data)
         self.model = build_model(recipe, data.spec, state.ema.module, state.discriminator, state.images)
-        self.log = Log(directory, state.images, recipe.schedule.images)
+        self.log = Log(directory, state.images, recipe.schedule.images, recipe.schedule.best_by)
         if state.images == 0:
             self._picture("real", real_sheet(data), "real")
         say(f"training in {directory}; curves: tensorboard --logdir {directory / 'tensorboard'}")
@@ -269,6 +318,8 @@ class _Keeper:
         """Log them, with the score of a model that is to be scored, and keep the state if it is to be saved."""
         with distributed.alone(), self._finite():
             scores = self.scorer.score(self.model) if score else {}
+        if score:
+            self.state.history.append(Scored(self.state.images, scores))
         self.log.scalars(self.state.images, values | scores)
         if save:
             place = self.directory / "checkpoints"
@@ -288,7 +339,10 @@ class _Keeper:
         self.log.picture(tag, self.state.images, picture)
 
 
-def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals: Signals, compiled: bool) -> None:
+def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals: Signals, compiled: bool) -> str:
+    """Train until a score decides otherwise or the last image is seen; what is not finite, if anything is."""
+    if distributed.is_main():
+        (directory / "metrics.json").unlink(missing_ok=True)
     schedule, split = recipe.schedule, to_device(data.train, device(), recipe.data.resident)
     if state.images == 0 and schedule.init_classifier:
         pretrain(recipe, state, split)
@@ -312,26 +366,42 @@ def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals
                 before = state.images
                 if keeper:
                     keeper.log.advance(state.images)
-                if keeper and sample_now:
-                    keeper.sheet()
+                if sample_now:
+                    with _in_all():
+                        if keeper:
+                            keeper.sheet()
                 if log_now or score_now or stop:
                     values = _means(window) | _singular_values(state)
                     window.clear()
                     if score_now or stop:
                         checkpoint.require_finite(state)
-                    if keeper:
-                        keeper.values(values, score=score_now, save=score_now or stop)
+                    with _in_all():
+                        if keeper:
+                            keeper.values(values, score=score_now, save=score_now or stop)
                 if stop:
                     raise signals.interruption()
+                if score_now and not done:
+                    decision, _ = decide(state.history, state.retries, schedule)
+                    if distributed.from_main(decision) != Decision.GO_ON:
+                        break
         except NonFinite as error:
-            kept = checkpoint.checkpoints(directory / "checkpoints")
-            raise Diverged(
-                f"training diverged: {error} is not finite; last good checkpoint: {kept[-1] if kept else 'none'}; "
-                "start over with smaller learning rates, such as --fresh g_opt.lr=… d_opt.lr=…"
-            ) from None
+            return f"training diverged: {error} is not finite"
         finally:
             if keeper:
                 keeper.log.close()
+    return ""
+
+
+@contextmanager
+def _in_all() -> Iterator[None]:
+    """Raises NonFinite in every process where the block does in one."""
+    trouble = None
+    try:
+        yield
+    except NonFinite as error:
+        trouble = error
+    if distributed.any_rank(trouble is not None):
+        raise trouble or NonFinite("an image of another process")
 
 
 def _means(window: dict[int, dict[str, Tensor]]) -> dict[str, float]:
@@ -351,7 +421,7 @@ def _means(window: dict[int, dict[str, Tensor]]) -> dict[str, float]:
 def _singular_values(state: State) -> dict[str, float]:
     """The largest singular values of each spectrally normalized weight of both players, read at once."""
     values = {
-        f"{SINGULAR}{player}/{name}/{i + 1}": value
+        f"singular/{player}/{name}/{i + 1}": value
         for player, network in (("D", state.discriminator), ("G", state.generator))
         for name, of_layer in singular_values(network).items()
         for i, value in enumerate(of_layer)

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from condgan.labels import Labels, LabelTable
 from condgan.losses import CROSS_ENTROPY, Objective, Term, on_real
 from condgan.networks.spectral_norm import power_iterate
+from condgan.networks.transition import Transitional
 from condgan.schedules import value_at
 from condgan.training.mixed_precision import MixedPrecision
 from condgan.training.player_loss import FakeLabels, PlayerLoss
@@ -58,7 +59,7 @@ def train(
     as the labels of the training images, all alike; a translator's fakes are its batch's images with its batch's
     labels, permuted. Both learning rates fall linearly to zero over the last `decay` images; `g_options` and
     `d_options` are what else changes in the optimizers, by the names of their options: ramps, or tuples with some.
-    Names: D/… and G/… for the two players' terms, plain for what is watched.
+    Names: D/… and G/… for the two players' terms, plain for what is watched, NAME/… for what a tracker has to show.
     `joint`: real and fake images go through the discriminator as one batch; in the generator's step, which needs no
     real ones, only where batch norms would see the difference. `precision` and `compiled`: see `MixedPrecision`.
     Of several processes each has its part of every batch, and yields the losses of that part.
@@ -104,14 +105,16 @@ def train(
                         _add(observed, name, tracker.observe(step) / accumulate)
         _step(player.optimizer, player.network)
         for name, seen in observed.items():
-            trackers[name].update(distributed.mean(seen))
+            trackers[name].update(distributed.mean(seen), distributed.size() * len(batch.images))
         return losses
 
     while state.images < until:
         torch.manual_seed(derive_seed(state.seed, "iteration", 0, state.iteration))
-        _set_options((d_player, g_player), state.images, until, decay)
+        _set_options((d_player, g_player), state, until, decay)
         losses: dict[str, Tensor] = {}
         before = state.images
+        if isinstance(state.generator, Transitional):
+            state.generator.images.fill_(before)
 
         state.discriminator.requires_grad_(True)
         real_batches = [next(batches) for _ in range(d_steps)]
@@ -130,8 +133,10 @@ def train(
             average.update(state.generator, state.images, state.iteration, iteration_images)
             power_iterate(average.module)
         state.iteration += 1
+        for name, tracker in trackers.items():
+            losses |= {f"{name}/{watched}": value.clone() for watched, value in tracker.watched().items()}
         yield losses
-    _set_options((d_player, g_player), state.images, until, decay)
+    _set_options((d_player, g_player), state, until, decay)
 
 
 def mixes_batch(network: nn.Module) -> bool:
@@ -171,9 +176,10 @@ def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
     sums[name] = sums[name] + value if name in sums else value
 
 
-def _set_options(players: Iterable[_Player], images: int, until: int, decay: int) -> None:
-    """Optimizers' options as a function of the images seen, so that a resumed run has the same."""
-    left = min(1.0, max(0, until - images) / decay) if decay else 1.0
+def _set_options(players: Iterable[_Player], state: State, until: int, decay: int) -> None:
+    """Optimizers' options as a function of where the state stands, so that a resumed run has the same."""
+    images = state.images
+    left = state.rates * (min(1.0, max(0, until - images) / decay) if decay else 1.0)
     for player in players:
         now = {name: _now(option, images) for name, option in player.options.items()}
         for group in player.optimizer.param_groups:
@@ -194,5 +200,5 @@ def _draw(generator: Generator, fake_labels: FakeLabels, batch: Batch, parts: in
         source, labels = batch.images, everyones[distributed.draw_rows(torch.randperm, count, device=device)]
     else:
         source = distributed.draw_rows(torch.randn, count, generator.latent_dim, device=device)
-        labels = fake_labels.draw(count)
+        labels = batch.labels if fake_labels.of_batch else fake_labels.draw(count)
     return list(zip(source.chunk(parts), labels.chunk(parts), strict=True))

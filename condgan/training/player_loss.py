@@ -15,10 +15,14 @@ from condgan.utils import distributed
 
 @dataclass(frozen=True, slots=True)
 class FakeLabels:
-    """The labels that those of fakes are drawn from: a table, whose rows are alike or have weights."""
+    """The labels that those of fakes are drawn from: a table, whose rows are alike or have weights.
+
+    `of_batch`: fakes take those of the batch's real images instead, in their order.
+    """
 
     labels: LabelTable
     weights: Float[Tensor, " n"] | None = None
+    of_batch: bool = False
 
     def draw(self, count: int) -> Labels:
         def numbers(count: int) -> Tensor:

@@ -1,12 +1,20 @@
 """All that training changes."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import nn
 from torch.optim import Optimizer
 
 from condgan.training.ema import EMA
 from condgan.types import Generator
+
+
+class Scored(NamedTuple):
+    """The scores of a model after so many images."""
+
+    images: int
+    scores: dict[str, float]
 
 
 @dataclass(slots=True)
@@ -25,6 +33,15 @@ class State:
     images: int = 0
     """Real images seen by the discriminator."""
     iteration: int = 0
+    retries: int = 0
+    """How often training went back to an earlier checkpoint; each time both learning rates were halved."""
+    history: list[Scored] = field(default_factory=list)
+    """All scores up to here, oldest first; of several processes only the leader adds to it."""
+
+    @property
+    def rates(self) -> float:
+        """What both learning rates are multiplied by."""
+        return 0.5**self.retries
 
     @property
     def ema(self) -> EMA[Generator]:

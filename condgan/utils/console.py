@@ -15,6 +15,15 @@ def say(text: str) -> None:
         tqdm.write(text, file=sys.stderr)
 
 
+def duration(seconds: float) -> str:
+    """A time in its two largest units, such as 2 h 5 min."""
+    left = max(1, round(seconds))
+    for larger, size, smaller, unit in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)):
+        if left >= size:
+            return f"{left // size} {larger} {left % size // unit} {smaller}"
+    return f"{left} s"
+
+
 def note(text: str) -> None:
     """Tell a Note as warnings are told, which callers can filter; the command line says it as a line."""
     if distributed.is_main():

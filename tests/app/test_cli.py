@@ -19,8 +19,10 @@ from condgan.data.open import list_source
 from condgan.labels import LabelSpec
 from condgan.networks.attention import Attention
 from condgan.recipes import catalog, text
+from condgan.recipes.load import load
 from condgan.runs.evaluate import load_model
 from condgan.sampling.model import Model
+from condgan.timing import TRAINING
 from condgan.utils.files import file_names
 from tests.conftest import TINY, write_image
 from tests.helpers import condgan, refused, tiny
@@ -41,6 +43,13 @@ def test_recipes_are_listed_and_printed(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_dry_run_counts_and_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     done = condgan(capsys, "train", "mnist-acgan", "--data", "digits", "g_opt.lr=1e-4", "--out", "x", "--dry-run")
     assert done.code == 0
+    assert "lr: " not in done.out
+    images = load("mnist-acgan").schedule.images
+    minutes = round(images / 100 / 60 / TRAINING)
+    assert f"time           about {minutes} minutes: {images:,} images of training, 100 in a second" in done.out
+    done = condgan(
+        capsys, "train", "mnist-acgan", "--data", "digits", "g_opt.lr=1e-4", "--out", "x", "--dry-run", "--full"
+    )
     assert "1,050,985" in done.out
     assert "103,243" in done.out
     assert "lr: 0.0001" in done.out
@@ -69,6 +78,7 @@ def test_a_dry_run_of_a_large_recipe_needs_neither_data_nor_memory(capsys: pytes
     kept = (4 * (70_433_988 + 87_982_370) + 70_433_988) * 4 / 2**30
     assert f"{kept:.1f} GiB of weights, gradients, optimizers and average" in done.out
     assert "for 256 images at a time" in done.out
+    assert "time           not measured" in done.out
     assert not list(Path().iterdir())
 
 
@@ -85,11 +95,11 @@ def test_evaluation_is_one_line_of_json_on_request(capsys: pytest.CaptureFixture
     done = condgan(capsys, "evaluate", run, "--json")
     assert done.out.count("\n") == 1
     assert json.loads(done.out) == json.loads((run / "metrics.json").read_text())
-    table = condgan(capsys, "evaluate", run).out
+    said, table, classes, _ = condgan(capsys, "evaluate", run, "--full").out.split("\n\n")
     metrics = json.loads(done.out)
+    assert said.splitlines() == metrics["verdict"]
     assert [line.split()[0] for line in table.splitlines()[1:4]] == [*metrics][:3]
-    rows = table.split("\n\n")[1].splitlines()
-    assert [line.split()[0] for line in rows[1:]] == [*"0123456789"]
+    assert [line.split()[0] for line in classes.splitlines()[1:]] == [*"0123456789"]
     assert f"{metrics['label_agreement']:.3f}" in table.splitlines()[1]
 
 
@@ -210,6 +220,16 @@ def test_an_error_of_usage_says_what_was_given_and_what_to_do(
 ) -> None:
     done = condgan(capsys, *line.split())
     assert (done.code, done.out, done.err) == (2, "", f"condgan: {wrong}, given 'condgan {line}': {to_do}\n")
+
+
+def test_an_error_of_usage_repeats_the_start_of_a_long_command_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    done = condgan(capsys, "sample", "run", "--out", "o", f"--truncation=1{5_000 * '0'}x")
+    assert done.code == 2
+    assert done.err.startswith("condgan: option '--truncation': '1000")
+    assert done.err.endswith("…': see condgan sample --help\n")
+    assert len(done.err) < 1_000
 
 
 def test_arguments_with_line_breaks_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

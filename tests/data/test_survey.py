@@ -183,7 +183,7 @@ CHOICES = [
 def test_a_recipe_is_chosen_for_the_data(tmp_path: Path, counts: dict, size: tuple, mode: str, expected: dict) -> None:
     root = folder(tmp_path / "mine", counts, size, mode)
     look = quick_look(list_source(str(root)))
-    recipe, reasons = choose_recipe(look, str(root), [])
+    recipe, reasons, _ = choose_recipe(look, str(root), [])
     assert recipe.name == "mine"
     assert recipe.data.source == str(root)
     assert any("since there is no GPU here" in reason for reason in reasons)
@@ -200,18 +200,18 @@ def test_a_recipe_is_chosen_for_the_data(tmp_path: Path, counts: dict, size: tup
 def test_a_gpu_gets_larger_networks_that_fit_it(tmp_path: Path) -> None:
     root = folder(tmp_path / "mine", {"a": 3, "b": 3}, (300, 200))
     look = quick_look(list_source(str(root)))
-    recipe, reasons = choose_recipe(look, str(root), [])
+    recipe, reasons, _ = choose_recipe(look, str(root), [])
     assert (recipe.data.size, recipe.generator.name) == (128, "resnet")
     assert recipe.schedule.batch < load("any-biggan").schedule.batch
     assert any("since more needs" in reason for reason in reasons)
     count_parameters(recipe, look.listing.labels.spec)
-    rounded, _ = choose_recipe(look, str(root), ["compute.precision=bfloat16"])
+    rounded = choose_recipe(look, str(root), ["compute.precision=bfloat16"]).recipe
     assert rounded.schedule.batch == 2 * recipe.schedule.batch, "activations take half"
     tiny = quick_look(list_source(str(folder(tmp_path / "tiny", {"a": 3, "b": 3}, (17, 17)))))
     count_parameters(choose_recipe(tiny, "tiny", []).recipe, tiny.listing.labels.spec)
     alone = folder(tmp_path / "alone", {"a": 5}, (70, 70))
     look = quick_look(list_source(str(alone)))
-    recipe, _ = choose_recipe(look, str(alone), ["schedule.batch=8"])
+    recipe = choose_recipe(look, str(alone), ["schedule.batch=8"]).recipe
     assert (recipe.data.size, recipe.head.name, recipe.schedule.batch) == (64, "plain", 8)
     count_parameters(recipe, look.listing.labels.spec)
 

@@ -30,7 +30,7 @@ from tests.conftest import write_image
 from tests.helpers import condgan, refused
 
 SPEC = LabelSpec.of_classes(["a", "b"])
-EVERYTHING = frozenset({"moments", "scores", "features", "predictions", "perceptual", "ms_ssim"})
+EVERYTHING = frozenset({"moments", "scores", "features", "predictions", "perceptual", "ms_ssim", "contrasts"})
 
 
 class Colors(nn.Module):

@@ -32,7 +32,7 @@ ALLOWED = [
 TWIN = {"head.twin.weight", "head.twin.bias"}
 UNREAD = {("acgan", "twin"): TWIN, ("stargan", "twin"): TWIN}
 """Parameters of the discriminator that no loss reads: AC-GAN and StarGAN have no use for the twin."""
-WITHOUT_SHIFT = {"hinge": {"head.score.bias"}, "wasserstein": {"head.score.bias"}}
+WITHOUT_SHIFT = {name: {"head.score.bias"} for name in ("hinge", "wasserstein", "relativistic")}
 """Parameters whose gradient is 0: D(G(z)) − D(x) is the same whatever is added to both, and so is what hinge adds up
 while all scores are within its margins, as they are at first."""
 

@@ -85,6 +85,7 @@ REFERENCE = {
     "hinge": lambda r, f: (np.maximum(0, 1 - r) + np.maximum(0, 1 + f), -f),
     "least-squares": lambda r, f: ((r - 1) ** 2 / 2 + f**2 / 2, (f - 1) ** 2 / 2),
     "wasserstein": lambda r, f: (f - r, -f),
+    "relativistic": lambda r, f: (np.log1p(np.exp(f - r)), np.log1p(np.exp(r - f))),
     "non-saturating": lambda r, f: (np.log1p(np.exp(-r)) + np.log1p(np.exp(f)), np.log1p(np.exp(-f))),
 }
 

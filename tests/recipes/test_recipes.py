@@ -118,7 +118,7 @@ def test_differences_name_what_changed() -> None:
         ("objective.name=gan", "head 'classifier' given with objective 'gan': expected projection or plain"),
         ("objective.adversarial=wasserstein", "add objective.penalties.gradient_penalty=10"),
         ("objective.penalties.r1=-1", "option objective.penalties.r1: -1 given, expected greater than or equal to 0"),
-        ("objective.penalties.r2=1", "unknown option 'objective.penalties.r2': did you mean 'objective.penalties.r1'?"),
+        ("objective.penalties.r3=1", "unknown option 'objective.penalties.r3': did you mean 'objective.penalties.r"),
     ],
 )
 def test_wrong_overrides_are_one_clear_line(override: str, message: str) -> None:

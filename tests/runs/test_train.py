@@ -252,6 +252,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     condgan(capsys, "train", *TINY, "schedule.images=128", "--out", "bad")
+    states = [json.loads(path.read_text()) for path in Path("bad/checkpoints").glob("*/state.json")]
+    best = min(states, key=lambda state: state["scores"]["fd_classifier"])["images"]
     iterations = []
 
     def explodes(step: Step) -> torch.Tensor:
@@ -263,13 +265,18 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     stopped = condgan(capsys, "train", *TINY, "--out", "bad")
     assert stopped.code == 1
     last = stopped.err.strip().splitlines()[-1]
-    assert "training diverged: D/adv at 176 images is not finite; last good checkpoint: bad/checkpoints/128" in last
-    assert sorted(path.name for path in Path("bad/checkpoints").iterdir()) == ["128", "64"]
+    told = f"training diverged: D/adv at {best + 16} images is not finite"
+    assert f"training diverged: D/adv at 176 images is not finite: going back to {best} images" in stopped.err
+    assert f"{told}: going back to {best} images, and on at half the learning rates" in stopped.err
+    assert f"{told}; last good checkpoint: bad/checkpoints/{best}" in last
+    assert {path.name for path in Path("bad/checkpoints").iterdir()} == {"64", str(best)}
     iterations.clear()
     stopped = condgan(capsys, "train", *TINY, "schedule.sample=16", "--out", "bad")
     assert stopped.code == 1
     last = stopped.err.strip().splitlines()[-1]
-    assert re.search(r"diverged: an image made at 1\d\d images is not finite; last good checkpoint: bad/.*/128", last)
+    assert re.search(
+        rf"diverged: an image made at 1\d\d images is not finite; last good checkpoint: bad/.*/{best};", last
+    )
 
 
 def test_weights_that_are_not_finite_are_not_kept() -> None:

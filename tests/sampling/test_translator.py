@@ -712,7 +712,7 @@ def test_evaluation_gives_what_is_promised(capsys: pytest.CaptureFixture[str], t
     row = both["per_field"]["class"]
     assert "attribute_accuracy" in row
     assert set(row["across"]) == {"attribute_accuracy"} <= set(row["real"])
-    table = condgan(capsys, "evaluate", trained / "both").out
+    table = condgan(capsys, "evaluate", trained / "both", "--full").out
     assert "other data sets" in table
     assert "Dark_Paper" in table
     asked = "fd_classifier,precision,copies,label_agreement,attribute_accuracy,identity_l1"

@@ -172,7 +172,7 @@ def test_activations_are_estimated_as_they_are_kept(name: str, kind: str) -> Non
         training = player == "generator"
         state.discriminator.requires_grad_(not training)
         joint = recipe.schedule.joint and (not training or mixes_batch(state.discriminator))
-        with estimate._saved_bytes(state.generator, state.discriminator) as saved:
+        with estimate._saved_bytes([*state.generator.parameters(), *state.discriminator.parameters()]) as saved:
             with torch.set_grad_enabled(training):
                 fake = generator(source, claimed)
             step = Step(

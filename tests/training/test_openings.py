@@ -64,20 +64,24 @@ def test_a_tracker_follows_the_means_of_each_discriminator_step() -> None:
     seen = []
 
     class Watched(openings.Means):
-        def update(self, observed: torch.Tensor) -> None:
+        def update(self, observed: torch.Tensor, images: int) -> None:
+            assert images == 8
             seen.append(observed.tolist())
-            super().update(observed)
+            super().update(observed, images)
 
     recipe = load("digits-projection", [*SMALL, *overrides])
     data = read("digits", 16, 1)
     state = build_state(recipe, data.spec)
     state.modules["means"] = Watched()
     steps = build_steps(recipe, state, data.train)
-    next(steps), next(steps)
+    shown = [[losses["means/real"], losses["means/fake"]] for losses in (next(steps), next(steps))]
     expected = np.zeros(2)
+    means = []
     for one in seen:
         expected += 0.25 * (np.array(one) - expected)
+        means.append(expected.tolist())
     assert len(seen) == 4
+    assert np.array(shown) == pytest.approx(np.array(means[1::2]), rel=1e-5), "each iteration shows its own last ones"
     assert state.modules["means"].scores.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
 
 

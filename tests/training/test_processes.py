@@ -94,11 +94,21 @@ CASES = {
     "a state, pairs of a batch and an augmentation": [
         "digits-projection",
         "objective.name=opened",
+        "objective.adversarial=relativistic",
+        "objective.penalties={lecam: 0.3, consistency: 10, approximate_r2: 1, centering: 0.1}",
+        "schedule.fake_labels=batch",
         "augment.name=brightness",
         "generator.width=4",
         "backbone.width=4",
         "averages.slow.half_life=1000",
     ],
+    "adaptive augmentation": [
+        "digits-projection",
+        "generator.width=4",
+        "backbone.width=4",
+        "augment={name: ada, interval: 2, images: 500, target: -0.9, flip: true}",
+    ],
+    "augmentation": ["digits-projection", "generator.width=4", "backbone.width=4", "augment.name=diffaugment"],
     "classifier": ["digits-acgan"],
     "pretrained": ["digits-acgan", "schedule.init_classifier=128", "head.name=twin"],
     "parts": [
@@ -118,6 +128,7 @@ CASES = {
         "objective.penalties={orthogonal_discriminator: 1e-4}",
     ],
     "attention": ["digits-sagan"],
+    "frozen stages": ["digits-projection", "generator.norm=group", "transfer={run: elsewhere, frozen: 2}"],
     "gradient penalty": ["digits-projection", "objective.penalties={gradient_penalty: 10, r1: 1}"],
     "orthogonal penalties": [
         "digits-biggan",

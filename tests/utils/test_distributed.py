@@ -90,7 +90,7 @@ def assert_same(one: FeatureStatistics, other: FeatureStatistics) -> None:
     for name in ("features", "confusion"):
         a, b = getattr(one, name), getattr(other, name)
         assert (a is None and b is None) or torch.equal(a, b), name
-    for name in ("normal", "moments", "scores"):
+    for name in ("normal", "moments", "scores", "contrasts"):
         a, b = getattr(one, name), getattr(other, name)
         assert type(a) is type(b)
         for part in () if a is None else a._fields if isinstance(a, tuple) else [field.name for field in fields(a)]:

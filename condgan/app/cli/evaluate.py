@@ -52,6 +52,7 @@ def evaluate_command(
     standing: StandingOption = None,
     batch_statistics: BatchOption = None,
     skip_bad_images: SkipOption = False,
+    full: Annotated[bool, Option("Print every number, and those of each class.")] = False,
     as_json: Annotated[bool, Option("Print one line of JSON.", "--json")] = False,
 ) -> None:
     """Judge a run's fakes or translations, or any images, against real ones.
@@ -68,7 +69,7 @@ def evaluate_command(
     if as_json:
         click.echo(json.dumps(found))
         return
-    click.echo(metric_table(found, everything=bool(per_class)))
+    click.echo(metric_table(found, full or bool(per_class) or asked is not None))
 
 
 def statistics_command(

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import click
 
 from condgan import recipes
+from condgan.app.cli.closing import print_next_steps
 from condgan.app.cli.options import RootOption, SkipOption, quoted_names
 from condgan.app.cli.tables import metric_table
 from condgan.app.cli.usage import Argument, Option
-from condgan.runs.directory import resume_command
+from condgan.runs.directory import require_run, run_and_checkpoint
 from condgan.utils.choices import EMBEDDED_NAMES
+from condgan.utils.errors import UserError
 from condgan.utils.files import absolute
 
 if TYPE_CHECKING:
@@ -37,6 +39,17 @@ def train_command(
     attributes: Annotated[
         str | None, Option('Attributes to learn, with commas between, such as Bright,"Hat, tall"; else all.')
     ] = None,
+    source_run: Annotated[
+        Path | None,
+        Option("Begin with this run's weights (RUN, or RUN/checkpoints/N), without RECIPE also its recipe.", "--from"),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        Option("Without a recipe: choose one that trains this long here; by default 20 on a CPU, 180 on a GPU."),
+    ] = None,
+    translate: Annotated[
+        bool, Option("Without a recipe: choose one that turns images of one class into another.")
+    ] = False,
     out: Annotated[Path | None, Option("Run directory; runs/RECIPE by default.")] = None,
     fresh: Annotated[bool, Option("Start over in a new directory.")] = False,
     init_classifier: Annotated[
@@ -46,7 +59,8 @@ def train_command(
         ),
     ] = False,
     skip_bad_images: SkipOption = False,
-    dry_run: Annotated[bool, Option("Show what would be trained, and write nothing.")] = False,
+    dry_run: Annotated[bool, Option("Show what would be trained, how long and in what memory; write nothing.")] = False,
+    full: Annotated[bool, Option("With --dry-run: print the whole recipe.")] = False,
 ) -> None:
     """Train a recipe, or go on where the same command was stopped."""
     given = list(arguments)
@@ -60,20 +74,29 @@ def train_command(
         given.append(f"data.attributes={json.dumps(quoted_names(attributes))}")
     if root is not None:
         given.append(f"data.root={json.dumps(str(root.expanduser().resolve()))}")
-    from condgan.recipes.load import load
+    from condgan.recipes.load import dump, load
     from condgan.runs.train import InUse, choose_directory, train_run
     from condgan.utils import distributed
 
-    if name is None and any(one not in EMBEDDED_NAMES for one in sources):
-        recipe = _suggested(sources, given)
+    if full and not dry_run:
+        raise UserError("--full given without --dry-run: it prints the recipe of what would be trained; give both")
+    speed = None
+    stranger = any(one not in EMBEDDED_NAMES for one in sources)
+    if name is None and source_run is None and sources and (minutes is not None or translate or stranger):
+        with distributed.all_or_fail():
+            recipe, directory, speed = _chosen(sources, given, minutes, translate, out, fresh)
     else:
-        if sources:
-            given.append(f"data.source={json.dumps(sources if len(sources) > 1 else sources[0])}")
-        recipe = load(name or recipes.DEFAULT, given)
-    with distributed.all_or_fail():
-        directory = choose_directory(recipe, out, fresh)
+        _require_no_choice(name, source_run, minutes, translate)
+        if source_run is not None:
+            recipe = _started_from(source_run, name, sources, given)
+        else:
+            recipe = load(name or recipes.DEFAULT, [*given, *_source_setting(sources)])
+        with distributed.all_or_fail():
+            directory = choose_directory(recipe, out, fresh)
     if dry_run:
-        _print_preview(recipe, directory, skip_bad_images)
+        if full:
+            click.echo(dump(recipe))
+        _print_preview(recipe, directory, skip_bad_images, speed)
         return
     try:
         metrics = train_run(recipe, directory, skip_bad_images)
@@ -83,59 +106,79 @@ def train_command(
         directory = choose_directory(recipe, out, fresh)  # of two fresh starts at once the other one has the number
         metrics = train_run(recipe, directory, skip_bad_images)
     click.echo(metric_table(metrics))
-    _print_next_steps(recipe, directory)
+    print_next_steps(recipe, directory)
 
 
-def _suggested(sources: list[str], given: list[str]) -> "Recipe":
+def _source_setting(sources: list[str]) -> list[str]:
+    """The data that --data names, as an override."""
+    return [f"data.source={json.dumps(sources if len(sources) > 1 else sources[0])}"] if sources else []
+
+
+def _started_from(run: Path, name: str | None, sources: list[str], given: list[str]) -> "Recipe":
+    """The recipe that is named, else that of the run, named after the new data; it begins with the run's weights."""
+    from condgan.recipes.load import load
+    from condgan.suggest import run_name
+
+    whence = json.dumps(str(run.resolve()))
+    if name is not None:
+        return load(name, [f"transfer.run={whence}", *given, *_source_setting(sources)])
+    directory, _ = run_and_checkpoint(run)
+    require_run(directory)
+    own = [f"transfer={{run: {whence}}}"]  # not what the run itself was started from
+    own += [f"name={json.dumps(run_name(Path(sources[0]).stem))}"] if sources else []
+    return load(directory / "recipe.yaml", [*own, *given, *_source_setting(sources)])
+
+
+def _chosen(
+    sources: list[str], given: list[str], minutes: float | None, translate: bool, out: Path | None, fresh: bool
+) -> "tuple[Recipe, Path, float | None]":
     """Choose a recipe for a data set, and say what was found and why this one."""
     from condgan.data.survey import describe_survey, warnings
-    from condgan.suggest import choose_recipe, look_at_data
+    from condgan.runs.chosen import choose_run
 
-    look = look_at_data(sources, given)
-    recipe, reasons = choose_recipe(look, sources[0], given)
-    for line in describe_survey(look):
+    recipe, directory, look, lines, speed = choose_run(sources, given, minutes, translate, out, fresh)
+    for line in [*describe_survey(look), *lines]:
         click.echo(line)
-    for reason in reasons:
-        click.echo(f"chose          {reason}")
     stated_crop = any(one.startswith("data.crop=") for one in given)
     for one in warnings(look):
         if not (stated_crop and "data.crop" in one):
             click.echo(f"warning        {one}")
-    return recipe
+    return recipe, directory, speed
 
 
-def _print_preview(recipe: "Recipe", directory: Path, skip_bad_images: bool) -> None:
+def _require_no_choice(name: str | None, source_run: Path | None, minutes: float | None, translate: bool) -> None:
+    """Raises UserError for what a recipe is chosen by, where none is chosen."""
+    option = f"--minutes {minutes:g}" if minutes is not None else "--translate" if translate else None
+    if option is not None and name is not None:
+        raise UserError(
+            f"{option} given with recipe '{name}': leave the recipe out, and one is chosen for --data; the length of "
+            f"this one is schedule.images, and `condgan train {name} --dry-run` says how long it takes"
+        )
+    if option is not None and source_run is not None:
+        raise UserError(f"{option} given with --from, which has a recipe: leave it out; its length is schedule.images")
+    if option is not None:
+        raise UserError(f"{option} given without --data: add the images that a recipe is to be chosen for")
+
+
+def _print_preview(recipe: "Recipe", directory: Path, skip_bad_images: bool, speed: float | None) -> None:
     """Show what would be trained."""
-    from condgan.recipes.load import dump
     from condgan.runs.preview import preview_run
     from condgan.utils import distributed
 
-    preview = preview_run(recipe, skip_bad_images)
+    preview = preview_run(recipe, skip_bad_images, speed)
     about = f"not looked at; counted for {preview.spec.summary}"
     if preview.data is not None:
         train, held_out = len(preview.data.train), len(preview.data.held_out)
         about = f"{train:,} training and {held_out:,} held-out images of {preview.spec.summary}"
     whose = f" in each of {distributed.size()} processes" if distributed.size() > 1 else ""
-    click.echo(dump(recipe))
     click.echo(f"data           {about}")
     for note in () if preview.data is None else preview.data.notes:
         click.echo(f"note           {note}")
     click.echo(f"generator      {preview.generator:,} parameters\ndiscriminator  {preview.discriminator:,} parameters")
-    click.echo(f"memory         {_memory(preview, whose)}")
+    for line in preview.taken:
+        click.echo(f"begins with    {line}")
+    click.echo(f"memory         {_memory(preview, whose)}\ntime           {_time(preview, recipe)}")
     click.echo(f"run directory  {directory}")
-
-
-def _print_next_steps(recipe: "Recipe", directory: Path) -> None:
-    """Name the commands that use a trained run, and train it on."""
-    from condgan.runs.checkpoint import checkpoints
-
-    seen = max([recipe.schedule.images, *(int(path.name) for path in checkpoints(directory / "checkpoints"))])
-    longer = f"{resume_command(directory)} schedule.images={2 * seen}"
-    if recipe.schedule.decay:  # the rates have reached zero
-        longer += f" schedule.decay={2 * recipe.schedule.decay} --fresh"
-    verb, more = ("translate", "IMAGE --every-domain ") if recipe.translates else ("sample", "")
-    click.echo(f"\n{verb} it".ljust(16) + f"condgan {verb} {directory} {more}--out DIR\ntrain longer   {longer}")
-    click.echo(f"look at        {directory / 'sheet.png'}")
 
 
 def _memory(preview: "Preview", whose: str) -> str:
@@ -147,6 +190,16 @@ def _memory(preview: "Preview", whose: str) -> str:
         f"about {_size(sum(preview.memory))}{whose}: {kept} of weights, gradients, optimizers and average, "
         f"{activations} of activations for {preview.images_at_once:,} images at a time"
     )
+
+
+def _time(preview: "Preview", recipe: "Recipe") -> str:
+    """How long training takes, in words."""
+    from condgan.timing import in_words, minutes_for
+
+    images = f"{recipe.schedule.images:,} images of training"
+    if preview.speed is None:
+        return f"not measured: networks as large as these are not tried; {images}"
+    return f"{in_words(minutes_for(recipe.schedule.images, preview.speed))}: {images}, {preview.speed:,.3g} in a second"
 
 
 def _size(count: int) -> str:

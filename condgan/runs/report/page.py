@@ -12,10 +12,11 @@ from condgan.recipes.schema import Recipe
 from condgan.runs.directory import recipe_of, require_run
 from condgan.runs.log_file import Record, records
 from condgan.runs.report.charts import HEIGHT, WIDTH, draw_charts
-from condgan.runs.report.metrics import Value, judgement, percent, percentage_points
+from condgan.runs.report.metrics import judgement, percent, percentage_points
 from condgan.runs.report.pictures import embedded_picture, pictures_over_time
 from condgan.runs.report.tables import WORST, confusion_of, tables_of
 from condgan.runs.schemas import Metrics, Utility, environment_of, read_as, tree_of
+from condgan.utils.console import duration
 from condgan.utils.files import entries, write
 
 
@@ -47,6 +48,7 @@ def _page(directory: Path) -> str:
         run=directory.resolve().name,
         description=recipe.description,
         facts=_facts(recipe, environment, log),
+        verdict=" ".join(metrics.get("verdict", [])),
         translates=recipe.translates,
         sheet=embedded_picture(directory / "sheet.png", "generated images"),
         judgements=[judgement(of_one) for of_one in of_extractors.values()],
@@ -90,16 +92,7 @@ def _facts(recipe: Recipe, environment: dict[str, Any], log: list[Record]) -> st
         data, labels = environment["data"], "attributes" if recipe.translates else "classes"
         said += f" ({data['train']:,} images, {len(data['classes'])} {labels})"
     if log:
-        said += f": {log[-1]['images']:,} images seen in {_duration(log[-1]['seconds'])}"
+        said += f": {log[-1]['images']:,} images seen in {duration(log[-1]['seconds'])}"
     if environment:
         said += f" on {environment['gpu'] or environment['cpu'] or environment['platform']}"
     return f"{said}."
-
-
-def _duration(seconds: Value) -> str:
-    """In its two largest units."""
-    left = max(1, round(seconds))
-    for larger, size, smaller, unit in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)):
-        if left >= size:
-            return f"{left // size} {larger} {left % size // unit} {smaller}"
-    return f"{left} s"
