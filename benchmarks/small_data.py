@@ -1,4 +1,4 @@
-"""Pieces for small data, each alone and together: trained with equal steps and several seeds, judged on held-out images.
+"""Pieces for small data, each alone and together: equal steps, several seeds, judged on held-out images.
 
 `python -m benchmarks.small_data FOLDER [--only SET,…] [--variants NAME,…] [--seeds 3] [--minutes M] [--out FILE]`
 

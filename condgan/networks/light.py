@@ -1,10 +1,11 @@
-"""Light networks for small images and processors: one convolution per doubling or halving, none of them a transposed 4×4.
+"""Light networks, for small images and processors: a residual block of one convolution for each doubling or halving.
 
-A transposed 4×4 convolution of stride 2 has weights of its own for each pixel of a 2 × 2, and grain of that period
-follows. Here doubling is by nearest neighbors and halving by means (`condgan.networks.fused_resampling`), which cost as
-much.
+A transposed 4×4 convolution of stride 2, as in DCGAN, has weights of its own for each pixel of a 2 × 2, and leaves
+grain of that period in images. Here doubling is by nearest neighbors and halving by means, fused with 3×3 convolutions
+(`condgan.networks.fused_resampling`), which takes as many multiplications.
 """
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -14,48 +15,61 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from condgan.labels import Labels, LabelSpec
+from condgan.networks.blocks import Block
 from condgan.networks.fused_resampling import DownConv2d, UpConv2d
 from condgan.networks.init import InitKind, initialize
 from condgan.networks.norms import NORMS, NormKind
-from condgan.networks.resnet import LABELS, doublings, upsample
+from condgan.networks.resnet import LABELS, NormMaker, doublings, upsample
 from condgan.networks.spectral_norm import Spectral, spectral_normalize
 from condgan.types import Backbone, Generator, ImageShape
 from condgan.utils.options import Width
 
 
 def channels_at(width: int, size: int) -> dict[int, int]:
-    """Channels at each resolution from 4 to `size`: `width` at the largest, doubling up to 8 times with each halving."""
+    """Channels at each resolution from 4 to `size`: `width` at the largest, doubling with each halving up to 8-fold."""
     return {r: width * min(size // r, 8) for r in (2**i for i in range(2, size.bit_length()))}
 
 
-class SmoothUpConv2d(nn.Conv2d):
-    """A 3×3 convolution, padded by 1, of what is doubled bilinearly: a transposed 6×6 one of stride 2."""
+class LightUp(Block):
+    """Norm, ReLU, ×2 and 3×3 at once, beside 1×1 and ×2."""
+
+    def __init__(self, entering: int, leaving: int, norm: NormMaker) -> None:
+        super().__init__()
+        self.norm = norm(entering)
+        self.conv = UpConv2d(entering, leaving)
+        self.skip = nn.Conv2d(entering, leaving, 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b d"]) -> Float[Tensor, "b e 2*h 2*w"]:
+        return self.conv(F.relu(self.norm(x, label))) + upsample(self.skip(x))
+
+
+class LightDown(Block):
+    """Leaky ReLU 0.1, 3×3 and ÷2 at once, beside ÷2 and 1×1."""
 
     def __init__(self, entering: int, leaving: int) -> None:
-        super().__init__(entering, leaving, 3, padding=1)
-        line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 4
-        self.register_buffer("doubling", line.outer(line)[None, None], persistent=False)
+        super().__init__()
+        self.conv = DownConv2d(entering, leaving)
+        self.skip = nn.Conv2d(entering, leaving, 1)
 
-    def forward(self, x):
-        flat = self.weight.flatten(0, 1)[:, None]
-        kernel = F.conv2d(flat, self.doubling.to(flat.dtype), padding=3).unflatten(0, self.weight.shape[:2])[:, :, 0]
-        kernel = kernel.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
-        return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=2)
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e i j"]:
+        return self.conv(F.leaky_relu(x, 0.1)) + self.skip(F.avg_pool2d(x, 2))
 
 
 class LightGenerator(Generator):
+    """Latent to 4 × 4 by a linear layer, a block per doubling, then norm, ReLU, 3×3, tanh.
+
+    `conditioning` as in `ResNetGenerator`.
+    """
+
     def __init__(
         self,
         shape: ImageShape,
         labels: LabelSpec,
         *,
-        width: Width = 32,
+        width: Width = 16,
         latent_dim: Width = 64,
         conditioning: Literal["own", "shared", "none"] = "own",
         shared_dim: Width = 64,
-        residual: bool = False,
-        twice: bool = False,
-        blur: bool = False,
         norm: NormKind = "batch",
         norm_eps: PositiveFloat = 1e-5,
         init: InitKind | None = "ortho",
@@ -64,67 +78,43 @@ class LightGenerator(Generator):
         super().__init__()
         doublings(shape)
         self.latent_dim = latent_dim
-        self.residual = residual
-        channels = channels_at(width, shape.height)
+        channels = list(channels_at(width, shape.height).values())
         self.label = LABELS[conditioning](labels, shared_dim)
         norms = self.label.norms(lambda c, affine: NORMS[norm](c, norm_eps, affine), self.label.features)
-        self.linear = nn.Linear(latent_dim, channels[4] * 16)
-        self.norms, self.convolutions, self.skips = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
-        self.second, self.second_norms = nn.ModuleList(), nn.ModuleList()
-        entering = channels[4]
-        for leaving in list(channels.values())[1:]:
-            self.norms.append(norms(entering))
-            self.convolutions.append((SmoothUpConv2d if blur else UpConv2d)(entering, leaving))
-            if residual:
-                self.skips.append(nn.Conv2d(entering, leaving, 1))
-            if twice:
-                self.second_norms.append(norms(leaving))
-                self.second.append(nn.Conv2d(leaving, leaving, 3, padding=1))
-            entering = leaving
-        self.last_norm = norms(entering)
-        self.last = nn.Conv2d(entering, shape.channels, 3, padding=1)
+        self.linear = nn.Linear(latent_dim, channels[0] * 16)
+        self.blocks = nn.ModuleList(LightUp(entering, leaving, norms) for entering, leaving in pairwise(channels))
+        self.norm = norms(channels[-1])
+        self.last = nn.Conv2d(channels[-1], shape.channels, 3, padding=1)
         initialize(self, init)
         spectral_normalize(self, spectral_norm)
 
     def forward(self, latent: Float[Tensor, "b z"], labels: Labels) -> Float[Tensor, "b c h w"]:
         label = self.label(labels.vector())
         x = self.linear(latent).unflatten(1, (-1, 4, 4))
-        for i, (norm, convolution) in enumerate(zip(self.norms, self.convolutions, strict=True)):
-            hidden = convolution(F.relu(norm(x, label)))
-            if self.second:
-                hidden = self.second[i](F.relu(self.second_norms[i](hidden, label)))
-            x = hidden + upsample(self.skips[i](x)) if self.residual else hidden
-        return torch.tanh(self.last(F.relu(self.last_norm(x, label))))
+        for block in self.blocks:
+            x = block(x, label)
+        return torch.tanh(self.last(F.relu(self.norm(x, label))))
 
 
 class LightBackbone(Backbone):
+    """A 3×3 convolution, a block per halving down to 4 × 4, leaky ReLU 0.1, flattened."""
+
     def __init__(
         self,
         shape: ImageShape,
         *,
-        width: Width = 32,
-        residual: bool = False,
-        smooth: bool = True,
+        width: Width = 16,
         init: InitKind | None = "ortho",
         spectral_norm: Spectral | None = Spectral(),
     ) -> None:
         super().__init__()
         doublings(shape)
         channels = list(reversed(channels_at(width, shape.height).values()))
-        self.residual = residual
-        self.first = nn.Conv2d(shape.channels, channels[0], 3, padding=1)
-        self.convolutions, self.skips = nn.ModuleList(), nn.ModuleList()
-        for entering, leaving in zip(channels, channels[1:], strict=False):
-            self.convolutions.append(DownConv2d(entering, leaving) if smooth else nn.Conv2d(entering, leaving, 4, 2, 1))
-            if residual:
-                self.skips.append(nn.Conv2d(entering, leaving, 1))
+        blocks = [LightDown(entering, leaving) for entering, leaving in pairwise(channels)]
+        self.layers = nn.Sequential(nn.Conv2d(shape.channels, channels[0], 3, padding=1), *blocks)
         self.features = (channels[-1] * 16,)
         initialize(self, init)
         spectral_normalize(self, spectral_norm)
 
     def forward(self, images: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
-        x = self.first(images)
-        for i, convolution in enumerate(self.convolutions):
-            hidden = convolution(F.leaky_relu(x, 0.1))
-            x = hidden + self.skips[i](F.avg_pool2d(x, 2)) if self.residual else hidden
-        return F.leaky_relu(x, 0.1).flatten(1)
+        return F.leaky_relu(self.layers(images), 0.1).flatten(1)

@@ -43,32 +43,29 @@ def doublings(shape: ImageShape) -> int:
     return int(math.log2(size)) - 2
 
 
-def multiple(resolution: int, thinnest: int, tapered: bool = False) -> int:
+def multiple(resolution: int, thinnest: int) -> int:
     """Channels at a resolution, as a multiple of the width: 1 at `thinnest`, doubling with every halving.
 
     It stops at 8, and at 16 from 8 × 8 on. Small images (`thinnest` 32 or less) have 4 throughout (Miyato et al. 2018,
-    table 4) unless `tapered`; all published tables (Brock et al. 2019, tables 4–6 and SN-GAN's) follow.
+    table 4); all published tables (Brock et al. 2019, tables 4–6 and SN-GAN's) follow.
     """
-    if thinnest <= 32 and not tapered:
-        return 4
-    return min(max(1, thinnest // resolution), 16 if resolution <= 8 else 8)
+    return 4 if thinnest <= 32 else min(max(1, thinnest // resolution), 16 if resolution <= 8 else 8)
 
 
-def generator_multiples(size: int, tapered: bool = False) -> dict[int, int]:
+def generator_multiples(size: int) -> dict[int, int]:
     """The multiple at each resolution from 4 to `size` in a generator."""
-    thinnest = size if size <= 32 or tapered else min(max(size, 128), 256)
-    return {r: multiple(r, thinnest, tapered) for r in (2**i for i in range(2, int(math.log2(size)) + 1))}
+    thinnest = size if size <= 32 else min(max(size, 128), 256)
+    return {r: multiple(r, thinnest) for r in (2**i for i in range(2, int(math.log2(size)) + 1))}
 
 
-def backbone_stages(size: int, tapered: bool = False) -> list[tuple[int, int, int]]:
+def backbone_stages(size: int) -> list[tuple[int, int, int]]:
     """Of each block in a backbone: the resolution that enters, the one that leaves, and the multiple that leaves.
 
-    The resolution halves down to 4, or to 8 in small images unless `tapered`; blocks that keep it follow,
-    log₂(size) − 1 in all.
+    The resolution halves down to 4, or to 8 in small images; blocks that keep it follow, log₂(size) − 1 in all.
     """
-    thinnest, last = min(size, 256), 8 if size <= 32 and not tapered else 4
+    thinnest, last = min(size, 256), 8 if size <= 32 else 4
     entering = [max(size >> i, last) for i in range(int(math.log2(size)))]
-    return [(r, after, multiple(r, thinnest, tapered)) for r, after in pairwise(entering)]
+    return [(r, after, multiple(r, thinnest)) for r, after in pairwise(entering)]
 
 
 class LabelNorms(nn.Module):
@@ -185,7 +182,6 @@ class ResNetGenerator(Generator):
         labels: LabelSpec,
         *,
         width: Width = 64,
-        tapered: bool = False,
         latent_dim: Width = 128,
         conditioning: Literal["own", "shared", "none"] = "own",
         shared_dim: Width = 128,
@@ -206,7 +202,7 @@ class ResNetGenerator(Generator):
             return NORMS[norm](channels, norm_eps, affine)
 
         norms = self.label.norms(plain, self.label.features + self.parts[1])
-        channels = {r: width * m for r, m in generator_multiples(shape.height, tapered).items()}
+        channels = {r: width * m for r, m in generator_multiples(shape.height).items()}
         attend = attention_at(attention, {r: c for r, c in channels.items() if r > 4}, "generator", pooled=True)
         self.linear = nn.Linear(self.parts[0], channels[4] * 16)
         self.blocks, self.attention = nn.ModuleList(), nn.ModuleDict()
@@ -254,7 +250,6 @@ class ResNetBackbone(Backbone):
         shape: ImageShape,
         *,
         width: Width = 64,
-        tapered: bool = False,
         thin: bool = False,
         attention: Resolutions = (),
         init: InitKind | None = "ortho",
@@ -262,7 +257,7 @@ class ResNetBackbone(Backbone):
     ) -> None:
         super().__init__()
         doublings(shape)
-        stages = backbone_stages(shape.height, tapered)
+        stages = backbone_stages(shape.height)
         channels = {after: width * m for r, after, m in stages if after < r}
         attend = attention_at(attention, channels, "backbone", pooled=True)
         layers: list[nn.Module] = []
