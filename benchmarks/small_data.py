@@ -28,7 +28,7 @@ from condgan.runs.train import train_run
 from condgan.utils.files import write
 from condgan.utils.provenance import describe_machine
 
-METRICS = ("label_agreement", "fd_classifier", "intra_fd_classifier", "coverage", "precision", "recall", "grain")
+METRICS = ("label_agreement", "fd_classifier", "intra_fd_classifier", "coverage", "recall", "texture", "grain")
 """Of which those are kept that a run has."""
 HELD_OUT = 1_000
 """Images at most that a set is judged on."""
@@ -87,18 +87,24 @@ SETS = {
 }
 
 RECIPE = "any-projection"
+LECAM = "objective.penalties.lecam={start: 0, end: 0.3, images: 1, begin: 10000}"
+"""Once its averages mean something."""
 VARIANTS: dict[str, list[str]] = {
     "none": [],
     "DiffAugment": ["augment.name=diffaugment"],
-    "ADA": ["augment.name=ada", "augment.images=50_000"],
-    "LeCam": ["objective.penalties.lecam=0.3"],
+    "ADA": ["augment={name: ada, images: 50000}"],
+    "LeCam": [LECAM],
     "CR": ["objective.penalties.consistency=10"],
     "bCR": ["objective.penalties.consistency=10", "objective.penalties.consistency_fake=10"],
-    "R1": ["objective.penalties.r1=0.1"],
-    "relativistic": ["objective.adversarial=relativistic"],
-    "transition": ["schedule.conditional={start: 0, end: 1, begin: 10000, images: 20000}"],
-    "gSR": ["objective.penalties.spectral_groups=0.1"],
-    "DiffAugment, LeCam": ["augment.name=diffaugment", "objective.penalties.lecam=0.3"],
+    "R1, approximate": ["objective.penalties.approximate_r1=0.1"],
+    "relativistic, R1 and R2": [
+        "objective={name: gan, adversarial: relativistic, penalties: {approximate_r1: 0.1, approximate_r2: 0.1}}",
+        "schedule.fake_labels=batch",
+    ],
+    "transition": ["objective.transition={start: 0, end: 1, begin: 10000, images: 20000}"],
+    "gSR": ["objective.penalties.spectral_groups=0.5"],
+    "DiffAugment, LeCam": ["augment.name=diffaugment", LECAM],
+    "DiffAugment, CR": ["augment.name=diffaugment", "objective.penalties.consistency=10"],
 }
 """What each adds to the recipe."""
 
