@@ -40,7 +40,7 @@ NO_COURSE = Course(None, 0, 0)
 
 
 @dataclass(frozen=True)
-class Facts:
+class Findings:
     """The metrics as rules ask for them, and how training went where they are of a run."""
 
     metrics: Mapping[str, Any]
@@ -91,7 +91,7 @@ class Facts:
     def weak(self) -> list[str]:
         """The classes, or attributes, that fakes show less often than real images do, the weakest first."""
         part, number = ("per_attribute", "attribute_accuracy") if self.translates else ("per_class", "label_agreement")
-        rows = {name: Facts(row, NO_COURSE) for name, row in self.metrics.get(part, {}).items() if is_telling(row)}
+        rows = {name: Findings(row, NO_COURSE) for name, row in self.metrics.get(part, {}).items() if is_telling(row)}
         weak = [name for name, row in rows.items() if row.within(number, 0.0, 0.85)]
         return sorted(weak, key=lambda name: rows[name][number] or 0.0)[:MOST_NAMES]
 
@@ -102,30 +102,30 @@ def is_telling(row: Mapping[str, Any]) -> bool:
     return judged is None or sum(judged.values()) >= FEW_OF_CLASS
 
 
-class Rule(NamedTuple):
+class Remark(NamedTuple):
     """A sentence about fakes, and when it is said."""
 
-    holds: Callable[[Facts], bool]
-    sentence: Callable[[Facts], str]
+    holds: Callable[[Findings], bool]
+    sentence: Callable[[Findings], str]
 
 
-def _enough(holds: Callable[[Facts], bool]) -> Callable[[Facts], bool]:
+def _enough(holds: Callable[[Findings], bool]) -> Callable[[Findings], bool]:
     return lambda facts: not facts.few and holds(facts)
 
 
-def _between(name: str, least: float, most: float) -> Callable[[Facts], bool]:
+def _between(name: str, least: float, most: float) -> Callable[[Findings], bool]:
     """Whether a number is at least one share of that of real images, and below another."""
     return _enough(lambda facts: facts.within(name, least, most))
 
 
-RULES: dict[str, Rule] = {
-    "few images": Rule(
+REMARKS: dict[str, Remark] = {
+    "few images": Remark(
         lambda facts: facts.few,
         lambda facts: (
             f"Of only {facts.about('real', 0):,} real images numbers say little: look at the pictures instead."
         ),
     ),
-    "unsure classifier": Rule(
+    "unsure classifier": Remark(
         _enough(lambda facts: facts.about("extractor_accuracy", 1.0) < 0.7),
         lambda facts: (
             f"The classifier behind these numbers is right on only {facts.about('extractor_accuracy', 1.0):.0%} of "
@@ -135,76 +135,80 @@ RULES: dict[str, Rule] = {
 }
 """What is said of the numbers themselves."""
 
-GENERATOR_RULES: dict[str, Rule] = RULES | {
-    "wrong classes": Rule(
+GENERATOR_RULES: dict[str, Remark] = REMARKS | {
+    "wrong classes": Remark(
         _between("label_agreement", 0.0, 0.7),
         lambda facts: f"Classes are often wrong ({facts.beside('label_agreement')}).",
     ),
-    "mostly right classes": Rule(
+    "mostly right classes": Remark(
         _between("label_agreement", 0.7, 0.95),
         lambda facts: f"Classes are mostly right ({facts.beside('label_agreement')}).",
     ),
-    "right classes": Rule(
+    "right classes": Remark(
         _between("label_agreement", 0.95, inf),
         lambda facts: f"Classes are right ({facts.beside('label_agreement')}).",
     ),
-    "copies": Rule(
+    "copies": Remark(
         _enough(lambda facts: (facts["copies"] or 0.0) >= 0.05),
         lambda facts: f"{facts['copies']:.0%} of the pictures are near copies of training images: see neighbors.png.",
     ),
-    "alike": Rule(
+    "alike": Remark(
         _between("intra_class_diversity", 0.0, 0.8),
         lambda facts: f"Pictures of a class are too much alike (variety {facts.beside('intra_class_diversity')}).",
     ),
-    "missing kinds": Rule(
+    "missing kinds": Remark(
         _between("coverage", 0.0, 0.6),
         lambda facts: f"Many kinds of pictures are missing (coverage {facts.beside('coverage')}).",
     ),
-    "unlike any": Rule(
+    "unlike any": Remark(
         _between("precision", 0.0, 0.6),
         lambda facts: f"Many pictures are unlike any real one (precision {facts.beside('precision')}).",
     ),
-    "grain": Rule(
+    "grain": Remark(
         _enough(lambda facts: (facts["grain"] or 0.0) >= 0.15),
         lambda _: "Pictures are grainier than real ones.",
     ),
-    "blur": Rule(
+    "blur": Remark(
         _enough(lambda facts: (facts["grain"] or 0.0) <= -0.15),
         lambda _: "Pictures are blurrier than real ones.",
     ),
-    "weak classes": Rule(
+    "mesh": Remark(
+        _enough(lambda facts: (facts["checkerboard"] or 0.0) >= 2 * max(facts.real("checkerboard") or 0.0, 0.05)),
+        lambda facts: f"A mesh of two pixels covers pictures (checkerboard {facts.beside('checkerboard')}).",
+    ),
+    "weak classes": Remark(
         _enough(lambda facts: bool(facts.weak)),
         lambda facts: f"{_enumerated(facts.weak)} {'is' if len(facts.weak) == 1 else 'are'} weakest.",
     ),
-    "some missing kinds": Rule(
+    "some missing kinds": Remark(
         _between("coverage", 0.6, 0.85),
         lambda facts: f"Some kinds of pictures are missing (coverage {facts.beside('coverage')}).",
     ),
-    "some unlike any": Rule(
+    "some unlike any": Remark(
         _between("precision", 0.6, 0.85),
         lambda facts: f"Some pictures are unlike any real one (precision {facts.beside('precision')}).",
     ),
-    "near": Rule(
+    "near": Remark(
         _enough(lambda facts: facts.within("coverage", 0.85, inf) and facts.within("precision", 0.85, inf)),
         lambda facts: f"By looks and variety pictures are near real ones (coverage {facts.beside('coverage')}).",
     ),
 }
 """Of generated images, the most important first. `grain` is told by its sign: above 0 grainier than real images."""
 
-TRANSLATOR_RULES: dict[str, Rule] = RULES | {
-    "not shown": Rule(
+TRANSLATOR_RULES: dict[str, Remark] = REMARKS | {
+    "not shown": Remark(
         _between("attribute_accuracy", 0.0, 0.7),
         lambda facts: f"What is asked for is often not shown ({facts.beside('attribute_accuracy')}).",
     ),
-    "other attributes": Rule(
+    "other attributes": Remark(
         _between("kept_accuracy", 0.0, 0.9),
         lambda facts: f"Other attributes change, too (kept {facts.beside('kept_accuracy')}).",
     ),
-    "content": Rule(
+    "content": Remark(
         _between("content_accuracy", 0.0, 0.8),
         lambda facts: f"What should stay the same is changed (kept {facts.beside('content_accuracy')}).",
     ),
-    "no way back": Rule(
+    "no way back": Remark(
         _enough(lambda facts: (facts["reconstruction_l1"] or 0.0) >= 0.1),
         lambda facts: (
             f"There and back, images differ by {facts['reconstruction_l1']:.0%} of the pixels' range: "
@@ -213,34 +217,34 @@ TRANSLATOR_RULES: dict[str, Rule] = RULES | {
     ),
     "grain": GENERATOR_RULES["grain"],
     "blur": GENERATOR_RULES["blur"],
-    "mostly shown": Rule(
+    "mostly shown": Remark(
         _between("attribute_accuracy", 0.7, 0.95),
         lambda facts: f"What is asked for is mostly shown ({facts.beside('attribute_accuracy')}).",
     ),
     "weak attributes": GENERATOR_RULES["weak classes"],
-    "shown": Rule(
+    "shown": Remark(
         _between("attribute_accuracy", 0.95, inf),
         lambda facts: f"What is asked for is shown ({facts.beside('attribute_accuracy')}).",
     ),
 }
 """Of translations."""
 
-COURSE_RULES: dict[str, Rule] = {
-    "improving": Rule(
+COURSE_RULES: dict[str, Remark] = {
+    "improving": Remark(
         lambda facts: facts.course.trend == "improving",
         lambda _: "Scores were still improving: train longer.",
     ),
-    "worse": Rule(
+    "worse": Remark(
         lambda facts: facts.course.trend == "worse",
         lambda facts: f"Scores became worse after {facts.course.best:,} images: lower rates may help.",
     ),
-    "broke down": Rule(
+    "broke down": Remark(
         lambda facts: facts.course.retries > 0,
         lambda facts: (
             f"Training broke down {'once' if facts.course.retries == 1 else 'twice'} and went on at lower rates."
         ),
     ),
-    "flat": Rule(
+    "flat": Remark(
         lambda facts: facts.course.trend == "flat",
         lambda facts: f"Scores hardly changed of late, the best was at {facts.course.best:,} images.",
     ),
@@ -250,12 +254,12 @@ COURSE_RULES: dict[str, Rule] = {
 
 def verdict_of(metrics: Mapping[str, Any], course: Course = NO_COURSE) -> list[str]:
     """Say what the metrics mean: at most three sentences of the numbers, and one of how training went."""
-    facts = Facts(metrics, course)
+    facts = Findings(metrics, course)
     rules = TRANSLATOR_RULES if facts.translates else GENERATOR_RULES
     return _said(rules, facts)[:MOST_SENTENCES] + _said(COURSE_RULES, facts)[:1]
 
 
-def _said(rules: Mapping[str, Rule], facts: Facts) -> list[str]:
+def _said(rules: Mapping[str, Remark], facts: Findings) -> list[str]:
     return [rule.sentence(facts) for rule in rules.values() if rule.holds(facts)]
 
 

@@ -25,7 +25,7 @@ from condgan.types import Backbone, Generator, ImageShape
 from condgan.utils.options import Width
 
 
-def channels_at(width: int, size: int) -> dict[int, int]:
+def light_channels(width: int, size: int) -> dict[int, int]:
     """Channels at each resolution from 4 to `size`: `width` at the largest, doubling with each halving up to 8-fold."""
     return {r: width * min(size // r, 8) for r in (2**i for i in range(2, size.bit_length()))}
 
@@ -78,7 +78,7 @@ class LightGenerator(Generator):
         super().__init__()
         doublings(shape)
         self.latent_dim = latent_dim
-        channels = list(channels_at(width, shape.height).values())
+        channels = list(light_channels(width, shape.height).values())
         self.label = LABELS[conditioning](labels, shared_dim)
         norms = self.label.norms(lambda c, affine: NORMS[norm](c, norm_eps, affine), self.label.features)
         self.linear = nn.Linear(latent_dim, channels[0] * 16)
@@ -109,7 +109,7 @@ class LightBackbone(Backbone):
     ) -> None:
         super().__init__()
         doublings(shape)
-        channels = list(reversed(channels_at(width, shape.height).values()))
+        channels = list(reversed(light_channels(width, shape.height).values()))
         blocks = [LightDown(entering, leaving) for entering, leaving in pairwise(channels)]
         self.layers = nn.Sequential(nn.Conv2d(shape.channels, channels[0], 3, padding=1), *blocks)
         self.features = (channels[-1] * 16,)

@@ -326,7 +326,7 @@ def test_a_runs_numbers_say_where_they_come_from(run: Path) -> None:
         "seed", "warnings", "extractor_accuracy",
     }  # fmt: skip
     assert about["split"] == "held-out"
-    numbers = {name for name, value in metrics.items() if not isinstance(value, dict)}
+    numbers = {name for name, value in metrics.items() if not isinstance(value, dict | list)}
     assert metrics["real"].keys() == numbers - {"copies"}, "every number but copies has its ceiling"
     assert metrics["real"]["coverage"] > 0.8
     rows = metrics["per_class"].values()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from condgan.evaluation.metrics.texture import (
-    STEPS,
+    BINS,
     VISIBLE,
     Contrasts,
     alternating,
@@ -100,8 +100,8 @@ def test_texture_is_what_numpy_says() -> None:
             squares.append(np.mean((a - b) ** 2))
             shifts.append(np.mean(a - b) if scale == 1 else np.nan)
     found = compare_textures(Contrasts.of(fake), Contrasts.of(real))
-    assert found.distance == pytest.approx(np.sqrt(np.mean(squares)), abs=1 / STEPS)
-    assert found.grain == pytest.approx(np.nanmean(shifts), abs=1 / STEPS)
+    assert found.distance == pytest.approx(np.sqrt(np.mean(squares)), abs=1 / BINS)
+    assert found.grain == pytest.approx(np.nanmean(shifts), abs=1 / BINS)
 
 
 def test_the_filter_keeps_what_alternates_and_drops_what_is_slow() -> None:

@@ -58,6 +58,10 @@ GENERATORS: dict[str, tuple[dict[str, Any], str]] = {
     "unlike any": (generator(precision=0.5), "Many pictures are unlike any real one (precision 0.50 of 0.90)."),
     "grain": (generator(grain=0.2), "Pictures are grainier than real ones."),
     "blur": (generator(grain=-0.2), "Pictures are blurrier than real ones."),
+    "mesh": (
+        generator(checkerboard=0.18, real=REAL | {"checkerboard": 0.04}),
+        "A mesh of two pixels covers pictures (checkerboard 0.18 of 0.04).",
+    ),
     "weak classes": (generator(per_class=CLASSES), "7, 0 and 8 are weakest."),
     "some missing kinds": (generator(coverage=0.7), "Some kinds of pictures are missing (coverage 0.70 of 0.95)."),
     "some unlike any": (generator(precision=0.7), "Some pictures are unlike any real one (precision 0.70 of 0.90)."),

@@ -12,7 +12,7 @@ import click
 from condgan.utils.errors import shown
 from condgan.utils.files import path_of
 
-LONGEST = 300
+LONGEST_REPEATED = 300
 """Characters of what a line repeats of the command line."""
 
 
@@ -88,6 +88,9 @@ def in_one_line(error: click.ClickException, arguments: Sequence[str], verbs: Co
         said = f"{error.param.param_type_name} {error.param.get_error_hint(error.ctx)}: {said}"
     elif isinstance(error, click.NoSuchOption | click.NoSuchCommand) and error.possibilities:
         hint = f"did you mean '{error.possibilities[0]}'? "
-    said, given = shown(said[:1].lower() + said[1:].rstrip("."), LONGEST), shown(shlex.join(arguments), LONGEST)
+    said, given = (
+        shown(said[:1].lower() + said[1:].rstrip("."), LONGEST_REPEATED),
+        shown(shlex.join(arguments), LONGEST_REPEATED),
+    )
     verb = next((f" {one}" for one in arguments[:1] if one in verbs.commands), "")
     return f"{said}, given 'condgan {given}': {hint}see condgan{verb} --help"

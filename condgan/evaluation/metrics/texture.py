@@ -13,13 +13,13 @@ from torch import Tensor
 
 SMALLEST = 8
 """Pixels of the shorter side from which a scale has a place to look at."""
-SCALES = 3
+MOST_SCALES = 3
 """Each of half the size of the one before: the finest octaves of the spectrum."""
 PLACE, LARGE_PLACE = 4, 8
 """Pixels of the sides of places: of contrasts and small images, and where it is asked what alternates."""
 VISIBLE = 2.0
 """Gray levels that are hardly seen."""
-LOWEST, HIGHEST, STEPS = 1, 10, 64
+LOWEST, HIGHEST, BINS = 1, 10, 64
 """The range of contrasts, and the steps of each octave of it."""
 FILTERED_AT_ONCE = 1 << 20
 """Pixels of channels."""
@@ -46,8 +46,8 @@ class Contrasts:
     @classmethod
     def nothing(cls, channels: int, height: int, width: int) -> "Contrasts":
         """Of no images of this size."""
-        scales = sum(min(height, width) >> scale >= SMALLEST for scale in range(SCALES))
-        counts = torch.zeros(scales, channels, (HIGHEST - LOWEST) * STEPS, dtype=torch.long)
+        scales = sum(min(height, width) >> scale >= SMALLEST for scale in range(MOST_SCALES))
+        counts = torch.zeros(scales, channels, (HIGHEST - LOWEST) * BINS, dtype=torch.long)
         return cls(counts, torch.zeros(2, dtype=torch.float64))
 
     @classmethod
@@ -117,8 +117,8 @@ def compare_textures(fake: Contrasts, real: Contrasts) -> Texture:
 
 
 def _histogram(contrasts: Float[Tensor, "b c i j"]) -> Int[Tensor, "c v"]:
-    channels, steps = contrasts.shape[1], (HIGHEST - LOWEST) * STEPS
-    number = ((contrasts - LOWEST) * STEPS).long().clamp(0, steps - 1)
+    channels, steps = contrasts.shape[1], (HIGHEST - LOWEST) * BINS
+    number = ((contrasts - LOWEST) * BINS).long().clamp(0, steps - 1)
     number += torch.arange(channels, device=number.device)[:, None, None] * steps
     return torch.bincount(number.flatten(), minlength=channels * steps).view(channels, steps)
 
@@ -130,5 +130,5 @@ def _transport(a: Int[Tensor, "s c v"], b: Int[Tensor, "s c v"]) -> tuple[Float[
     widths = edges.diff(dim=2, prepend=torch.zeros_like(edges[..., :1]))
     places = edges - widths / 2
     of_a, of_b = (torch.searchsorted(share, places) for share in shares)
-    difference = (of_a - of_b) / STEPS
+    difference = (of_a - of_b) / BINS
     return (widths * difference).sum(2), (widths * difference**2).sum(2)
