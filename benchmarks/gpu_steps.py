@@ -174,6 +174,7 @@ BACKBONES = {
          "generator.attention=[16]", "backbone.attention=[16]"),
     ),
     "sagan-dcgan": Case("digits-sagan"),
+    "light": Case("any-projection", ("data.source=digits", "data.size=16", "data.channels=1")),
     "stargan": Case("digits-stargan"),
 }  # fmt: skip
 """A recipe of each backbone that takes images, small enough for a CPU in double precision."""
