@@ -323,7 +323,8 @@ def _climb(
             if reached is None or not lacks_memory(error):
                 raise
             speed = 0.0
-        tried.append(f"{recipe.data.size} pixels, width {recipe.generator.options['width']}: {speed:,.3g} images/s")
+        what = f"{recipe.data.size} pixels, width {recipe.generator.options['width']}"
+        tried.append(f"{what}: {timing.per_second(speed)} images/s")
         if reached is not None and (images := timing.images_within(minutes, speed)) < rung.images:
             beyond = rung, images
             break

@@ -75,6 +75,11 @@ def in_words(minutes: float) -> str:
     return f"about {minutes / 60:.0f} hours" if minutes < 60 * 72 else f"about {minutes / 60 / 24:.0f} days"
 
 
+def per_second(speed: float) -> str:
+    """A speed to three digits, for people."""
+    return f"{float(f'{speed:.3g}'):,g}"
+
+
 def _some_labels(spec: LabelSpec) -> LabelTable:
     """A label for each of the first values of each field, which know nothing of other fields."""
     parts = []

@@ -8,7 +8,7 @@ import torch
 
 from condgan.labels import Field, LabelSpec
 from condgan.recipes.load import load
-from condgan.timing import ITERATIONS, TRAINING, WARM_UP, images_within, in_words, minutes_for
+from condgan.timing import ITERATIONS, TRAINING, WARM_UP, images_within, in_words, minutes_for, per_second
 from tests.conftest import TINY, TINY_TRANSLATOR, images_per_second
 
 DIGITS = LabelSpec.of_classes([str(digit) for digit in range(10)])
@@ -52,3 +52,8 @@ def test_minutes_and_images_are_told_by_each_other() -> None:
 )  # fmt: skip
 def test_a_time_is_said_in_words(minutes: float, said: str) -> None:
     assert in_words(minutes) == said
+
+
+@pytest.mark.parametrize(("speed", "said"), [(1034.4, "1,030"), (12_345.6, "12,300"), (7.0, "7"), (0.1234, "0.123")])
+def test_a_speed_is_told_to_three_digits(speed: float, said: str) -> None:
+    assert per_second(speed) == said

@@ -130,7 +130,7 @@ def test_a_share_is_held_out_instead_of_a_test_split_that_lacks_classes(tmp_path
         list_source(str(root))
     assert found(root, 0.3) == {"a": (2, 1), "b": (2, 1)}
     assert list_source(str(root), held_out=0.3).notes == (
-        "6 images of other splits are left out: a share of the training images is held out",
+        "6 images of other splits left out: a share of the training images is held out",
     )
     shutil.rmtree(root / "test" / "c")
     with pytest.raises(UserError, match=r"class 'b' has 0 readable images in the held-out split .*data.held_out=0.1"):

@@ -194,12 +194,13 @@ def _memory(preview: "Preview", whose: str) -> str:
 
 def _time(preview: "Preview", recipe: "Recipe") -> str:
     """How long training takes, in words."""
-    from condgan.timing import in_words, minutes_for
+    from condgan.timing import in_words, minutes_for, per_second
 
     images = f"{recipe.schedule.images:,} images of training"
     if preview.speed is None:
         return f"not measured: networks as large as these are not tried; {images}"
-    return f"{in_words(minutes_for(recipe.schedule.images, preview.speed))}: {images}, {preview.speed:,.3g} in a second"
+    takes = in_words(minutes_for(recipe.schedule.images, preview.speed))
+    return f"{takes}: {images}, {per_second(preview.speed)} in a second"
 
 
 def _size(count: int) -> str:

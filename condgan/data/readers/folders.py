@@ -53,7 +53,8 @@ def list_class_folders(tree: Tree, share: float | None, paired: bool, told: Coll
     stated = held > 0 and share is None
     if held and share is not None:
         others = sum(one.split > 0 for one in found)
-        notes.append(f"{others:,} images of other splits are left out: a share of the training images is held out")
+        left_out = f"{others:,} image{'s' * (others != 1)} of other splits left out"
+        notes.append(f"{left_out}: a share of the training images is held out")
         found = [one for one in found if one.split == 0]
     classes = sorted(_learned_classes(tree, found, held), key=natural)
     number = {name: i for i, name in enumerate(classes)}
