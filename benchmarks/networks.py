@@ -1,0 +1,135 @@
+"""Networks and their training for your own images on a CPU: equal time of a processor, several seeds.
+
+`python -m benchmarks.networks FOLDER [--only SET;…] [--variants NAME;…] [--seeds 3] [--minutes M] [--out FILE]`
+
+FOLDER holds trash-photos.zip, cifar10-jpeg.zip and sprites-views.zip; sets without a file there are left out. The same
+command goes on where it was stopped (`benchmarks.study`). `--table FILE` prints a record's tables.
+"""
+
+from itertools import pairwise
+from typing import Literal
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from benchmarks.study import Set, Variant, by_folders, study
+from condgan.labels import LabelSpec
+from condgan.networks import GENERATORS
+from condgan.networks.init import initialize
+from condgan.networks.light import LightGenerator, LightUp, light_channels
+from condgan.networks.norms import NORMS
+from condgan.networks.resnet import LABELS, NormMaker
+from condgan.networks.spectral_norm import Spectral, spectral_normalize
+from condgan.types import ImageShape
+
+
+def smooth(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """[1, 2, 1] ⊗ [1, 2, 1] / 16, as two means of 2 × 2; after doubling by nearest neighbors it makes that bilinear."""
+    wider = F.avg_pool2d(x, 2, stride=1, padding=1, count_include_pad=False)
+    return F.avg_pool2d(wider, 2, stride=1)
+
+
+class SmoothUp(LightUp):
+    """Doubles bilinearly."""
+
+    def forward(self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b d"]) -> Float[Tensor, "b e 2*h 2*w"]:
+        return smooth(super().forward(x, label))
+
+
+class DeepUp(LightUp):
+    """Norm, ReLU and 3×3 follow the doubling convolution."""
+
+    def __init__(self, entering: int, leaving: int, norm: NormMaker) -> None:
+        super().__init__(entering, leaving, norm)
+        self.second_norm = norm(leaving)
+        self.second = nn.Conv2d(leaving, leaving, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b d"]) -> Float[Tensor, "b e 2*h 2*w"]:
+        hidden = self.conv(F.relu(self.norm(x, label)))
+        hidden = self.second(F.relu(self.second_norm(hidden, label)))
+        return hidden + F.interpolate(self.skip(x), scale_factor=2)
+
+
+class VariedGenerator(LightGenerator):
+    """`light`, whose blocks double bilinearly (`smooth`), or have a second convolution (`deep`)."""
+
+    def __init__(
+        self,
+        shape: ImageShape,
+        labels: LabelSpec,
+        *,
+        block: Literal["smooth", "deep"],
+        width: int = 16,
+        latent_dim: int = 64,
+        conditioning: Literal["own", "shared", "none"] = "own",
+    ) -> None:
+        super().__init__(
+            shape, labels, width=width, latent_dim=latent_dim, conditioning=conditioning, spectral_norm=None
+        )
+        label = LABELS[conditioning](labels, 64)
+        norms = label.norms(lambda c, affine: NORMS["batch"](c, 1e-5, affine), 0)
+        channels = light_channels(width, shape.height).values()
+        kind = {"smooth": SmoothUp, "deep": DeepUp}[block]
+        self.blocks = nn.ModuleList(kind(entering, leaving, norms) for entering, leaving in pairwise(channels))
+        initialize(self, "ortho")
+        spectral_normalize(self, Spectral())
+
+
+GENERATORS["varied"] = VariedGenerator
+
+COLORS = ["data.size=32", "data.channels=3", "augment={name: diffaugment, policy: [color, translation]}"]
+SETS = {
+    "trash": Set("trash-photos.zip", by_folders, 1.0, [*COLORS, "data.flip=true"], 60_000),
+    "cifar10": Set("cifar10-jpeg.zip", by_folders, 1.0, [*COLORS, "data.flip=true"], 60_000),
+    "views": Set("sprites-views.zip", by_folders, 1.0, COLORS, 60_000),
+}
+BASE = "any-projection"
+NONE = ["generator.spectral_norm=null", "backbone.spectral_norm=null", "head.spectral_norm=null"]
+VARIANTS = {
+    "light": Variant(BASE, []),
+    "DCGAN's shape": Variant(
+        BASE,
+        [
+            "generator={name: sagan-dcgan, width: 32, latent_dim: 64, conditioning: own, attention: []}",
+            "backbone={name: sagan-dcgan, width: 32, attention: []}",
+            "head={name: projection, init: normal}",
+        ],
+    ),
+    "BigGAN's blocks": Variant(
+        BASE,
+        [
+            "generator={name: resnet, width: 8, latent_dim: 64, conditioning: own}",
+            "backbone={name: resnet, width: 8}",
+        ],
+    ),
+    "doubled bilinearly": Variant(BASE, ["generator={name: varied, block: smooth}"]),
+    "a second convolution": Variant(BASE, ["generator={name: varied, block: deep}"]),
+    "half the width": Variant(BASE, ["generator.width=8", "backbone.width=8"]),
+    "twice the width": Variant(BASE, ["generator.width=32", "backbone.width=32"]),
+    "batch 32": Variant(BASE, ["schedule.batch=32", "ema.decay=0.9975"]),
+    "generator without spectral norm": Variant(BASE, ["generator.spectral_norm=null"]),
+    "average 0.998": Variant(BASE, ["ema.decay=0.998"]),
+    "rates 1e-3": Variant(BASE, ["g_opt.lr=1e-3", "d_opt.lr=1e-3"]),
+    "R1, approximate": Variant(BASE, ["objective.penalties.approximate_r1=0.1"]),
+    "relativistic, R1 and R2": Variant(
+        BASE,
+        [
+            "objective={name: gan, adversarial: relativistic, penalties: {approximate_r1: 0.1, approximate_r2: 0.1}}",
+            "schedule.fake_labels=batch",
+        ],
+    ),
+    "norm-free, relativistic, R1 and R2": Variant(
+        BASE,
+        [
+            "objective={name: gan, adversarial: relativistic, penalties: {approximate_r1: 0.5, approximate_r2: 0.5}}",
+            "schedule.fake_labels=batch",
+            "generator.norm=none",
+            *NONE,
+        ],
+    ),
+}
+"""The first is what others get the time of."""
+
+if __name__ == "__main__":
+    study("networks", __doc__, SETS, VARIANTS, equal_time=True)

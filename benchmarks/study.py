@@ -1,0 +1,238 @@
+"""Studies of variants of a recipe on small sets of images: equal training, several seeds, judged on held-out images.
+
+A study's record grows by a run at a time, the first seed of all variants first; the same command goes on where it was
+stopped, after `--minutes` too. Runs take turns between variants, so that a slow hour hits all of them.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarks.record import command
+from condgan import timing
+from condgan.data.listing import Listing
+from condgan.data.open import list_source
+from condgan.recipes.load import load
+from condgan.recipes.schema import Recipe
+from condgan.runs.train import train_run
+from condgan.utils.files import write
+from condgan.utils.provenance import describe_machine
+
+METRICS = (
+    "label_agreement",
+    "fd_classifier",
+    "intra_fd_classifier",
+    "coverage",
+    "recall",
+    "texture",
+    "grain",
+    "checkerboard",
+)
+"""Of which those are kept that a run has."""
+HELD_OUT = 1_000
+"""Images at most that a set is judged on."""
+
+
+class Set(NamedTuple):
+    """A set of images: what it is made of, and how a run uses it."""
+
+    file: str | None
+    """None: embedded data."""
+    unpack: Callable[[zipfile.ZipFile], Iterator[tuple[str, str, str]]]
+    """Members of the file that are used: member, split, class."""
+    share: float
+    """Of the training images."""
+    options: list[str]
+    images: int
+    """How many a run sees."""
+
+
+class Variant(NamedTuple):
+    """What is trained: a recipe and what is changed of it, for all sets."""
+
+    recipe: str
+    options: list[str]
+
+
+def by_folders(archive: zipfile.ZipFile) -> Iterator[tuple[str, str, str]]:
+    """Class folders; where there is no test split, one image in five is held out."""
+    for name in archive.namelist():
+        parts = PurePosixPath(name).parts
+        if name.endswith("/") or len(parts) < 2:
+            continue
+        if parts[0] in ("train", "test"):
+            yield name, parts[0], parts[1]
+        else:
+            yield name, "test" if number(name) % 5 == 0 else "train", parts[0]
+
+
+def by_hair(archive: zipfile.ZipFile) -> Iterator[tuple[str, str, str]]:
+    """The sprites' hairs as classes."""
+    _, head, *lines = archive.read("list_attr.txt").decode().splitlines()
+    names = head.split()
+    for line in lines:
+        file, *values = line.split()
+        for name, value in zip(names, values, strict=True):
+            if value == "1" and name.endswith("_Hair"):
+                yield f"img/{file}", "test" if number(file) % 5 == 0 else "train", name
+
+
+def number(name: str) -> int:
+    """A number of a name, the same everywhere: it draws subsets."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])
+
+
+def prepared(one: Set, source: Path, folder: Path) -> list[str]:
+    """The options of a set, whose images lie under a folder then, in folders of splits and classes."""
+    if one.file is None:
+        return one.options
+    if not folder.exists():
+        with zipfile.ZipFile(source / one.file) as archive:
+            kept: dict[tuple[str, str], list[str]] = defaultdict(list)
+            for member, split, label in one.unpack(archive):
+                kept[split, label].append(member)
+            tests = sum(split == "test" for split, _ in kept)
+            for (split, label), members in kept.items():
+                count = round(len(members) * one.share) if split == "train" else HELD_OUT // tests
+                for member in sorted(members, key=number)[:count]:
+                    target = folder / split / label / PurePosixPath(member).name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    target.write_bytes(archive.read(member))
+    return [*one.options, f"data.source={json.dumps(str(folder))}"]
+
+
+def speeds(variants: Mapping[str, Variant], overrides: list[str]) -> dict[str, float]:
+    """Images of training for a second of a processor: medians of five measurements, in turns, on one thread."""
+    found: dict[str, list[float]] = defaultdict(list)
+    torch.set_num_threads(1)
+    for _ in range(5):
+        for name, variant in variants.items():
+            recipe = load(variant.recipe, [*overrides, *variant.options])
+            found[name].append(timing.images_per_second(recipe, _listing(recipe).labels.spec, time.process_time))
+    return {name: round(statistics.median(values), 1) for name, values in found.items()}
+
+
+def _listing(recipe: Recipe) -> Listing:
+    return list_source(recipe.data.sources[0], recipe.data.root, recipe.data.held_out, recipe.data.paired)
+
+
+def run(variant: Variant, overrides: list[str], images: int, seed: int, sheet: Path | None) -> dict[str, Any]:
+    """Train once; the metrics, and the processor's seconds. The run's sheet is kept as a file."""
+    begun = time.process_time()
+    batch = load(variant.recipe, [*overrides, *variant.options]).schedule.batch
+    images = batch * round(images / batch)
+    every = [f"schedule.images={images}", f"schedule.save={images // 5}", f"schedule.sample={images}", f"seed={seed}"]
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = train_run(load(variant.recipe, [*overrides, *variant.options, *every]), Path(folder) / "run")
+        if sheet:
+            sheet.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(Path(folder) / "run" / "sheet.png", sheet)
+    found = {name: round(metrics[name], 4) for name in METRICS if metrics.get(name) is not None}
+    ceilings = {name: round(value, 4) for name, value in metrics["real"].items() if name in found}
+    return {
+        "images": images,
+        "metrics": found,
+        "real": ceilings,
+        "cpu_seconds": round(time.process_time() - begun, 1),
+    }
+
+
+def tables(runs: list[dict[str, Any]]) -> str:
+    """A table per set: mean and spread of each metric over seeds, of the fakes, and what real images have."""
+    lines = []
+    for name in dict.fromkeys(one["set"] for one in runs):
+        mine = [one for one in runs if one["set"] == name]
+        metrics = [metric for metric in METRICS if any(metric in one["metrics"] for one in mine)]
+        lines += ["", f"| {name} | seeds | images | {' | '.join(metrics)} |"]
+        lines.append(f"|---|---:|---:|{'---:|' * len(metrics)}")
+        lines.append(
+            f"| real images | | | {' | '.join(_mean([one['real'].get(m) for one in mine]) for m in metrics)} |"
+        )
+        for variant in dict.fromkeys(one["variant"] for one in mine):
+            rows = [one for one in mine if one["variant"] == variant]
+            cells = (_mean([row["metrics"].get(metric) for row in rows]) for metric in metrics)
+            lines.append(f"| {variant} | {len(rows)} | {rows[0]['images']:,} | {' | '.join(cells)} |")
+    return "\n".join(lines).strip()
+
+
+def _mean(values: list[float | None]) -> str:
+    there = [value for value in values if value is not None]
+    if not there:
+        return "–"
+    spread = f" ± {statistics.stdev(there):.3f}" if len(set(there)) > 1 else ""
+    return f"{statistics.fmean(there):.3f}{spread}"
+
+
+def study(
+    name: str, about: str | None, sets: Mapping[str, Set], variants: Mapping[str, Variant], equal_time: bool
+) -> None:
+    """A benchmark's main function.
+
+    `equal_time`: the first variant sees a set's images, the others as many as they train on in the time of a processor
+    that it takes, by speeds that are measured when the record begins. Else all see the same number.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", help="of data")
+    parser.add_argument("--only", help=f"of {'; '.join(sets)}, with ; between")
+    parser.add_argument("--variants", help=f"of {'; '.join(variants)}, with ; between")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no run begins")
+    parser.add_argument("--out", type=Path, default=Path(f"benchmarks/records/{name.replace('_', '-')}/record.json"))
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "studies", help="for the sets")
+    parser.add_argument("--sheets", type=Path, help="where the first seed's sheets are kept")
+    parser.add_argument("--table", type=Path, help="print a record's tables")
+    options = parser.parse_args()
+    if options.table:
+        print(tables(json.loads(options.table.read_text())["runs"]))
+        return
+    if options.folder is None:
+        parser.error("no folder of data given")
+    chosen = [one.strip() for one in options.only.split(";")] if options.only else list(sets)
+    there = [one for one in chosen if (file := sets[one].file) is None or (options.folder / file).exists()]
+    compared = [one.strip() for one in options.variants.split(";")] if options.variants else list(variants)
+    record = json.loads(options.out.read_text()) if options.out.exists() else {"speeds": {}, "runs": []}
+    begun = time.monotonic()
+    for seed in range(options.seeds):
+        for set_name in there:
+            one = sets[set_name]
+            overrides = prepared(one, options.folder, options.work / set_name.replace(", ", "-").replace(" %", ""))
+            if equal_time and not set(compared) <= set(record["speeds"].get(set_name, ())):
+                record["speeds"].setdefault(set_name, {}).update(
+                    speeds({name: variants[name] for name in compared}, overrides)
+                )
+            for variant in compared:
+                if any(
+                    (row["set"], row["variant"], row["seed"]) == (set_name, variant, seed) for row in record["runs"]
+                ):
+                    continue
+                if time.monotonic() - begun > 60 * options.minutes:
+                    return
+                images = one.images
+                if equal_time:
+                    known = record["speeds"][set_name]
+                    images = round(images * known[variant] / known[next(iter(variants))])
+                sheet = None
+                if options.sheets and seed == 0:
+                    sheet = options.sheets / f"{set_name}-{variant}.png".replace(" ", "-").replace(",", "")
+                found = run(variants[variant], overrides, images, seed, sheet)
+                machine = describe_machine()
+                row = {"set": set_name, "variant": variant, "seed": seed} | found
+                row |= {"commit": machine["commit"], "cpu": machine["cpu"], "load": os.getloadavg()[0]}
+                record |= machine | {"command": command(f"benchmarks.{name}"), "runs": [*record["runs"], row]}
+                write(options.out, json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
+                print(
+                    json.dumps(row["metrics"] | {"variant": variant}, ensure_ascii=False), file=sys.stderr, flush=True
+                )
