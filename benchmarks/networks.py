@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from benchmarks.study import Set, Variant, by_folders, study
 from condgan.labels import LabelSpec
-from condgan.networks import GENERATORS
+from condgan.networks import BACKBONES, GENERATORS
 from condgan.networks.init import initialize
-from condgan.networks.light import LightGenerator, LightUp, light_channels
+from condgan.networks.light import LightBackbone, LightDown, LightGenerator, LightUp, light_channels
 from condgan.networks.norms import NORMS
 from condgan.networks.resnet import LABELS, NormMaker
 from condgan.networks.spectral_norm import Spectral, spectral_normalize
@@ -76,7 +76,51 @@ class VariedGenerator(LightGenerator):
         spectral_normalize(self, Spectral())
 
 
+class StridedDown(LightDown):
+    """Halves by convolutions that have weights of their own for each pixel of a 2 × 2, which means over them lack."""
+
+    def __init__(self, entering: int, leaving: int, skip: bool) -> None:
+        super().__init__(entering, leaving)
+        self.conv = nn.Conv2d(entering, leaving, 4, stride=2, padding=1)
+        if skip:
+            self.skip = nn.Conv2d(entering, leaving, 2, stride=2)
+        self.pool = nn.Identity() if skip else nn.AvgPool2d(2)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e i j"]:
+        return self.conv(F.leaky_relu(x, 0.1)) + self.skip(self.pool(x))
+
+
+class DeepDown(LightDown):
+    """Leaky ReLU 0.1 and 3×3 come before the halving convolution."""
+
+    def __init__(self, entering: int, leaving: int) -> None:
+        super().__init__(entering, leaving)
+        self.first = nn.Conv2d(entering, entering, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e i j"]:
+        hidden = self.first(F.leaky_relu(x, 0.1))
+        return self.conv(F.leaky_relu(hidden, 0.1)) + self.skip(F.avg_pool2d(x, 2))
+
+
+class VariedBackbone(LightBackbone):
+    """`light`, whose blocks halve by convolutions of their own weights (`strided`, with `skips`), or are `deep`."""
+
+    def __init__(
+        self, shape: ImageShape, *, block: Literal["strided", "skips", "deep", "deep first"], width: int = 16
+    ) -> None:
+        super().__init__(shape, width=width, spectral_norm=None)
+        channels = list(reversed(light_channels(width, shape.height).values()))
+        for place, (entering, leaving) in enumerate(pairwise(channels), 1):
+            if block in ("strided", "skips"):
+                self.layers[place] = StridedDown(entering, leaving, block == "skips")
+            elif block == "deep" or place == 1:
+                self.layers[place] = DeepDown(entering, leaving)
+        initialize(self, "ortho")
+        spectral_normalize(self, Spectral())
+
+
 GENERATORS["varied"] = VariedGenerator
+BACKBONES["varied"] = VariedBackbone
 
 COLORS = ["data.size=32", "data.channels=3", "augment={name: diffaugment, policy: [color, translation]}"]
 SETS = {
@@ -105,6 +149,13 @@ VARIANTS = {
     ),
     "doubled bilinearly": Variant(BASE, ["generator={name: varied, block: smooth}"]),
     "a second convolution": Variant(BASE, ["generator={name: varied, block: deep}"]),
+    "halved by own weights": Variant(BASE, ["backbone={name: varied, block: strided}"]),
+    "halved by own weights, skips too": Variant(BASE, ["backbone={name: varied, block: skips}"]),
+    "two convolutions before halving": Variant(BASE, ["backbone={name: varied, block: deep}"]),
+    "two convolutions before the first halving": Variant(BASE, ["backbone={name: varied, block: deep first}"]),
+    "doubled bilinearly, halved by own weights, skips too": Variant(
+        BASE, ["generator={name: varied, block: smooth}", "backbone={name: varied, block: skips}"]
+    ),
     "half the width": Variant(BASE, ["generator.width=8", "backbone.width=8"]),
     "twice the width": Variant(BASE, ["generator.width=32", "backbone.width=32"]),
     "batch 32": Variant(BASE, ["schedule.batch=32", "ema.decay=0.9975"]),

@@ -6,6 +6,7 @@ stopped, after `--minutes` too. Runs take turns between variants, so that a slow
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -114,15 +115,20 @@ def prepared(one: Set, source: Path, folder: Path) -> list[str]:
     return [*one.options, f"data.source={json.dumps(str(folder))}"]
 
 
-def speeds(variants: Mapping[str, Variant], overrides: list[str]) -> dict[str, float]:
-    """Images of training for a second of a processor: medians of five measurements, in turns, on one thread."""
+def relative_speeds(variants: Mapping[str, Variant], base: Variant, overrides: list[str]) -> dict[str, float]:
+    """Images of training for a second of a processor, divided by those of a base: medians of five turns, one thread."""
     found: dict[str, list[float]] = defaultdict(list)
     torch.set_num_threads(1)
     for _ in range(5):
+        of_base = _speed(base, overrides)
         for name, variant in variants.items():
-            recipe = load(variant.recipe, [*overrides, *variant.options])
-            found[name].append(timing.images_per_second(recipe, _listing(recipe).labels.spec, time.process_time))
-    return {name: round(statistics.median(values), 1) for name, values in found.items()}
+            found[name].append(_speed(variant, overrides) / of_base)
+    return {name: round(statistics.median(values), 3) for name, values in found.items()}
+
+
+def _speed(variant: Variant, overrides: list[str]) -> float:
+    recipe = load(variant.recipe, [*overrides, *variant.options])
+    return timing.images_per_second(recipe, _listing(recipe).labels.spec, time.process_time)
 
 
 def _listing(recipe: Recipe) -> Listing:
@@ -182,7 +188,7 @@ def study(
     """A benchmark's main function.
 
     `equal_time`: the first variant sees a set's images, the others as many as they train on in the time of a processor
-    that it takes, by speeds that are measured when the record begins. Else all see the same number.
+    that it takes, by speeds that are measured before. Else all see the same number.
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="of data")
@@ -192,7 +198,7 @@ def study(
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no run begins")
     parser.add_argument("--out", type=Path, default=Path(f"benchmarks/records/{name.replace('_', '-')}/record.json"))
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "studies", help="for the sets")
-    parser.add_argument("--sheets", type=Path, help="where the first seed's sheets are kept")
+    parser.add_argument("--sheets", type=Path, help="where the runs' sheets are kept")
     parser.add_argument("--table", type=Path, help="print a record's tables")
     options = parser.parse_args()
     if options.table:
@@ -200,39 +206,38 @@ def study(
         return
     if options.folder is None:
         parser.error("no folder of data given")
-    chosen = [one.strip() for one in options.only.split(";")] if options.only else list(sets)
+    chosen = _named(options.only) or list(sets)
     there = [one for one in chosen if (file := sets[one].file) is None or (options.folder / file).exists()]
-    compared = [one.strip() for one in options.variants.split(";")] if options.variants else list(variants)
+    compared = {one: variants[one] for one in _named(options.variants) or variants}
+    base = next(iter(variants.values()))
     record = json.loads(options.out.read_text()) if options.out.exists() else {"speeds": {}, "runs": []}
+    done = {(row["set"], row["variant"], row["seed"]) for row in record["runs"]}
     begun = time.monotonic()
-    for seed in range(options.seeds):
-        for set_name in there:
-            one = sets[set_name]
-            overrides = prepared(one, options.folder, options.work / set_name.replace(", ", "-").replace(" %", ""))
-            if equal_time and not set(compared) <= set(record["speeds"].get(set_name, ())):
-                record["speeds"].setdefault(set_name, {}).update(
-                    speeds({name: variants[name] for name in compared}, overrides)
-                )
-            for variant in compared:
-                if any(
-                    (row["set"], row["variant"], row["seed"]) == (set_name, variant, seed) for row in record["runs"]
-                ):
-                    continue
-                if time.monotonic() - begun > 60 * options.minutes:
-                    return
-                images = one.images
-                if equal_time:
-                    known = record["speeds"][set_name]
-                    images = round(images * known[variant] / known[next(iter(variants))])
-                sheet = None
-                if options.sheets and seed == 0:
-                    sheet = options.sheets / f"{set_name}-{variant}.png".replace(" ", "-").replace(",", "")
-                found = run(variants[variant], overrides, images, seed, sheet)
-                machine = describe_machine()
-                row = {"set": set_name, "variant": variant, "seed": seed} | found
-                row |= {"commit": machine["commit"], "cpu": machine["cpu"], "load": os.getloadavg()[0]}
-                record |= machine | {"command": command(f"benchmarks.{name}"), "runs": [*record["runs"], row]}
-                write(options.out, json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
-                print(
-                    json.dumps(row["metrics"] | {"variant": variant}, ensure_ascii=False), file=sys.stderr, flush=True
-                )
+    for seed, where in itertools.product(range(options.seeds), there):
+        one = sets[where]
+        overrides = prepared(one, options.folder, options.work / where.replace(", ", "-").replace(" %", ""))
+        speeds = record["speeds"].setdefault(where, {})
+        if equal_time:
+            speeds |= relative_speeds(
+                {name: compared[name] for name in compared if name not in speeds}, base, overrides
+            )
+        for variant in compared:
+            if (where, variant, seed) in done:
+                continue
+            if time.monotonic() - begun > 60 * options.minutes:
+                return
+            images = round(one.images * speeds.get(variant, 1))
+            sheet = options.sheets and options.sheets / f"{where}-{variant}-{seed}.png".replace(" ", "-").replace(
+                ",", ""
+            )
+            found = run(compared[variant], overrides, images, seed, sheet)
+            machine = describe_machine()
+            row = {"set": where, "variant": variant, "seed": seed} | found
+            row |= {"commit": machine["commit"], "cpu": machine["cpu"], "load": os.getloadavg()[0]}
+            record |= machine | {"command": command(f"benchmarks.{name}"), "runs": [*record["runs"], row]}
+            write(options.out, json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
+            print(json.dumps({"variant": variant} | found["metrics"], ensure_ascii=False), file=sys.stderr, flush=True)
+
+
+def _named(given: str | None) -> list[str]:
+    return [one.strip() for one in given.split(";")] if given else []
