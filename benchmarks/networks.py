@@ -124,9 +124,9 @@ BACKBONES["varied"] = VariedBackbone
 
 COLORS = ["data.size=32", "data.channels=3", "augment={name: diffaugment, policy: [color, translation]}"]
 SETS = {
-    "trash": Set("trash-photos.zip", by_folders, 1.0, [*COLORS, "data.flip=true"], 60_000),
-    "cifar10": Set("cifar10-jpeg.zip", by_folders, 1.0, [*COLORS, "data.flip=true"], 60_000),
-    "views": Set("sprites-views.zip", by_folders, 1.0, COLORS, 60_000),
+    "trash": Set("trash-photos.zip", by_folders, 1.0, [*COLORS, "data.flip=true"], 45_000),
+    "cifar10": Set("cifar10-jpeg.zip", by_folders, 1.0, [*COLORS, "data.flip=true"], 45_000),
+    "views": Set("sprites-views.zip", by_folders, 1.0, COLORS, 45_000),
 }
 BASE = "any-projection"
 NONE = ["generator.spectral_norm=null", "backbone.spectral_norm=null", "head.spectral_norm=null"]
