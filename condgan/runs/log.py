@@ -89,7 +89,7 @@ class Log:
     def advance(self, images: int) -> None:
         """Move the bar, and once it can be known say how long the run will take."""
         if self.pace.see(images):
-            self.bar.set_description_str(self.line(images), refresh=False)
+            self.bar.set_description_str(self.short_line(images), refresh=False)
             left = None if self.promised else self.pace.left(self.total - images)
             if left is not None:
                 self.promised = True
@@ -98,19 +98,26 @@ class Log:
 
     def line(self, images: int) -> str:
         """Where the run stands: images, rate, time left, and the last score beside the one before."""
+        before = f", {self.scores[0]:.3g} before" if len(self.scores) > 1 else ""
+        return self._where(f"{images:,} of {self.total:,} images", images, before)
+
+    def short_line(self, images: int) -> str:
+        """The same beside a bar, which shows the share, on terminals of 80 columns."""
+        return self._where(f"{images:,} images", images, "")
+
+    def _where(self, seen: str, images: int, before: str) -> str:
         left = self.pace.left(self.total - images)
         return ", ".join([
-            f"{images:,} of {self.total:,} images",
+            seen,
             *([f"{self.pace.rate:,.0f}/s"] if self.pace.rate else []),
             *([f"{duration(left)} left"] if left else []),
-            *([f"{self.score} {self.scores[-1]:.3g}{self._direction()}"] if self.scores else []),
+            *([f"{self.score} {self.scores[-1]:.3g}{self._direction(before)}"] if self.scores else []),
         ])  # fmt: skip
 
-    def _direction(self) -> str:
+    def _direction(self, before: str) -> str:
         if len(self.scores) < 2 or self.scores[0] == self.scores[1]:
             return ""
-        before, now = self.scores
-        return f" ({'better' if better_first(self.score) * (before - now) > 0 else 'worse'}, {before:.3g} before)"
+        return f" ({'better' if better_first(self.score) * (self.scores[0] - self.scores[1]) > 0 else 'worse'}{before})"
 
     def scalars(self, images: int, values: Mapping[str, float]) -> None:
         """A line of log.jsonl, a point per curve, and without a terminal now and then a line of where the run is."""

@@ -96,3 +96,19 @@ def test_higher_coverage_is_better(tmp_path: Path) -> None:
     log.scalars(6, {"coverage": 0.75})
     assert log.line(6).endswith("coverage 0.75 (better, 0.5 before)")
     log.close()
+
+
+@pytest.mark.parametrize("score", ["fd_classifier", "score_classifier"])
+def test_beside_a_bar_all_is_told_on_80_columns(tmp_path: Path, score: str) -> None:
+    clock = Clock()
+    log = Log(tmp_path, 0, 2_000_000, score)
+    log.pace.clock = clock
+    for images in range(0, 1_000_000, 50_000):
+        log.advance(images)
+        clock.now += 100
+    log.scalars(950_000, {score: 123.4})
+    log.scalars(960_000, {score: 16.72})
+    line = log.short_line(960_000)
+    assert line.startswith("960,000 images, 500/s, 34 min") and line.endswith(("6.7 (better)", "6.7 (worse)"))
+    assert len(f"100%|{line}") < 80
+    log.close()
