@@ -116,7 +116,7 @@ def prepared(one: Set, source: Path, folder: Path) -> list[str]:
 
 
 def relative_speeds(variants: Mapping[str, Variant], base: Variant, overrides: list[str]) -> dict[str, float]:
-    """Images of training for a second of a processor, divided by those of a base: medians of three turns, one thread."""
+    """Images of training for a second of a processor, divided by a base's: medians of three turns, one thread."""
     found: dict[str, list[float]] = defaultdict(list)
     torch.set_num_threads(1)
     for _ in range(3 if variants else 0):

@@ -109,6 +109,7 @@ def test_beside_a_bar_all_is_told_on_80_columns(tmp_path: Path, score: str) -> N
     log.scalars(950_000, {score: 123.4})
     log.scalars(960_000, {score: 16.72})
     line = log.short_line(960_000)
-    assert line.startswith("960,000 images, 500/s, 34 min") and line.endswith(("6.7 (better)", "6.7 (worse)"))
+    assert line.startswith("960,000 images, 500/s, 34 min")
+    assert line.endswith(("6.7 (better)", "6.7 (worse)"))
     assert len(f"100%|{line}") < 80
     log.close()
