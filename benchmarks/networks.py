@@ -37,6 +37,14 @@ class SmoothUp(LightUp):
         return smooth(super().forward(x, label))
 
 
+class SmoothSkipUp(LightUp):
+    """Doubles bilinearly beside the convolution alone."""
+
+    def forward(self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b d"]) -> Float[Tensor, "b e 2*h 2*w"]:
+        skip = F.interpolate(self.skip(x), scale_factor=2, mode="bilinear", align_corners=False)
+        return self.conv(F.relu(self.norm(x, label))) + skip
+
+
 class DeepUp(LightUp):
     """Norm, ReLU and 3×3 follow the doubling convolution."""
 
@@ -52,14 +60,14 @@ class DeepUp(LightUp):
 
 
 class VariedGenerator(LightGenerator):
-    """`light`, whose blocks double bilinearly (`smooth`), or have a second convolution (`deep`)."""
+    """`light`, whose blocks double bilinearly, all or in the `smooth skip` alone, or have a second convolution."""
 
     def __init__(
         self,
         shape: ImageShape,
         labels: LabelSpec,
         *,
-        block: Literal["smooth", "deep"],
+        block: Literal["smooth", "smooth skip", "deep"],
         width: int = 16,
         latent_dim: int = 64,
         conditioning: Literal["own", "shared", "none"] = "own",
@@ -70,7 +78,7 @@ class VariedGenerator(LightGenerator):
         label = LABELS[conditioning](labels, 64)
         norms = label.norms(lambda c, affine: NORMS["batch"](c, 1e-5, affine), 0)
         channels = light_channels(width, shape.height).values()
-        kind = {"smooth": SmoothUp, "deep": DeepUp}[block]
+        kind = {"smooth": SmoothUp, "smooth skip": SmoothSkipUp, "deep": DeepUp}[block]
         self.blocks = nn.ModuleList(kind(entering, leaving, norms) for entering, leaving in pairwise(channels))
         initialize(self, "ortho")
         spectral_normalize(self, Spectral())
@@ -148,6 +156,7 @@ VARIANTS = {
         ],
     ),
     "doubled bilinearly": Variant(BASE, ["generator={name: varied, block: smooth}"]),
+    "skips doubled bilinearly": Variant(BASE, ["generator={name: varied, block: smooth skip}"]),
     "a second convolution": Variant(BASE, ["generator={name: varied, block: deep}"]),
     "halved by own weights": Variant(BASE, ["backbone={name: varied, block: strided}"]),
     "halved by own weights, skips too": Variant(BASE, ["backbone={name: varied, block: skips}"]),
@@ -162,6 +171,17 @@ VARIANTS = {
     "generator without spectral norm": Variant(BASE, ["generator.spectral_norm=null"]),
     "average 0.998": Variant(BASE, ["ema.decay=0.998"]),
     "rates 1e-3": Variant(BASE, ["g_opt.lr=1e-3", "d_opt.lr=1e-3"]),
+    "half the width, batch 32, rates 1e-3": Variant(
+        BASE,
+        [
+            "generator.width=8",
+            "backbone.width=8",
+            "schedule.batch=32",
+            "ema.decay=0.9975",
+            "g_opt.lr=1e-3",
+            "d_opt.lr=1e-3",
+        ],
+    ),
     "R1, approximate": Variant(BASE, ["objective.penalties.approximate_r1=0.1"]),
     "relativistic, R1 and R2": Variant(
         BASE,
