@@ -71,6 +71,7 @@ class VariedGenerator(LightGenerator):
         width: int = 16,
         latent_dim: int = 64,
         conditioning: Literal["own", "shared", "none"] = "own",
+        spectral_norm: Spectral | None = Spectral(),
     ) -> None:
         super().__init__(
             shape, labels, width=width, latent_dim=latent_dim, conditioning=conditioning, spectral_norm=None
@@ -81,7 +82,7 @@ class VariedGenerator(LightGenerator):
         kind = {"smooth": SmoothUp, "smooth skip": SmoothSkipUp, "deep": DeepUp}[block]
         self.blocks = nn.ModuleList(kind(entering, leaving, norms) for entering, leaving in pairwise(channels))
         initialize(self, "ortho")
-        spectral_normalize(self, Spectral())
+        spectral_normalize(self, spectral_norm)
 
 
 class StridedDown(LightDown):
@@ -138,6 +139,14 @@ SETS = {
 }
 BASE = "any-projection"
 NONE = ["generator.spectral_norm=null", "backbone.spectral_norm=null", "head.spectral_norm=null"]
+SKIPS = "generator={name: varied, block: smooth skip}"
+BATCH_32 = ["schedule.batch=32", "ema.decay=0.9975"]
+
+
+def rates(generator: float, discriminator: float | None = None) -> list[str]:
+    return [f"g_opt.lr={generator}", f"d_opt.lr={discriminator or generator}"]
+
+
 VARIANTS = {
     "light": Variant(BASE, []),
     "DCGAN's shape": Variant(
@@ -156,7 +165,15 @@ VARIANTS = {
         ],
     ),
     "doubled bilinearly": Variant(BASE, ["generator={name: varied, block: smooth}"]),
-    "skips doubled bilinearly": Variant(BASE, ["generator={name: varied, block: smooth skip}"]),
+    "skips doubled bilinearly": Variant(BASE, [SKIPS]),
+    "skips doubled bilinearly, rates 1e-3": Variant(BASE, [SKIPS, *rates(1e-3)]),
+    "… rates 2e-3": Variant(BASE, [SKIPS, *rates(2e-3)]),
+    "… discriminator's rate 2e-3": Variant(BASE, [SKIPS, *rates(1e-3, 2e-3)]),
+    "… batch 32": Variant(BASE, [SKIPS, *rates(1e-3), *BATCH_32]),
+    "… halved by own weights": Variant(BASE, [SKIPS, *rates(1e-3), "backbone={name: varied, block: strided}"]),
+    "… generator without spectral norm": Variant(BASE, [SKIPS, *rates(1e-3), "generator.spectral_norm=null"]),
+    "… no augmentation": Variant(BASE, [SKIPS, *rates(1e-3), "augment={name: none}"]),
+    "… R1, approximate": Variant(BASE, [SKIPS, *rates(1e-3), "objective.penalties.approximate_r1=0.1"]),
     "a second convolution": Variant(BASE, ["generator={name: varied, block: deep}"]),
     "halved by own weights": Variant(BASE, ["backbone={name: varied, block: strided}"]),
     "halved by own weights, skips too": Variant(BASE, ["backbone={name: varied, block: skips}"]),
@@ -167,20 +184,13 @@ VARIANTS = {
     ),
     "half the width": Variant(BASE, ["generator.width=8", "backbone.width=8"]),
     "twice the width": Variant(BASE, ["generator.width=32", "backbone.width=32"]),
-    "batch 32": Variant(BASE, ["schedule.batch=32", "ema.decay=0.9975"]),
+    "batch 32": Variant(BASE, BATCH_32),
     "generator without spectral norm": Variant(BASE, ["generator.spectral_norm=null"]),
     "average 0.998": Variant(BASE, ["ema.decay=0.998"]),
-    "rates 1e-3": Variant(BASE, ["g_opt.lr=1e-3", "d_opt.lr=1e-3"]),
+    "rates 1e-3": Variant(BASE, rates(1e-3)),
     "half the width, batch 32, rates 1e-3": Variant(
         BASE,
-        [
-            "generator.width=8",
-            "backbone.width=8",
-            "schedule.batch=32",
-            "ema.decay=0.9975",
-            "g_opt.lr=1e-3",
-            "d_opt.lr=1e-3",
-        ],
+        ["generator.width=8", "backbone.width=8", *BATCH_32, *rates(1e-3)],
     ),
     "R1, approximate": Variant(BASE, ["objective.penalties.approximate_r1=0.1"]),
     "relativistic, R1 and R2": Variant(
