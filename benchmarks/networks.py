@@ -170,6 +170,15 @@ VARIANTS = {
     "… rates 2e-3": Variant(BASE, [SKIPS, *rates(2e-3)]),
     "… discriminator's rate 2e-3": Variant(BASE, [SKIPS, *rates(1e-3, 2e-3)]),
     "… batch 32": Variant(BASE, [SKIPS, *rates(1e-3), *BATCH_32]),
+    "… generator without spectral norm, batch 32": Variant(
+        BASE, [SKIPS, *rates(1e-3), *BATCH_32, "generator.spectral_norm=null"]
+    ),
+    "… generator without spectral norm, batch 32, rates 5e-4": Variant(
+        BASE, [SKIPS, *BATCH_32, "generator.spectral_norm=null"]
+    ),
+    "… generator without spectral norm, batch 16, rates 5e-4": Variant(
+        BASE, [SKIPS, "schedule.batch=16", "ema.decay=0.9987", "generator.spectral_norm=null"]
+    ),
     "… halved by own weights": Variant(BASE, [SKIPS, *rates(1e-3), "backbone={name: varied, block: strided}"]),
     "… generator without spectral norm": Variant(BASE, [SKIPS, *rates(1e-3), "generator.spectral_norm=null"]),
     "… no augmentation": Variant(BASE, [SKIPS, *rates(1e-3), "augment={name: none}"]),
