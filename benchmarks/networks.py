@@ -19,7 +19,7 @@ from condgan.networks import BACKBONES, GENERATORS
 from condgan.networks.init import initialize
 from condgan.networks.light import LightBackbone, LightDown, LightGenerator, LightUp, light_channels
 from condgan.networks.norms import NORMS
-from condgan.networks.resnet import LABELS, NormMaker
+from condgan.networks.resnet import LABELS, NormMaker, upsample
 from condgan.networks.spectral_norm import Spectral, spectral_normalize
 from condgan.types import ImageShape
 
@@ -30,19 +30,18 @@ def smooth(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     return F.avg_pool2d(wider, 2, stride=1)
 
 
-class SmoothUp(LightUp):
-    """Doubles bilinearly."""
+class PlainUp(LightUp):
+    """Doubles by nearest neighbors everywhere."""
+
+    def forward(self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b d"]) -> Float[Tensor, "b e 2*h 2*w"]:
+        return self.conv(F.relu(self.norm(x, label))) + upsample(self.skip(x))
+
+
+class SmoothUp(PlainUp):
+    """Doubles bilinearly everywhere."""
 
     def forward(self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b d"]) -> Float[Tensor, "b e 2*h 2*w"]:
         return smooth(super().forward(x, label))
-
-
-class SmoothSkipUp(LightUp):
-    """Doubles bilinearly beside the convolution alone."""
-
-    def forward(self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b d"]) -> Float[Tensor, "b e 2*h 2*w"]:
-        skip = F.interpolate(self.skip(x), scale_factor=2, mode="bilinear", align_corners=False)
-        return self.conv(F.relu(self.norm(x, label))) + skip
 
 
 class DeepUp(LightUp):
@@ -56,18 +55,18 @@ class DeepUp(LightUp):
     def forward(self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b d"]) -> Float[Tensor, "b e 2*h 2*w"]:
         hidden = self.conv(F.relu(self.norm(x, label)))
         hidden = self.second(F.relu(self.second_norm(hidden, label)))
-        return hidden + F.interpolate(self.skip(x), scale_factor=2)
+        return hidden + F.interpolate(self.skip(x), scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class VariedGenerator(LightGenerator):
-    """`light`, whose blocks double bilinearly, all or in the `smooth skip` alone, or have a second convolution."""
+    """`light`, whose blocks double by nearest neighbors alone, or bilinearly, or have a second convolution."""
 
     def __init__(
         self,
         shape: ImageShape,
         labels: LabelSpec,
         *,
-        block: Literal["smooth", "smooth skip", "deep"],
+        block: Literal["plain", "smooth", "deep"],
         width: int = 16,
         latent_dim: int = 64,
         conditioning: Literal["own", "shared", "none"] = "own",
@@ -79,7 +78,7 @@ class VariedGenerator(LightGenerator):
         label = LABELS[conditioning](labels, 64)
         norms = label.norms(lambda c, affine: NORMS["batch"](c, 1e-5, affine), 0)
         channels = light_channels(width, shape.height).values()
-        kind = {"smooth": SmoothUp, "smooth skip": SmoothSkipUp, "deep": DeepUp}[block]
+        kind = {"plain": PlainUp, "smooth": SmoothUp, "deep": DeepUp}[block]
         self.blocks = nn.ModuleList(kind(entering, leaving, norms) for entering, leaving in pairwise(channels))
         initialize(self, "ortho")
         spectral_normalize(self, spectral_norm)
@@ -131,93 +130,59 @@ class VariedBackbone(LightBackbone):
 GENERATORS["varied"] = VariedGenerator
 BACKBONES["varied"] = VariedBackbone
 
-COLORS = ["data.size=32", "data.channels=3", "augment={name: diffaugment, policy: [color, translation]}"]
+COLORS = ["data.size=32", "data.channels=3"]
 SETS = {
     "trash": Set("trash-photos.zip", by_folders, 1.0, [*COLORS, "data.flip=true"], 45_000),
     "cifar10": Set("cifar10-jpeg.zip", by_folders, 1.0, [*COLORS, "data.flip=true"], 45_000),
     "views": Set("sprites-views.zip", by_folders, 1.0, COLORS, 45_000),
 }
-BASE = "any-projection"
-NONE = ["generator.spectral_norm=null", "backbone.spectral_norm=null", "head.spectral_norm=null"]
-SKIPS = "generator={name: varied, block: smooth skip}"
-BATCH_32 = ["schedule.batch=32", "ema.decay=0.9975"]
 
 
 def rates(generator: float, discriminator: float | None = None) -> list[str]:
     return [f"g_opt.lr={generator}", f"d_opt.lr={discriminator or generator}"]
 
 
+BEFORE = [
+    "generator={name: sagan-dcgan, width: 32, latent_dim: 64, conditioning: own, attention: []}",
+    "backbone={name: sagan-dcgan, width: 32, attention: []}",
+    "head={name: projection, init: normal}",
+]
+RELATIVISTIC = "objective={name: gan, adversarial: relativistic, penalties: {approximate_r1: 0.1, approximate_r2: 0.1}}"
 VARIANTS = {
-    "light": Variant(BASE, []),
-    "DCGAN's shape": Variant(
-        BASE,
-        [
-            "generator={name: sagan-dcgan, width: 32, latent_dim: 64, conditioning: own, attention: []}",
-            "backbone={name: sagan-dcgan, width: 32, attention: []}",
-            "head={name: projection, init: normal}",
-        ],
-    ),
-    "BigGAN's blocks": Variant(
-        BASE,
-        [
-            "generator={name: resnet, width: 8, latent_dim: 64, conditioning: own}",
+    name: Variant("any-projection", options)
+    for name, options in {
+        "light": [],
+        "DCGAN's shape, rates 5e-4": [*BEFORE, *rates(5e-4)],
+        "DCGAN's shape": BEFORE,
+        "rates 5e-4": rates(5e-4),
+        "skips doubled by nearest neighbors": ["generator={name: varied, block: plain, spectral_norm: null}"],
+        "spectral norm in the generator": ["generator.spectral_norm={}"],
+        "batch 32": ["schedule.batch=32", "ema.decay=0.9975"],
+        "DiffAugment without cutout": ["augment={name: diffaugment, policy: [color, translation]}"],
+        "BigGAN's blocks": [
+            "generator={name: resnet, width: 8, latent_dim: 64, conditioning: own, spectral_norm: null}",
             "backbone={name: resnet, width: 8}",
         ],
-    ),
-    "doubled bilinearly": Variant(BASE, ["generator={name: varied, block: smooth}"]),
-    "skips doubled bilinearly": Variant(BASE, [SKIPS]),
-    "skips doubled bilinearly, rates 1e-3": Variant(BASE, [SKIPS, *rates(1e-3)]),
-    "… rates 2e-3": Variant(BASE, [SKIPS, *rates(2e-3)]),
-    "… discriminator's rate 2e-3": Variant(BASE, [SKIPS, *rates(1e-3, 2e-3)]),
-    "… batch 32": Variant(BASE, [SKIPS, *rates(1e-3), *BATCH_32]),
-    "… generator without spectral norm, batch 32": Variant(
-        BASE, [SKIPS, *rates(1e-3), *BATCH_32, "generator.spectral_norm=null"]
-    ),
-    "… generator without spectral norm, batch 32, rates 5e-4": Variant(
-        BASE, [SKIPS, *BATCH_32, "generator.spectral_norm=null"]
-    ),
-    "… generator without spectral norm, batch 16, rates 5e-4": Variant(
-        BASE, [SKIPS, "schedule.batch=16", "ema.decay=0.9987", "generator.spectral_norm=null"]
-    ),
-    "… halved by own weights": Variant(BASE, [SKIPS, *rates(1e-3), "backbone={name: varied, block: strided}"]),
-    "… generator without spectral norm": Variant(BASE, [SKIPS, *rates(1e-3), "generator.spectral_norm=null"]),
-    "… no augmentation": Variant(BASE, [SKIPS, *rates(1e-3), "augment={name: none}"]),
-    "… R1, approximate": Variant(BASE, [SKIPS, *rates(1e-3), "objective.penalties.approximate_r1=0.1"]),
-    "a second convolution": Variant(BASE, ["generator={name: varied, block: deep}"]),
-    "halved by own weights": Variant(BASE, ["backbone={name: varied, block: strided}"]),
-    "halved by own weights, skips too": Variant(BASE, ["backbone={name: varied, block: skips}"]),
-    "two convolutions before halving": Variant(BASE, ["backbone={name: varied, block: deep}"]),
-    "two convolutions before the first halving": Variant(BASE, ["backbone={name: varied, block: deep first}"]),
-    "doubled bilinearly, halved by own weights, skips too": Variant(
-        BASE, ["generator={name: varied, block: smooth}", "backbone={name: varied, block: skips}"]
-    ),
-    "half the width": Variant(BASE, ["generator.width=8", "backbone.width=8"]),
-    "twice the width": Variant(BASE, ["generator.width=32", "backbone.width=32"]),
-    "batch 32": Variant(BASE, BATCH_32),
-    "generator without spectral norm": Variant(BASE, ["generator.spectral_norm=null"]),
-    "average 0.998": Variant(BASE, ["ema.decay=0.998"]),
-    "rates 1e-3": Variant(BASE, rates(1e-3)),
-    "half the width, batch 32, rates 1e-3": Variant(
-        BASE,
-        ["generator.width=8", "backbone.width=8", *BATCH_32, *rates(1e-3)],
-    ),
-    "R1, approximate": Variant(BASE, ["objective.penalties.approximate_r1=0.1"]),
-    "relativistic, R1 and R2": Variant(
-        BASE,
-        [
-            "objective={name: gan, adversarial: relativistic, penalties: {approximate_r1: 0.1, approximate_r2: 0.1}}",
-            "schedule.fake_labels=batch",
-        ],
-    ),
-    "norm-free, relativistic, R1 and R2": Variant(
-        BASE,
-        [
-            "objective={name: gan, adversarial: relativistic, penalties: {approximate_r1: 0.5, approximate_r2: 0.5}}",
+        "all doubled bilinearly": ["generator={name: varied, block: smooth, spectral_norm: null}"],
+        "halved by own weights": ["backbone={name: varied, block: strided}"],
+        "halved by own weights, skips too": ["backbone={name: varied, block: skips}"],
+        "two convolutions before halving": ["backbone={name: varied, block: deep}"],
+        "two convolutions before the first halving": ["backbone={name: varied, block: deep first}"],
+        "a second convolution": ["generator={name: varied, block: deep, spectral_norm: null}"],
+        "half the width": ["generator.width=8", "backbone.width=8"],
+        "twice the width": ["generator.width=32", "backbone.width=32"],
+        "average 0.998": ["ema.decay=0.998"],
+        "discriminator's rate 2e-3": rates(1e-3, 2e-3),
+        "R1, approximate": ["objective.penalties.approximate_r1=0.1"],
+        "relativistic, R1 and R2": [RELATIVISTIC, "schedule.fake_labels=batch"],
+        "norm-free, relativistic, R1 and R2": [
+            RELATIVISTIC.replace("0.1", "0.5"),
             "schedule.fake_labels=batch",
             "generator.norm=none",
-            *NONE,
+            "backbone.spectral_norm=null",
+            "head.spectral_norm=null",
         ],
-    ),
+    }.items()
 }
 """The first is what others get the time of."""
 

@@ -13,6 +13,7 @@ DIGITS = ["data.source=digits", "data.held_out=0.9", "data.size=16", "data.chann
 SETS = {
     "digits, 10 %": Set(None, by_folders, 1.0, DIGITS, 60_000),
     "trash": Set("trash-photos.zip", by_folders, 1.0, COLORS, 40_000),
+    "trash, 30 a class": Set("trash-photos.zip", by_folders, 1.0, COLORS, 40_000, most=30),
     "cifar10, 10 %": Set("cifar10-jpeg.zip", by_folders, 0.1, COLORS, 40_000),
     "cifar10, 20 %": Set("cifar10-jpeg.zip", by_folders, 0.2, COLORS, 40_000),
     "hairs": Set("sprites-attributes.zip", by_hair, 1.0, COLORS, 40_000),

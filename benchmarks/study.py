@@ -55,10 +55,12 @@ class Set(NamedTuple):
     unpack: Callable[[zipfile.ZipFile], Iterator[tuple[str, str, str]]]
     """Members of the file that are used: member, split, class."""
     share: float
-    """Of the training images."""
+    """Of the training images of each class."""
     options: list[str]
     images: int
     """How many a run sees."""
+    most: int = 1_000_000
+    """Training images of a class."""
 
 
 class Variant(NamedTuple):
@@ -107,7 +109,8 @@ def prepared(one: Set, source: Path, folder: Path) -> list[str]:
                 kept[split, label].append(member)
             tests = sum(split == "test" for split, _ in kept)
             for (split, label), members in kept.items():
-                count = round(len(members) * one.share) if split == "train" else HELD_OUT // tests
+                of_training = min(one.most, round(len(members) * one.share))
+                count = of_training if split == "train" else HELD_OUT // tests
                 for member in sorted(members, key=number)[:count]:
                     target = folder / split / label / PurePosixPath(member).name
                     target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 A transposed 4×4 convolution of stride 2, as in DCGAN, has weights of its own for each pixel of a 2 × 2, and leaves
 grain of that period in images. Here doubling is by nearest neighbors and halving by means, fused with 3×3 convolutions
-(`condgan.networks.fused_resampling`), which takes as many multiplications.
+(`condgan.networks.fused_resampling`), which takes as many multiplications; beside them doubling is bilinear.
 """
 
 from itertools import pairwise
@@ -19,7 +19,7 @@ from condgan.networks.blocks import Block
 from condgan.networks.fused_resampling import DownConv2d, UpConv2d
 from condgan.networks.init import InitKind, initialize
 from condgan.networks.norms import NORMS, NormKind
-from condgan.networks.resnet import LABELS, NormMaker, doublings, upsample
+from condgan.networks.resnet import LABELS, NormMaker, doublings
 from condgan.networks.spectral_norm import Spectral, spectral_normalize
 from condgan.types import Backbone, Generator, ImageShape
 from condgan.utils.options import Width
@@ -31,7 +31,7 @@ def light_channels(width: int, size: int) -> dict[int, int]:
 
 
 class LightUp(Block):
-    """Norm, ReLU, ×2 and 3×3 at once, beside 1×1 and ×2."""
+    """Norm, ReLU, ×2 and 3×3 at once, beside 1×1 and ×2, bilinearly."""
 
     def __init__(self, entering: int, leaving: int, norm: NormMaker) -> None:
         super().__init__()
@@ -40,7 +40,8 @@ class LightUp(Block):
         self.skip = nn.Conv2d(entering, leaving, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"], label: Float[Tensor, "b d"]) -> Float[Tensor, "b e 2*h 2*w"]:
-        return self.conv(F.relu(self.norm(x, label))) + upsample(self.skip(x))
+        beside = F.interpolate(self.skip(x), scale_factor=2, mode="bilinear", align_corners=False)
+        return self.conv(F.relu(self.norm(x, label))) + beside
 
 
 class LightDown(Block):
