@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from benchmarks.study import Set, Variant, by_folders, study
 from condgan.labels import LabelSpec
 from condgan.networks import BACKBONES, GENERATORS
+from condgan.networks.fused_resampling import DownConv2d
 from condgan.networks.init import initialize
 from condgan.networks.light import LightBackbone, LightDown, LightGenerator, LightUp, light_channels
 from condgan.networks.norms import NORMS
@@ -84,18 +85,23 @@ class VariedGenerator(LightGenerator):
         spectral_normalize(self, spectral_norm)
 
 
-class StridedDown(LightDown):
-    """Halves by convolutions that have weights of their own for each pixel of a 2 × 2, which means over them lack."""
+class MeanDown(LightDown):
+    """Halves by means, fused with 3×3."""
 
-    def __init__(self, entering: int, leaving: int, skip: bool) -> None:
+    def __init__(self, entering: int, leaving: int) -> None:
         super().__init__(entering, leaving)
-        self.conv = nn.Conv2d(entering, leaving, 4, stride=2, padding=1)
-        if skip:
-            self.skip = nn.Conv2d(entering, leaving, 2, stride=2)
-        self.pool = nn.Identity() if skip else nn.AvgPool2d(2)
+        self.conv = DownConv2d(entering, leaving)
+
+
+class StridedSkipDown(LightDown):
+    """Halves by 2×2 convolutions of stride 2 beside, not by means."""
+
+    def __init__(self, entering: int, leaving: int) -> None:
+        super().__init__(entering, leaving)
+        self.skip = nn.Conv2d(entering, leaving, 2, stride=2)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e i j"]:
-        return self.conv(F.leaky_relu(x, 0.1)) + self.skip(self.pool(x))
+        return self.conv(F.leaky_relu(x, 0.1)) + self.skip(x)
 
 
 class DeepDown(LightDown):
@@ -111,18 +117,14 @@ class DeepDown(LightDown):
 
 
 class VariedBackbone(LightBackbone):
-    """`light`, whose blocks halve by convolutions of their own weights (`strided`, with `skips`), or are `deep`."""
+    """`light`, whose blocks halve by `means`, or by convolutions beside, too, or have two convolutions."""
 
-    def __init__(
-        self, shape: ImageShape, *, block: Literal["strided", "skips", "deep", "deep first"], width: int = 16
-    ) -> None:
+    def __init__(self, shape: ImageShape, *, block: Literal["means", "skips", "deep"], width: int = 16) -> None:
         super().__init__(shape, width=width, spectral_norm=None)
+        kind = {"means": MeanDown, "skips": StridedSkipDown, "deep": DeepDown}[block]
         channels = list(reversed(light_channels(width, shape.height).values()))
         for place, (entering, leaving) in enumerate(pairwise(channels), 1):
-            if block in ("strided", "skips"):
-                self.layers[place] = StridedDown(entering, leaving, block == "skips")
-            elif block == "deep" or place == 1:
-                self.layers[place] = DeepDown(entering, leaving)
+            self.layers[place] = kind(entering, leaving)
         initialize(self, "ortho")
         spectral_normalize(self, Spectral())
 
@@ -164,10 +166,9 @@ VARIANTS = {
             "backbone={name: resnet, width: 8}",
         ],
         "all doubled bilinearly": ["generator={name: varied, block: smooth, spectral_norm: null}"],
-        "halved by own weights": ["backbone={name: varied, block: strided}"],
-        "halved by own weights, skips too": ["backbone={name: varied, block: skips}"],
+        "halved by means": ["backbone={name: varied, block: means}"],
+        "halved by own weights beside, too": ["backbone={name: varied, block: skips}"],
         "two convolutions before halving": ["backbone={name: varied, block: deep}"],
-        "two convolutions before the first halving": ["backbone={name: varied, block: deep first}"],
         "a second convolution": ["generator={name: varied, block: deep, spectral_norm: null}"],
         "half the width": ["generator.width=8", "backbone.width=8"],
         "twice the width": ["generator.width=32", "backbone.width=32"],

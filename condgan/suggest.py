@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from posixpath import basename
 from typing import NamedTuple
@@ -28,6 +29,8 @@ MINUTES = {"cpu": 20.0, "cuda": 180.0}
 """How long training takes where nobody says, by the kind of device."""
 SHARE = 0.7
 """Of a device's memory, what training may take."""
+LEARNED_BY_HEART = 200
+"""How often each image is seen for a discriminator to learn them by heart."""
 WAITS = 0.4
 """The share of a run without a better score after which it ends."""
 
@@ -90,6 +93,8 @@ class Facts(NamedTuple):
     """Whether every class has files of the same names."""
     hierarchical: bool
     """Whether the recipe to start from has a hierarchical latent."""
+    repeats: float
+    """How often each image is seen, as soon as networks are chosen; 0 before."""
     mirrored: Mirrored | None
     """How many mirrored images were told from the originals; None where nobody tried, or they are too few."""
 
@@ -130,16 +135,6 @@ RULES = (
         "data.paired=true, since every class has files of the same names: translations are compared with them",
     ),
     Rule(
-        lambda facts: not facts.translates and (facts.images < 20_000 or facts.per_class < 1_000),
-        ["augment.name=diffaugment"],
-        "augmented images (augment.name=diffaugment), since a discriminator learns {images:,} of them by heart",
-    ),
-    Rule(
-        lambda facts: not facts.translates and facts.images < 10_000,
-        ["objective.penalties.lecam=0.3"],
-        "scores held together (objective.penalties.lecam=0.3), since there are fewer than 10,000 images",
-    ),
-    Rule(
         lambda facts: facts.mirrored is not None and facts.mirrored.alike,
         ["data.flip=true"],
         "flips (data.flip=true), since few mirrored images look different: a network tells {told}, half by chance",
@@ -155,7 +150,17 @@ RULES = (
         "no flips, since {images:,} images are too few to tell whether mirrored ones look like them",
     ),
 )  # fmt: skip
-"""What is chosen for what, beside networks and length."""
+"""What is chosen for what, before networks are."""
+
+FOR_REPEATED = (
+    Rule(
+        lambda facts: not facts.translates and facts.repeats >= LEARNED_BY_HEART,
+        ["augment.name=ada"],
+        "augmented images (augment.name=ada) as far as the discriminator learns images by heart, since each is seen "
+        "{repeats:.0f} times",
+    ),
+)
+"""What is chosen for images that are seen again and again in the time that there is."""
 
 EXPECTATIONS = (
     (
@@ -219,9 +224,16 @@ def choose_recipe(
         smaller = _batches_that_fit(load(name, [*settings, *overrides]), look.listing.labels.spec)
         settings += [one for choice in smaller for one in choice.settings]
         chosen += smaller
-    length = _length(load(name, [*settings, *overrides]), base.schedule, minutes, speed, "schedule.images" in stated)
-    settings += length.settings
-    recipe = load(name, [*settings, *overrides])
+    how_long = partial(_length, base.schedule, minutes, stated="schedule.images" in stated)
+    length = how_long(load(name, [*settings, *overrides]), speed)
+    recipe = load(name, [*settings, *length.settings, *overrides])
+    facts = facts._replace(repeats=recipe.schedule.images / len(look.listing))
+    if repeated := [Choice(rule.settings, _filled(rule.reason, facts)) for rule in FOR_REPEATED if rule.applies(facts)]:
+        settings += [one for choice in repeated for one in choice.settings]
+        chosen += repeated
+        speed = timing.images_per_second(load(name, [*settings, *overrides]), look.listing.labels.spec)
+        length = how_long(load(name, [*settings, *overrides]), speed)
+        recipe = load(name, [*settings, *length.settings, *overrides])
     own = [one for one in [*chosen, length] if not (one.settings and _option(one.settings[0]) in stated)]
     takes = timing.in_words(timing.minutes_for(recipe.schedule.images, speed))
     lines = [
@@ -278,6 +290,7 @@ def _facts(look: Survey, base: Recipe, flips_stated: bool) -> Facts:
         translates=base.translates,
         paired=_same_names(listing),
         hierarchical=bool(base.generator.options.get("hierarchical")),
+        repeats=0.0,
         mirrored=None if flips_stated else _mirrored(look),
     )
 
@@ -369,7 +382,7 @@ def _size_reason(rung: Rung, beyond: tuple[Rung, int] | None, look: Survey, minu
     )
 
 
-def _length(recipe: Recipe, base: Schedule, minutes: float, speed: float, stated: bool) -> Choice:
+def _length(base: Schedule, minutes: float, recipe: Recipe, speed: float, stated: bool) -> Choice:
     """How long the recipe is trained in so many minutes, and what goes with that; or what goes with its own length."""
     schedule = recipe.schedule
     images = schedule.images if stated else max(two_digits(timing.images_within(minutes, speed)), 10 * schedule.batch)

@@ -112,6 +112,23 @@ def test_a_rule_that_does_not_apply_leaves_no_trace(look: Survey, pets: str, mon
         assert ("chose          6 images are shifted" in lines) == there
 
 
+def test_images_that_are_seen_again_and_again_are_augmented(look: Survey, pets: str) -> None:
+    often = choose_recipe(look, pets, [], 10.0)
+    assert often.recipe.augment.name == "ada"
+    assert any("since each is seen 8000 times" in line for line in often.lines)
+    seldom = choose_recipe(look, pets, ["schedule.images=600"], 10.0)
+    assert seldom.recipe.augment.name == "none"
+    assert not any("augment" in line for line in seldom.lines)
+    stated = choose_recipe(look, pets, ["augment.name=none"], 10.0)
+    assert stated.recipe.augment.name == "none"
+    assert not any("augment" in line for line in stated.lines)
+
+
+def test_what_slows_training_shortens_it(look: Survey, pets: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "images_per_second", lambda recipe, _: 100 / (1 + (recipe.augment.name == "ada")))
+    assert choose_recipe(look, pets, [], 10.0).recipe.schedule.images == 24_000
+
+
 def test_files_of_the_same_names_may_be_translated(tmp_path: Path, pets: str) -> None:
     for name in ("back", "front"):
         for j in range(4):

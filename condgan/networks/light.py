@@ -1,8 +1,9 @@
 """Light networks, for small images and processors: a residual block of one convolution for each doubling or halving.
 
 A transposed 4×4 convolution of stride 2, as in DCGAN, has weights of its own for each pixel of a 2 × 2, and leaves
-grain of that period in images. Here doubling is by nearest neighbors and halving by means, fused with 3×3 convolutions
-(`condgan.networks.fused_resampling`), which takes as many multiplications; beside them doubling is bilinear.
+grain of that period in images. Here doubling is by nearest neighbors, fused with 3×3 convolutions
+(`condgan.networks.fused_resampling`), and bilinear beside them. Discriminators halve by 4×4 convolutions of stride 2:
+means would be blind to patterns of two pixels. Either takes as many multiplications.
 """
 
 from itertools import pairwise
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from condgan.labels import Labels, LabelSpec
 from condgan.networks.blocks import Block
-from condgan.networks.fused_resampling import DownConv2d, UpConv2d
+from condgan.networks.fused_resampling import UpConv2d
 from condgan.networks.init import InitKind, initialize
 from condgan.networks.norms import NORMS, NormKind
 from condgan.networks.resnet import LABELS, NormMaker, doublings
@@ -45,11 +46,11 @@ class LightUp(Block):
 
 
 class LightDown(Block):
-    """Leaky ReLU 0.1, 3×3 and ÷2 at once, beside ÷2 and 1×1."""
+    """Leaky ReLU 0.1 and 4×4 of stride 2, beside ÷2 by means and 1×1."""
 
     def __init__(self, entering: int, leaving: int) -> None:
         super().__init__()
-        self.conv = DownConv2d(entering, leaving)
+        self.conv = nn.Conv2d(entering, leaving, 4, stride=2, padding=1)
         self.skip = nn.Conv2d(entering, leaving, 1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e i j"]:

@@ -130,6 +130,21 @@ def test_light_networks_leave_less_grain_of_two_pixels_than_transposed_convoluti
     assert share("light") < 0.2 * share("sagan-dcgan")
 
 
+def test_a_light_discriminator_sees_patterns_of_two_pixels() -> None:
+    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    for seed in range(4):
+        torch.manual_seed(seed)
+        backbone = BACKBONES["light"](ImageShape(3, 32, 32)).eval()
+        images = F.interpolate(torch.rand(16, 3, 8, 8) * 2 - 1, scale_factor=4, mode="bilinear")
+        noise = 1 - 2 * torch.randint(2, images.shape)
+        patterns = ((-1.0) ** place for place in (rows, columns, rows + columns))
+        with torch.no_grad():
+            seen, of_noise = backbone(images), backbone(images + 0.05 * noise)
+            for pattern in patterns:  # halving by means leaves 0.06 to 0.7 of what noise of their power changes
+                changed = (backbone(images + 0.05 * pattern) - seen).square().mean()
+                assert changed > 0.9 * (of_noise - seen).square().mean()
+
+
 @pytest.mark.parametrize("networks", [RESNET, DEEP], ids=lambda one: one[0])
 def test_biggan_reaches_512_in_both_players(networks: tuple) -> None:
     with torch.device("meta"):

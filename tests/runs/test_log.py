@@ -98,7 +98,7 @@ def test_higher_coverage_is_better(tmp_path: Path) -> None:
     log.close()
 
 
-@pytest.mark.parametrize("score", ["fd_classifier", "score_classifier"])
+@pytest.mark.parametrize("score", ["fd_classifier", "coverage"])
 def test_beside_a_bar_all_is_told_on_80_columns(tmp_path: Path, score: str) -> None:
     clock = Clock()
     log = Log(tmp_path, 0, 2_000_000, score)
