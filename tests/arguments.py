@@ -166,7 +166,8 @@ def of_runs(run: Path) -> tuple[Calls, Calls]:
     works["its mixture's sheet"] = lambda: api.Run(run).sheet({3: np.float32(0.5), "8": 1}, 1)
     for bad in (None, 3, b"x", "nowhere", "a\0b", "", [], object()):
         refused[f"run {bad!r:.40}"] = lambda bad=bad: api.Run(bad)
-        refused[f"sheet {bad!r:.40}"] = lambda bad=bad: api.Run(run).sheet("3", bad)
+    for bad in (None, 0, -1, 2.0, "3", True, []):
+        refused[f"sheet per_class {bad!r}"] = lambda bad=bad: api.Run(run).sheet("3", bad)
     refused["a run that does not translate"] = lambda: api.Run(run).translate(SEVEN, {"Red_Ink": True})
     for bad in ("half", None, 3, []):
         refused[f"precision {bad!r}"] = lambda bad=bad: api.load(run, precision=bad)

@@ -66,7 +66,13 @@ def test_a_notebook_runs_and_shows_as_much(path: Path, monkeypatch: pytest.Monke
         "condgan.runs.run.plan_run", lambda sources, given, *how: planned(sources, [*given, *small], *how)
     )
     notebook = json.loads(path.read_text())
-    done = executed(notebook)
-    for before, after in zip(notebook["cells"], done["cells"], strict=True):
-        kinds = [[*one.get("data", {"stream": 1})] for one in before.get("outputs", [])]
-        assert kinds == [[*one.get("data", {"stream": 1})] for one in after.get("outputs", [])], before["source"]
+    shown = [_kinds(cell) for cell in executed(notebook)["cells"]]
+    assert any("image/png" in kinds for kinds in shown)
+    assert "text/html" in str(shown)
+    if any(cell.get("outputs") for cell in notebook["cells"]):
+        assert shown == [_kinds(cell) for cell in notebook["cells"]]
+
+
+def _kinds(cell: dict) -> list[str]:
+    """What a cell shows, by kinds."""
+    return [kind for output in cell.get("outputs", []) for kind in output.get("data", ["stream"])]

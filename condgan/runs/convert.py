@@ -123,7 +123,10 @@ def class_names(path: Path) -> list[str]:
     """The names in a text file, one a line, in the order of their numbers. Raises UserError for another file."""
     with said_of(f"file '{path}' of class names", "expected UTF-8, a name a line", UnicodeDecodeError, TooLarge):
         lines = read_bytes(path, TEXT).decode("utf-8-sig").splitlines()
-    return [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise UserError(f"file '{path}' of class names holds none: give one a line")
+    return names
 
 
 def named_there(network: nn.Module, name_of: Callable[[Sequence[str]], str]) -> Iterator[tuple[str, Tensor]]:

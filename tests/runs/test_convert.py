@@ -56,8 +56,11 @@ class BigGAN:
         self.classes = classes
 
     def layer(self, name: str, *shape: int, bias: bool = True) -> None:
-        self.state[f"{name}.weight"] = drawn(*shape)
-        self.state[f"{name}.u0"], self.state[f"{name}.sv0"] = drawn(1, shape[0]), torch.ones(1)
+        self.state[f"{name}.weight"] = weight = drawn(*shape)
+        u, matrix = drawn(1, shape[0]), weight.flatten(1)
+        for _ in range(2):  # as training leaves it: near the singular vector, not there
+            u = F.normalize(F.normalize(u @ matrix) @ matrix.T)
+        self.state[f"{name}.u0"], self.state[f"{name}.sv0"] = u, torch.ones(1)
         if bias:
             self.state[f"{name}.bias"] = drawn(shape[0])
 
@@ -297,8 +300,8 @@ GENERATORS: dict[str, tuple[Callable, list[str]]] = {
         ["generator.width=2", "generator.latent_dim=24", "generator.shared_dim=6", "generator.attention=[32]"],
     ),
     "biggan-imagenet256": (
-        lambda: Plain(256, 1, [16, 16, 8, 8, 4, 2, 1], 5, 14, 3, 16),
-        ["generator.width=1", "generator.latent_dim=14", "generator.shared_dim=3", "generator.attention=[16]"],
+        lambda: Plain(256, 2, [16, 16, 8, 8, 4, 2, 1], 5, 14, 3, 16),
+        ["generator.width=2", "generator.latent_dim=14", "generator.shared_dim=3", "generator.attention=[16]"],
     ),
     "biggan-cifar10": (
         lambda: Plain(32, 4, [4, 4, 4, 4], 5, 7, 0, 8),
@@ -320,8 +323,8 @@ def test_a_converted_generator_makes_the_originals_images(recipe: str, capsys: p
     done = command(capsys, "convert", "G_ema.pth", "--as", recipe, *SMALL, *settings, "--out", "run")
     assert done.code == 0, done.err
     model = condgan.load("run", precision="float32")
-    index = torch.arange(4) % len(model.classes)
-    latents = torch.randn(4, original.latent)
+    index = torch.tensor([3, 1]) % len(model.classes)
+    latents = torch.randn(2, original.latent)
     with torch.no_grad():
         made = model.generator(latents, Labels.from_index(model.spec, index))
         expected = original(latents, index)
@@ -365,8 +368,9 @@ def test_a_converted_run_has_classes_by_name_and_is_compared(photos: Path, capsy
     assert condgan.load("run").classes == ("apple", "banana", "cherry")
     assert np.array_equal(condgan.load("nameless").sample("1", 2), condgan.load("run").sample("banana", 2))
     refused(command(capsys, *convert, "--out", "run"), "--out run given, which is there", "give a new directory")
-    results = condgan.evaluate("run", photos, condgan.EvaluationOptions(metrics=["label_agreement"], per_class=True))
-    assert [*results["per_class"]] == ["apple", "banana", "cherry"]
+    results = condgan.evaluate("run", photos, condgan.EvaluationOptions(metrics=["label_agreement"]))
+    assert 0 <= results["label_agreement"] <= 1
+    assert results["about"]["fakes"] == 3
 
 
 @pytest.mark.parametrize(
@@ -406,6 +410,8 @@ def test_what_cannot_be_converted_is_said(capsys: pytest.CaptureFixture[str]) ->
     )
     both = ["--classes", "two.txt", "--as", "biggan-cifar10"]
     refused(command(capsys, *convert, *both), "2 names of classes given", "add data.classes=2")
+    Path("none.txt").write_text("\n")
+    refused(command(capsys, *convert, "--classes", "none.txt", "--as", "any-biggan"), "holds none: give one a line")
     refused(command(capsys, "convert", "b.pth", "--out", "run", "--as", "biggan-cifar10", *SMALL), "b.pth")
     assert not Path("run").exists()
 
