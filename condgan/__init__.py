@@ -1,11 +1,13 @@
 """Train, judge and use conditional image GANs.
 
 >>> import condgan
->>> model = condgan.load("runs/digits-acgan")
->>> threes = model.sample("3", per_class=16, seed=0)  # uint8 array, 16 × height × width
->>> pictures = model.pictures(["3", "7"], per_class=4)  # PIL images
+>>> run = condgan.train("photos", minutes=10)  # a folder with a folder for each class
+>>> run.sheet()  # a PIL image, a column per class
+>>> apples = run.sample("apple", per_class=16, seed=0)  # uint8 array, 16 × height × width × 3
+>>> results = run.evaluate()
+>>> model = condgan.load("runs/photos")  # its generator alone
 >>> translator = condgan.load_translator("runs/digits-stargan")
->>> blue = translator.translate(pictures, {"Blue_Ink": True})
+>>> blue = translator.translate("seven.png", {"Blue_Ink": True})
 """
 
 from typing import TYPE_CHECKING
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from condgan.runs.evaluate import evaluate
     from condgan.runs.models import load_model as load
     from condgan.runs.models import load_translator
+    from condgan.runs.results import Results
+    from condgan.runs.run import Run
+    from condgan.runs.run import train_on as train
     from condgan.runs.train import train_run
     from condgan.runs.utility import utility
     from condgan.sampling.model import Model
@@ -31,9 +36,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Dataset", "EvaluationOptions", "Field", "LabelSpec", "Labels", "Model", "Objective", "Recipe", "Sampling", "Split",
-    "State", "Term", "Translator", "UserError", "evaluate", "load", "load_recipe", "load_translator", "read",
-    "train_run", "utility",
+    "Dataset", "EvaluationOptions", "Field", "LabelSpec", "Labels", "Model", "Objective", "Recipe", "Results", "Run",
+    "Sampling", "Split", "State", "Term", "Translator", "UserError", "evaluate", "load", "load_recipe",
+    "load_translator", "read", "train", "train_run", "utility",
 ]  # fmt: skip
 _PLACES = {
     "Dataset": "data.dataset.Dataset",
@@ -44,6 +49,8 @@ _PLACES = {
     "Model": "sampling.model.Model",
     "Objective": "losses.Objective",
     "Recipe": "recipes.schema.Recipe",
+    "Results": "runs.results.Results",
+    "Run": "runs.run.Run",
     "Sampling": "sampling.options.Sampling",
     "Split": "data.dataset.Split",
     "State": "training.state.State",
@@ -55,6 +62,7 @@ _PLACES = {
     "load_recipe": "recipes.load.load",
     "load_translator": "runs.models.load_translator",
     "read": "data.open.read",
+    "train": "runs.run.train_on",
     "train_run": "runs.train.train_run",
     "utility": "runs.utility.utility",
 }

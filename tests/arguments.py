@@ -116,6 +116,8 @@ def of_translator(folder: Path) -> tuple[Calls, Calls]:
     ):  # fmt: skip
         refused[f"translate {bad!r:.60}"] = lambda bad=bad: model.translate(bad, change)
         refused[f"every_domain {bad!r:.60}"] = lambda bad=bad: model.every_domain(bad)
+        refused[f"sheet {bad!r:.60}"] = lambda bad=bad: model.sheet(bad)
+    refused["sheet of nothing"] = lambda: model.sheet([])
     for good in ({"Red_Ink": 1}, {"Red_Ink": "1"}, {"Red_Ink": np.bool_(True)}, {"attributes": "Red_Ink"}):
         works[f"change {good!r}"] = lambda good=good: model.translate(picture, good)
     for bad in (
@@ -150,6 +152,23 @@ def of_runs(run: Path) -> tuple[Calls, Calls]:
         refused[f"read {bad!r:.40}"] = lambda bad=bad: api.read(bad, 8, 1)
     for bad in (None, -1, 7, 0.5, True, "first", "", [], NAN):
         refused[f"which {bad!r}"] = lambda bad=bad: api.load(run, bad)
+    for bad in (3, b"x", "nowhere", "a\0b", "", [], object(), np.zeros((2, 8, 8)), ["digits", 3], {"a": 1}):
+        refused[f"train {bad!r:.40}"] = lambda bad=bad: api.train(bad)
+    for bad in (
+        {"minutes": 0}, {"minutes": -1}, {"minutes": NAN}, {"minutes": INF}, {"minutes": "x"}, {"minutes": True},
+        {"minutes": [1]}, {"recipe": 3}, {"recipe": "nowhere"}, {"recipe": []}, {"overrides": 3}, {"overrides": [3]},
+        {"overrides": "seed"}, {"overrides": {"seed": 3}}, {"recipe": "digits-acgan", "minutes": 1},
+        {"recipe": "digits-acgan", "translate": True}, {"out": 3}, {"out": ""}, {"out": run.parent},
+    ):  # fmt: skip
+        refused[f"train {bad!r}"] = lambda bad=bad: api.train("digits", **bad)
+    works["a run"] = lambda: api.Run(f"~/{run.name}").sample(np.int64(3), torch.tensor(1))
+    works["its sheet"] = lambda: api.Run(run).sheet(np.array(["3", "4"]), np.int64(1))
+    works["its mixture's sheet"] = lambda: api.Run(run).sheet({3: np.float32(0.5), "8": 1}, 1)
+    for bad in (None, 3, b"x", "nowhere", "a\0b", "", [], object()):
+        refused[f"run {bad!r:.40}"] = lambda bad=bad: api.Run(bad)
+    for bad in (None, 0, -1, 2.0, "3", True, []):
+        refused[f"sheet per_class {bad!r}"] = lambda bad=bad: api.Run(run).sheet("3", bad)
+    refused["a run that does not translate"] = lambda: api.Run(run).translate(SEVEN, {"Red_Ink": True})
     for bad in ("half", None, 3, []):
         refused[f"precision {bad!r}"] = lambda bad=bad: api.load(run, precision=bad)
         refused[f"average {bad!r}"] = lambda bad=bad: api.load(run, average=bad)

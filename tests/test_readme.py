@@ -1,23 +1,26 @@
 """What the README and the pages of docs/ tell to type works, in the order told; what they link to exists.
 
 A block's language says what is done with it. `sh`: commands of condgan are run, with settings so small that they train
-in a second; of those of torchrun, which want GPUs, and of benchmarks, which take minutes, recipe or module and options
-must exist. `python`: run. `text`: shown alone, such as downloads and a cluster's scripts.
+in a second; of those of torchrun, which want GPUs, of benchmarks, which take minutes, and of published weights, recipe
+or module and options must exist. `python`: run, and trains as shortly. `text`: shown alone, such as downloads and a
+cluster's scripts.
 """
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from torch import Tensor
 
+import condgan as api
 from condgan import recipes
 from condgan.data.preprocessing import Preprocessing
 from condgan.data.readers import digits
 from condgan.evaluation import classifier, usefulness
+from condgan.runs import chosen
 from condgan.utils.files import cache_directory
 from tests.conftest import TINY, TINY_TRANSLATOR
 from tests.helpers import condgan
@@ -27,6 +30,8 @@ DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob
 MAP = "docs/README.md"
 README_BYTES = 9_216
 """How long a README may be that is read."""
+ELSEWHERE = ("convert",)
+"""Verbs that want files which nobody has here."""
 FEW, HELD_OUT = 150, 30
 """Digits that there are here, of which a fifth is held out."""
 
@@ -87,19 +92,28 @@ def _small_data(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digits, "_read", some)
 
 
+def shortly(arguments: Iterable[str]) -> list[str]:
+    """Settings with which a training of these arguments takes a second."""
+    translates = any("stargan" in one for one in arguments)
+    short = ["schedule.images=64", *(["schedule.decay=32"] if translates else [])]
+    return [*(TINY_TRANSLATOR if translates else TINY), *short]
+
+
 def run(command: list[str], capsys: pytest.CaptureFixture[str], where: str) -> None:
     """Run a command of condgan, made small if it trains."""
     arguments = command[1:]
     if arguments[0] == "train":
-        translates = any("stargan" in one for one in arguments)
-        short = ["schedule.images=64", *(["schedule.decay=32"] if translates else [])]
-        arguments += [*(TINY_TRANSLATOR if translates else TINY), *short]
+        arguments += shortly(arguments)
     done = condgan(capsys, *arguments)
     assert done.code == 0, (where, command, done.err)
 
 
 @pytest.mark.usefixtures("_small_data")
-def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = chosen.plan_run
+    monkeypatch.setattr(
+        "condgan.runs.run.plan_run", lambda sources, given, *how: planned(sources, [*given, *shortly(given)], *how)
+    )
     done, verbs = set(), set()
     names: dict[str, object] = {}
     for page in in_order():
@@ -109,7 +123,7 @@ def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str]) ->
                 continue
             for line in lines(block):
                 command = shlex.split(line)
-                if command[0] != "condgan" or line in done:
+                if command[0] != "condgan" or command[1] in ELSEWHERE or line in done:
                     continue
                 run(command, capsys, page)
                 done.add(line)
@@ -126,6 +140,8 @@ def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str]) ->
     assert len(list(Path("blue").rglob("*.png"))) == 24
     assert getattr(names["threes"], "shape", None) == (16, 16, 16)
     assert getattr(names["ways"], "shape", None) == (4, 8, 16, 16)
+    assert repr(names["run"]) == repr(api.Run("runs/photos")) == "Run('runs/photos')"
+    assert len(names["pictures"]) == 4
 
 
 @pytest.mark.parametrize("page", ["README.md", "benchmarks/README.md", *DOCS])
@@ -143,6 +159,10 @@ def test_other_commands_name_what_exists(page: str, capsys: pytest.CaptureFixtur
                 told = condgan(capsys, verb, "--help").out
                 assert verb != "train" or given[0] in recipes.names(), command
                 assert all(word in told for word in given if word.startswith("--")), command
+            if command[0] == "condgan" and command[1] in ELSEWHERE:
+                told = condgan(capsys, command[1], "--help").out
+                assert command[command.index("--as") + 1] in recipes.names(), command
+                assert all(word in told for word in command if word.startswith("--")), command
             if command[0] == "python":
                 source = (ROOT / f"{command[2].replace('.', '/')}.py").read_text()
                 options = [word for word in command if word.startswith("--")]

@@ -38,6 +38,7 @@ from benchmarks.campaign.cases import Command, Kind
 from benchmarks.campaign.hdf5 import hdf5
 from benchmarks.campaign.pictures import images
 from benchmarks.campaign.process import Outcome, faults, forked
+from benchmarks.campaign.published import published
 from benchmarks.campaign.runs import RUN, checkpoints, disk
 from benchmarks.campaign.settings import options, recipe_files
 from benchmarks.record import keep
@@ -50,6 +51,7 @@ KINDS: dict[str, Kind] = {
     "options": Kind(options, (RUN,)),
     "checkpoints": Kind(checkpoints, (RUN,)),
     "disk": Kind(disk, (RUN,)),
+    "published": Kind(published),
 }
 """By the names that --only takes."""
 PREPARATION = 300

@@ -14,7 +14,7 @@ from condgan.evaluation.catalog import Kind, score_names, select_metrics
 from condgan.evaluation.classifier import SmallClassifier, classifier, classifier_of
 from condgan.evaluation.images import evenly_spaced, matching_images, translations_of
 from condgan.evaluation.statistics import FeatureStatistics, collect_statistics
-from condgan.labels import Labels, LabelTable
+from condgan.labels import LabelTable
 from condgan.recipes.schema import Recipe
 from condgan.sampling.latents import draw_latents, latent_dim
 from condgan.sampling.model import Model, generate, progress_sheet
@@ -120,10 +120,4 @@ def held_out_strips(model: Translator, data: Dataset) -> Image.Image:
     sets = data_sets(data.held_out.labels)
     rows = [index[spread(len(index), at_most=math.ceil(STRIPS / len(sets)))] for index in sets]
     shown = data.held_out.at(torch.cat(rows))
-    return strips(model, shown.images, shown.labels[:])
-
-
-def strips(model: Translator, images: UInt8[Tensor, "n c h w"], labels: Labels | None = None) -> Image.Image:
-    """Draw a row per image: itself, then its translation to each domain."""
-    cells = torch.cat([images[:, None], model.to_every_domain(images, labels)], 1)
-    return sheet(cells.flatten(0, 1), ["input", *model.domains])
+    return model.strips(shown.images, shown.labels[:])

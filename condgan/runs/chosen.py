@@ -1,4 +1,4 @@
-"""The run that learns from a data set: the one that is there, or a new one by a recipe that is chosen for it."""
+"""The run that learns from a data set: by a recipe that is named or chosen, or by its own where it is there."""
 
 import json
 from collections.abc import Sequence
@@ -6,13 +6,91 @@ from pathlib import Path
 from typing import NamedTuple
 
 from condgan import timing
-from condgan.data.survey import Survey
+from condgan.data.survey import Survey, describe_survey, warnings
+from condgan.recipes import DEFAULT
 from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
-from condgan.runs.directory import is_run, recipe_of
+from condgan.runs.directory import is_run, recipe_of, require_run, run_and_checkpoint
 from condgan.runs.train import choose_directory
 from condgan.suggest import choose_recipe, description, look_at_data, run_name, two_digits
+from condgan.utils import distributed
+from condgan.utils.choices import EMBEDDED_NAMES
 from condgan.utils.errors import UserError
+
+
+class PlannedRun(NamedTuple):
+    """A recipe, where it is trained, and what there is to say of how it was chosen."""
+
+    recipe: Recipe
+    directory: Path
+    said: list[str]
+    speed: float | None
+    """Images of training in a second, where they were timed."""
+
+
+def plan_run(
+    sources: Sequence[str],
+    overrides: Sequence[str] = (),
+    recipe: str | Path | None = None,
+    source_run: Path | None = None,
+    minutes: float | None = None,
+    translate: bool = False,
+    out: Path | None = None,
+    fresh: bool = False,
+) -> PlannedRun:
+    """Decide what is trained on data, by names or whole paths, and where; `source_run`: whose weights it begins with.
+
+    A recipe is chosen for data where none is named, and they are not embedded, or `minutes` or `translate` ask for it.
+    Raises UserError for these beside a recipe, and whatever else does not fit.
+    """
+    stranger = any(one not in EMBEDDED_NAMES for one in sources)
+    if recipe is None and source_run is None and sources and (minutes is not None or translate or stranger):
+        with distributed.all_or_fail():
+            found = choose_run(sources, overrides, minutes, translate, out, fresh)
+        stated_crop = any(one.startswith("data.crop=") for one in overrides)
+        warned = [one for one in warnings(found.look) if not (stated_crop and "data.crop" in one)]
+        said = [*describe_survey(found.look), *found.lines, *(f"warning        {one}" for one in warned)]
+        return PlannedRun(found.recipe, found.directory, said, found.speed)
+    _require_no_choice(recipe, source_run, minutes, translate)
+    if source_run is not None:
+        chosen = _started_from(source_run, recipe, sources, overrides)
+    else:
+        chosen = load(DEFAULT if recipe is None else recipe, [*overrides, *_source_setting(sources)])
+    with distributed.all_or_fail():
+        return PlannedRun(chosen, choose_directory(chosen, out, fresh), [], None)
+
+
+def _source_setting(sources: Sequence[str]) -> list[str]:
+    """The data that are named, as an override."""
+    return [f"data.source={json.dumps(sources if len(sources) > 1 else sources[0])}"] if sources else []
+
+
+def _started_from(run: Path, name: str | Path | None, sources: Sequence[str], given: Sequence[str]) -> Recipe:
+    """The recipe that is named, else that of the run, named after the new data; it begins with the run's weights."""
+    whence = json.dumps(str(run.resolve()))
+    if name is not None:
+        return load(name, [f"transfer.run={whence}", *given, *_source_setting(sources)])
+    directory, _ = run_and_checkpoint(run)
+    require_run(directory)
+    own = [f"transfer={{run: {whence}}}"]  # not what the run itself was started from
+    own += [f"name={json.dumps(run_name(Path(sources[0]).stem))}"] if sources else []
+    return load(directory / "recipe.yaml", [*own, *given, *_source_setting(sources)])
+
+
+def _require_no_choice(
+    name: str | Path | None, source_run: Path | None, minutes: float | None, translate: bool
+) -> None:
+    """Raises UserError for what a recipe is chosen by, where none is chosen."""
+    option = f"--minutes {minutes:g}" if minutes is not None else "--translate" if translate else None
+    if option is not None and name is not None:
+        raise UserError(
+            f"{option} given with recipe '{name}': leave the recipe out, and one is chosen for --data; the length of "
+            f"this one is schedule.images, and `condgan train {name} --dry-run` says how long it takes"
+        )
+    if option is not None and source_run is not None:
+        raise UserError(f"{option} given with --from, which has a recipe: leave it out; its length is schedule.images")
+    if option is not None:
+        raise UserError(f"{option} given without --data: add the images that a recipe is to be chosen for")
 
 
 class ChosenRun(NamedTuple):

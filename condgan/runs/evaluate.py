@@ -39,6 +39,7 @@ from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint
 from condgan.runs.directory import is_run, recipe_of, results_of
 from condgan.runs.models import find_checkpoint, load_model, read_data, require_same_data
+from condgan.runs.results import Results
 from condgan.runs.stopping import course_of
 from condgan.sampling.latents import Law, draw_latents, latent_dim, latent_law, normal
 from condgan.sampling.model import Model, generate, progress_sheet
@@ -56,7 +57,7 @@ def evaluate(
     data: Dataset | str | Path | None = None,
     options: EvaluationOptions = EvaluationOptions(),
     sampling: Sampling = Sampling(),
-) -> dict[str, Any]:
+) -> Results:
     """Compare a run's fakes, or images by a name or path that can be read as a data set, with real images.
 
     `data`: these, by a name or path, or a file of their statistics; of a run by default its own held-out images. A
@@ -70,7 +71,7 @@ def evaluate(
     path = path_of(subject, "images or a run")
     require_data(data)
     if is_run(path):
-        return _evaluate_run(path, data, options, sampling)
+        return Results(_evaluate_run(path, data, options, sampling))
     require_subject(subject)
     if data is None:
         raise UserError(
@@ -81,7 +82,7 @@ def evaluate(
         raise UserError(
             f"options of a run's sampling given with images '{subject}', which are what they are: leave them out"
         )
-    return _evaluate_images(str(subject), data, options)
+    return Results(_evaluate_images(str(subject), data, options))
 
 
 def require_subject(subject: str | Path) -> None:

@@ -162,6 +162,13 @@ class Model:
         """The same as PIL images."""
         return [Image.fromarray(image) for image in self.sample(classes, per_class, seed)]
 
+    def sheet(self, classes: ClassChoice = None, per_class: int = 8, seed: int = 0) -> Image.Image:
+        """The same as one picture: a column per class, or per mixture, whose weights stand above it."""
+        groups = self._groups(classes)
+        images = self._draw(groups, per_class, seed).unflatten(0, (len(groups), -1)).transpose(0, 1).flatten(0, 1)
+        mixed = isinstance(classes, Mapping)
+        return sheet(images, [_mixed(classes)] if mixed else [self.classes[number] for number, _ in groups])
+
     def npz(self, classes: str | int | Sequence[str | int] | None = None, per_class: int = 16, seed: int = 0) -> bytes:
         """The same images as an uncompressed npz file.
 
@@ -292,6 +299,11 @@ class Model:
         if isinstance(name, bool) or not isinstance(name, str | int) or str(name) not in self.classes:
             raise unknown("class", name, self.classes)
         return self.classes.index(str(name))
+
+
+def _mixed(weights: Mapping[str, float] | Mapping[int, float]) -> str:
+    """A mixture as the command line writes it."""
+    return ", ".join(f"{name}={weight:g}" for name, weight in weights.items())
 
 
 def _places(positions: Any) -> list[Any]:

@@ -25,7 +25,7 @@ from condgan.types import Generator, ImageShape, to_float
 from condgan.utils.arguments import plain
 from condgan.utils.choices import Crop, Precision
 from condgan.utils.errors import UserError, shown, unknown
-from condgan.utils.figures import channels_last
+from condgan.utils.figures import channels_last, sheet
 
 TRANSLATED_AT_ONCE = 32
 
@@ -152,6 +152,18 @@ class Translator:
         images = self.pixels(pictures)
         images = self.to_every_domain(images) if len(images) else ()
         return [dict(zip(self.domains, _pictures(of_one), strict=True)) for of_one in images]
+
+    def sheet(self, pictures: GivenPictures) -> Image.Image:
+        """The same as one picture, a row per picture: itself, then in each domain. Raises UserError for no picture."""
+        images = self.pixels(pictures)
+        if not len(images):
+            raise UserError("no picture given: expected one or more to translate")
+        return self.strips(images)
+
+    def strips(self, images: UInt8[Tensor, "b c h w"], labels: Labels | None = None) -> Image.Image:
+        """The same of images of 0 … 255. `labels`: what is known of them."""
+        cells = torch.cat([images[:, None], self.to_every_domain(images, labels)], 1)
+        return sheet(cells.flatten(0, 1), ["input", *self.domains])
 
     def apply(self, images: UInt8[Tensor, "b c h w"], changes: Changes, labels: Labels | None = None) -> Translated:
         """Translated images of 0 … 255. `labels`: what is known of them; the discriminator says the rest.

@@ -11,8 +11,6 @@ from condgan.app.cli.closing import print_next_steps
 from condgan.app.cli.options import RootOption, SkipOption, quoted_names
 from condgan.app.cli.tables import metric_table
 from condgan.app.cli.usage import Argument, Option
-from condgan.runs.directory import require_run, run_and_checkpoint
-from condgan.utils.choices import EMBEDDED_NAMES
 from condgan.utils.errors import UserError
 from condgan.utils.files import absolute
 
@@ -74,25 +72,16 @@ def train_command(
         given.append(f"data.attributes={json.dumps(quoted_names(attributes))}")
     if root is not None:
         given.append(f"data.root={json.dumps(str(root.expanduser().resolve()))}")
-    from condgan.recipes.load import dump, load
+    from condgan.recipes.load import dump
+    from condgan.runs.chosen import plan_run
     from condgan.runs.train import InUse, choose_directory, train_run
     from condgan.utils import distributed
 
     if full and not dry_run:
         raise UserError("--full given without --dry-run: it prints the recipe of what would be trained; give both")
-    speed = None
-    stranger = any(one not in EMBEDDED_NAMES for one in sources)
-    if name is None and source_run is None and sources and (minutes is not None or translate or stranger):
-        with distributed.all_or_fail():
-            recipe, directory, speed = _chosen(sources, given, minutes, translate, out, fresh)
-    else:
-        _require_no_choice(name, source_run, minutes, translate)
-        if source_run is not None:
-            recipe = _started_from(source_run, name, sources, given)
-        else:
-            recipe = load(name or recipes.DEFAULT, [*given, *_source_setting(sources)])
-        with distributed.all_or_fail():
-            directory = choose_directory(recipe, out, fresh)
+    recipe, directory, said, speed = plan_run(sources, given, name, source_run, minutes, translate, out, fresh)
+    for line in said:
+        click.echo(line)
     if dry_run:
         if full:
             click.echo(dump(recipe))
@@ -107,57 +96,6 @@ def train_command(
         metrics = train_run(recipe, directory, skip_bad_images)
     click.echo(metric_table(metrics))
     print_next_steps(recipe, directory)
-
-
-def _source_setting(sources: list[str]) -> list[str]:
-    """The data that --data names, as an override."""
-    return [f"data.source={json.dumps(sources if len(sources) > 1 else sources[0])}"] if sources else []
-
-
-def _started_from(run: Path, name: str | None, sources: list[str], given: list[str]) -> "Recipe":
-    """The recipe that is named, else that of the run, named after the new data; it begins with the run's weights."""
-    from condgan.recipes.load import load
-    from condgan.suggest import run_name
-
-    whence = json.dumps(str(run.resolve()))
-    if name is not None:
-        return load(name, [f"transfer.run={whence}", *given, *_source_setting(sources)])
-    directory, _ = run_and_checkpoint(run)
-    require_run(directory)
-    own = [f"transfer={{run: {whence}}}"]  # not what the run itself was started from
-    own += [f"name={json.dumps(run_name(Path(sources[0]).stem))}"] if sources else []
-    return load(directory / "recipe.yaml", [*own, *given, *_source_setting(sources)])
-
-
-def _chosen(
-    sources: list[str], given: list[str], minutes: float | None, translate: bool, out: Path | None, fresh: bool
-) -> "tuple[Recipe, Path, float | None]":
-    """Choose a recipe for a data set, and say what was found and why this one."""
-    from condgan.data.survey import describe_survey, warnings
-    from condgan.runs.chosen import choose_run
-
-    recipe, directory, look, lines, speed = choose_run(sources, given, minutes, translate, out, fresh)
-    for line in [*describe_survey(look), *lines]:
-        click.echo(line)
-    stated_crop = any(one.startswith("data.crop=") for one in given)
-    for one in warnings(look):
-        if not (stated_crop and "data.crop" in one):
-            click.echo(f"warning        {one}")
-    return recipe, directory, speed
-
-
-def _require_no_choice(name: str | None, source_run: Path | None, minutes: float | None, translate: bool) -> None:
-    """Raises UserError for what a recipe is chosen by, where none is chosen."""
-    option = f"--minutes {minutes:g}" if minutes is not None else "--translate" if translate else None
-    if option is not None and name is not None:
-        raise UserError(
-            f"{option} given with recipe '{name}': leave the recipe out, and one is chosen for --data; the length of "
-            f"this one is schedule.images, and `condgan train {name} --dry-run` says how long it takes"
-        )
-    if option is not None and source_run is not None:
-        raise UserError(f"{option} given with --from, which has a recipe: leave it out; its length is schedule.images")
-    if option is not None:
-        raise UserError(f"{option} given without --data: add the images that a recipe is to be chosen for")
 
 
 def _print_preview(recipe: "Recipe", directory: Path, skip_bad_images: bool, speed: float | None) -> None:
