@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from posixpath import basename
@@ -93,10 +93,17 @@ class Facts(NamedTuple):
     """Whether every class has files of the same names."""
     hierarchical: bool
     """Whether the recipe to start from has a hierarchical latent."""
-    repeats: float
-    """How often each image is seen, as soon as networks are chosen; 0 before."""
+    augmented: bool
+    """Whether it was said how images are augmented."""
+    trained: int
+    """Images of training that there is time for, as soon as networks are chosen; 0 before."""
     mirrored: Mirrored | None
     """How many mirrored images were told from the originals; None where nobody tried, or they are too few."""
+
+    @property
+    def repeats(self) -> float:
+        """How often each image is seen."""
+        return self.trained / self.images
 
     @property
     def told(self) -> str:
@@ -104,7 +111,7 @@ class Facts(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """Where it applies, some settings are chosen for a reason, in which the facts are filled in."""
+    """Where it applies, some settings are chosen for a reason; the facts are filled into both."""
 
     applies: Callable[[Facts], bool]
     settings: Sequence[str]
@@ -154,8 +161,8 @@ RULES = (
 
 FOR_REPEATED = (
     Rule(
-        lambda facts: not facts.translates and facts.repeats >= LEARNED_BY_HEART,
-        ["augment.name=ada"],
+        lambda facts: not (facts.translates or facts.augmented) and facts.repeats >= LEARNED_BY_HEART,
+        ["augment={{name: ada, images: {half}}}"],
         "augmented images (augment.name=ada) as far as the discriminator learns images by heart, since each is seen "
         "{repeats:.0f} times",
     ),
@@ -208,9 +215,9 @@ def choose_recipe(
     stated = {one.partition("=")[0] for one in overrides}
     name, reason = _base(field.exclusive, translate)
     base = load(name)
-    facts = _facts(look, base, "data.flip" in stated)
+    facts = _facts(look, base, stated)
     chosen = [Choice([], reason)]
-    chosen += [Choice(rule.settings, _filled(rule.reason, facts)) for rule in RULES if rule.applies(facts)]
+    chosen += _that_apply(RULES, facts)
     settings = [
         f"name={json.dumps(run_name(Path(source).stem))}",
         f"description={json.dumps(description(source, minutes))}",
@@ -227,8 +234,8 @@ def choose_recipe(
     how_long = partial(_length, base.schedule, minutes, stated="schedule.images" in stated)
     length = how_long(load(name, [*settings, *overrides]), speed)
     recipe = load(name, [*settings, *length.settings, *overrides])
-    facts = facts._replace(repeats=recipe.schedule.images / len(look.listing))
-    if repeated := [Choice(rule.settings, _filled(rule.reason, facts)) for rule in FOR_REPEATED if rule.applies(facts)]:
+    facts = facts._replace(trained=recipe.schedule.images)
+    if repeated := _that_apply(FOR_REPEATED, facts):
         settings += [one for choice in repeated for one in choice.settings]
         chosen += repeated
         speed = timing.images_per_second(load(name, [*settings, *overrides]), look.listing.labels.spec)
@@ -274,7 +281,7 @@ def _base(exclusive: bool, translate: bool) -> tuple[str, str]:
     )
 
 
-def _facts(look: Survey, base: Recipe, flips_stated: bool) -> Facts:
+def _facts(look: Survey, base: Recipe, stated: Collection[str]) -> Facts:
     listing = look.listing
     field, counts = listing.labels.spec.fields[0], listing.labels.counts().tolist()
     classes = len(counts) if field.exclusive else 1
@@ -290,8 +297,9 @@ def _facts(look: Survey, base: Recipe, flips_stated: bool) -> Facts:
         translates=base.translates,
         paired=_same_names(listing),
         hierarchical=bool(base.generator.options.get("hierarchical")),
-        repeats=0.0,
-        mirrored=None if flips_stated else _mirrored(look),
+        augmented=any(option.partition(".")[0] == "augment" for option in stated),
+        trained=0,
+        mirrored=None if "data.flip" in stated else _mirrored(look),
     )
 
 
@@ -313,8 +321,16 @@ def _same_names(listing: Listing) -> bool:
     return len(names[0]) > 1 and all(sorted(one) == sorted(set(names[0])) for one in names)
 
 
+def _that_apply(rules: Sequence[Rule], facts: Facts) -> list[Choice]:
+    return [
+        Choice([_filled(one, facts) for one in rule.settings], _filled(rule.reason, facts))
+        for rule in rules
+        if rule.applies(facts)
+    ]
+
+
 def _filled(text: str, facts: Facts) -> str:
-    return text.format(**facts._asdict(), told=facts.told)
+    return text.format(**facts._asdict(), told=facts.told, repeats=facts.repeats, half=max(1, facts.trained // 2))
 
 
 def _option(setting: str) -> str:

@@ -115,6 +115,7 @@ def test_a_rule_that_does_not_apply_leaves_no_trace(look: Survey, pets: str, mon
 def test_images_that_are_seen_again_and_again_are_augmented(look: Survey, pets: str) -> None:
     often = choose_recipe(look, pets, [], 10.0)
     assert often.recipe.augment.name == "ada"
+    assert often.recipe.augment.options["images"] == 24_000
     assert any("since each is seen 8000 times" in line for line in often.lines)
     seldom = choose_recipe(look, pets, ["schedule.images=600"], 10.0)
     assert seldom.recipe.augment.name == "none"
