@@ -727,7 +727,7 @@ def test_evaluation_gives_what_is_promised(capsys: pytest.CaptureFixture[str], t
     refused(condgan(capsys, "evaluate", trained / "one", "--metrics", "ms_ssim"), "these are attributes")
     refused(condgan(capsys, "evaluate", trained / "one", "--metrics", "target_mea"), "did you mean 'target_mae'?")
     refused(condgan(capsys, "evaluate", trained / "one", "--truncation", 1), "options of latents given")
-    refused(condgan(capsys, "evaluate", trained / "one", "--data", "digits"), "translations are of its own data")
+    refused(condgan(capsys, "evaluate", trained / "one", "--data", "digits"), "with the labels that it knows, ")
 
 
 def test_images_and_folders_are_translated_under_their_names(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
