@@ -44,6 +44,6 @@ def measured(run: Callable[[Tensor, Tensor], np.ndarray], cases: Mapping[int, Ca
         if not apart <= TOLERANCE:  # also where it is no number
             raise UserError(
                 f"{what} asked for, whose images would differ from this package's by {apart:.1g} in a batch of "
-                f"{batch}, more than {TOLERANCE:g}: nothing is written; take another format, such as --format safetensors"
+                f"{batch}, more than {TOLERANCE:g}: nothing is written; take another format, such as safetensors"
             )
     return found

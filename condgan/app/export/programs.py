@@ -44,7 +44,7 @@ def onnx_model(subject: ExportSubject) -> bytes:
 
     def run(source: Tensor, labels: Tensor) -> np.ndarray:
         (images,) = session.run(None, dict(zip(subject.inputs, (source.numpy(), labels.numpy()), strict=True)))
-        return images
+        return np.asarray(images)
 
     about = subject.about(measured(run, subject.cases, "onnx"))
     model.metadata_props.add(key=METADATA, value=json.dumps(about))

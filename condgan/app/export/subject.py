@@ -1,5 +1,6 @@
 """What is exported: a run's generator, how it takes labels and gives images, and what is known of it."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,11 +16,12 @@ from condgan import __version__
 from condgan.app.export.network import PlainNetwork, numbers_read, truncating, unchanged, vectors_read
 from condgan.app.export.parity import BATCHES, Case
 from condgan.build import image_shape
-from condgan.labels import LabelSpec
+from condgan.labels import Labels, LabelSpec
 from condgan.recipes.schema import Recipe
 from condgan.sampling.fuse import fuse_for_inference
 from condgan.sampling.latents import draw_latents, latent_dim
 from condgan.sampling.model import Model
+from condgan.sampling.options import Sampling, sampling_record
 from condgan.sampling.translator import Translator
 from condgan.types import Generator, ImageShape, to_float, to_uint8
 from condgan.utils.choices import ExportOutput
@@ -79,9 +81,11 @@ class ExportSubject:
         if isinstance(self.model, Translator):
             return PlainNetwork(fused, to_float if gray_levels else unchanged, vectors_read(spec), leaving)
         entering = unchanged if self.options.truncation is None else truncating(self.options.truncation)
-        return PlainNetwork(
-            fused, entering, vectors_read(spec) if self.options.mixtures else numbers_read(spec), leaving
-        )
+        return PlainNetwork(fused, entering, self._reader, leaving)
+
+    @property
+    def _reader(self) -> Callable[[Tensor], Labels]:
+        return (vectors_read if self.options.mixtures else numbers_read)(self.spec)
 
     @cached_property
     def program(self) -> ExportedProgram:
@@ -109,18 +113,12 @@ class ExportSubject:
         numbers = torch.arange(batch) % self.spec.width
         weights = torch.from_numpy(rng.dirichlet(np.ones(self.spec.width), batch).astype(np.float32))
         labels: Tensor = weights if self.options.mixtures else numbers
-        read = vectors_read(self.spec) if self.options.mixtures else numbers_read(self.spec)
-        return Case(latents, labels, generator(entering, read(labels)))
+        return Case(latents, labels, generator(entering, self._reader(labels)))
 
     def about(self, parity: dict[str, float]) -> dict[str, Any]:
         """What a file says of itself."""
-        translates = isinstance(self.model, Translator)
-        norms = (
-            "running statistics"
-            if self.options.standing is None
-            else f"standing statistics of {self.options.standing} batches"
-        )
-        sampled = {} if translates else {"truncation": self.options.truncation, "batch_norm": norms}
+        drawn = Sampling(truncation=self.options.truncation, standing=self.options.standing)
+        sampled = {} if isinstance(self.model, Translator) else sampling_record(drawn)
         return {
             "condgan": __version__,
             "torch": torch.__version__,
