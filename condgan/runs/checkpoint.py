@@ -45,11 +45,11 @@ from condgan.utils.weights import UnfitWeights, load_weights, not_finite
 CHECKPOINT_FORMAT = 1
 
 
-FILES = {"generator.safetensors", "discriminator.safetensors", "ema.safetensors", "optimizers.pt"}
+SAMPLED, DISCRIMINATOR = "ema.safetensors", "discriminator.safetensors"
+"""What no checkpoint can do without, and no translator's."""
+NETWORKS = {"generator.safetensors", DISCRIMINATOR, SAMPLED}
+FILES = NETWORKS | {"optimizers.pt"}
 """What training goes on with, beside the description."""
-SAMPLED = "ema.safetensors"
-"""What no checkpoint can do without."""
-NETWORKS = FILES - {"optimizers.pt"}
 REMOVE = "remove this checkpoint to go on from the one before, or start over with --fresh"
 ADAM = {"step", "exp_avg", "exp_avg_sq"}
 """What Adam keeps of each weight that it ever changed."""
@@ -115,10 +115,11 @@ def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSp
     return path
 
 
-def sampled_contents(path: Path, networks: Mapping[str, nn.Module], recipe: Recipe) -> dict[str, bytes]:
-    """The files of a checkpoint of these networks, by their names, that is else like a whole one."""
+def sampled_contents(path: Path, generator: nn.Module, recipe: Recipe, needed: Collection[str]) -> dict[str, bytes]:
+    """The files of a checkpoint with this average and this recipe, beside what else is needed of a whole one."""
     description = _described(path).model_dump() | {"recipe": as_tree(recipe)}
-    return _described_as(description, _saved(networks))
+    others = {name: read_bytes(path / name, WEIGHTS) for name in sorted({*needed} - {SAMPLED})}
+    return _described_as(description, _saved({"ema": generator}) | others)
 
 
 def _saved(networks: Mapping[str, nn.Module]) -> dict[str, bytes]:
@@ -278,7 +279,7 @@ def checkpoints(directory: Path) -> list[Path]:
 
 def needed_files(recipe: Recipe, average: str = "ema") -> set[str]:
     """What is needed of a checkpoint to make images by an average of the generator."""
-    return {f"{average}.safetensors"} | ({"discriminator.safetensors"} if recipe.translates else set())
+    return {f"{average}.safetensors"} | ({DISCRIMINATOR} if recipe.translates else set())
 
 
 def damage(path: Path, needed: Collection[str] = ()) -> str | None:

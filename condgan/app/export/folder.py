@@ -5,34 +5,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from condgan.app.export.subject import ExportSubject
 from condgan.recipes.load import as_tree, dump, from_tree
 from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint
 from condgan.runs.schemas import Metrics, read_as, tree_of
 from condgan.sampling.model import Model, progress_sheet
-from condgan.sampling.translator import Translator
 from condgan.utils.choices import SOURCES
 from condgan.utils.figures import png
 
 
 def folder_files(subject: ExportSubject) -> dict[str, bytes]:
-    """The recipe, the averaged generator, for a translator or on request the discriminator, metrics and a sheet.
+    """The recipe, the averaged generator and what else is needed of the checkpoint, metrics and a sheet.
 
     No paths of this machine; of a translator no sheet, which would show images of the data.
     """
     model, paths = subject.model, local_paths(subject.recipe)
     recipe = without_places(subject.recipe)
-    networks: dict[str, nn.Module] = {"ema": model.generator}
-    if isinstance(model, Translator):
-        networks["discriminator"] = model.discriminator
-    elif subject.options.with_discriminator:
-        networks["discriminator"] = checkpoint.load_networks(
-            subject.checkpoint, "leave out --with-discriminator"
-        ).networks["discriminator"]
-    own = checkpoint.sampled_contents(subject.checkpoint, networks, recipe)
+    own = checkpoint.sampled_contents(subject.checkpoint, model.generator, recipe, subject.needed)
     files = {"recipe.yaml": dump(recipe).encode()}
     files |= {f"checkpoints/{subject.checkpoint.name}/{name}": data for name, data in own.items()}
     if isinstance(model, Model):

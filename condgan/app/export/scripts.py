@@ -51,8 +51,8 @@ from PIL import Image, ImageOps
 labels = np.zeros((1, {v}), np.float32)  # {names}
 labels[0, [{chosen}]] = 1  # what the picture shall show, all of it
 picture = ImageOps.fit(Image.open(sys.argv[1]).convert("{mode}"), ({width}, {height}))
-images = np.asarray(picture).reshape(1, {height}, {width}, {channels}).transpose(0, 3, 1, 2).copy()
-images = run(images={entering}, labels=labels)
+pictures = np.asarray(picture).reshape(1, {height}, {width}, {channels}).transpose(0, 3, 1, 2).copy()
+images = run(pictures={entering}, labels=labels)
 Image.fromarray({leaving}[0].transpose(1, 2, 0){gray}).save("translated.png")
 '''
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -65,7 +65,7 @@ def script(form: str, subject: ExportSubject) -> bytes:
     about = {
         "imports": RUNS[form],
         "leaving": "images" if whole else "((images + 1) * 127.5).round().clip(0, 255).astype(np.uint8)",
-        "entering": "images" if whole else "(images / 127.5 - 1).astype(np.float32)",
+        "entering": "pictures" if whole else "(pictures / 127.5 - 1).astype(np.float32)",
         "gray": "[..., 0]" if channels == 1 else "",
     }
     spec = subject.spec

@@ -1,6 +1,6 @@
 """What is exported: a run's generator, how it takes labels and gives images, and what is known of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,6 +52,8 @@ class ExportSubject:
 
     run: Path
     checkpoint: Path
+    needed: Collection[str]
+    """Files of the checkpoint that a folder holds."""
     recipe: Recipe
     model: Model | Translator
     options: ExportOptions
@@ -68,7 +70,7 @@ class ExportSubject:
     def inputs(self) -> dict[str, list[Any]]:
         """The names and shapes of what goes in."""
         if isinstance(self.model, Translator):
-            return {"images": ["batch", *self.shape], "labels": ["batch", self.spec.vector_width]}
+            return {"pictures": ["batch", *self.shape], "labels": ["batch", self.spec.vector_width]}
         labels = {"labels": ["batch", self.spec.vector_width]} if self.options.mixtures else {"classes": ["batch"]}
         return {"latents": ["batch", latent_dim(self.model.generator)]} | labels
 

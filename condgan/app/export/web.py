@@ -4,6 +4,7 @@ import base64
 import gzip
 import hashlib
 import tarfile
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -35,6 +36,7 @@ def web_files(subject: ExportSubject) -> dict[str, bytes]:
     if subject.options.runtime is None:
         raise UserError(f"web asked for without the program that runs models in browsers: {GET_RUNTIME}")
     program, machine = runtime_parts(subject.options.runtime)
+    subject = replace(subject, options=subject.options._replace(mixtures=True))
     model = onnx_model(subject)
     spec, (channels, height, width) = subject.spec, subject.shape
     about = {

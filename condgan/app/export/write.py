@@ -57,13 +57,15 @@ def export(
     if recipe.translates:
         if format == "web":
             raise UserError(f"web asked for of run '{run}', a translator: a page makes images from labels alone")
-        _require_options(asked, ("output",), f"with run '{run}', a translator, which has no such option")
-    needed = checkpoint.NETWORKS if options.with_discriminator else checkpoint.needed_files(recipe)
+        _require_options(
+            asked, ("output", "with_discriminator"), f"with run '{run}', a translator, which has no such option"
+        )
+    needed = checkpoint.needed_files(recipe) | ({checkpoint.DISCRIMINATOR} if options.with_discriminator else set())
     path = find_checkpoint(run, which, needed=needed)
     model = load_either(run, path.name, "float32")
     if isinstance(model, Model):
         model = with_sampling(model, Sampling(truncation=options.truncation, standing=options.standing))
-    contents = made_by(ExportSubject(run, path, recipe, model, options)) | beside
+    contents = made_by(ExportSubject(run, path, needed, recipe, model, options)) | beside
     with new_directory(out) as temporary:
         for name, data in contents.items():
             write(temporary / name, data)
