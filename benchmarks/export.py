@@ -1,8 +1,8 @@
 """How far exported files are from this package: `python -m benchmarks.export OUT`.
 
 Weights and statistics of batch norms are as they are drawn, since differences do not depend on training. Writes
-OUT/record.json: of each recipe and format, the largest difference of a pixel of [−1, 1] in batches of 1, 2 and 7 from the
-generator as it is trained, and the seconds that the export took.
+OUT/record.json: of each recipe and format, the largest difference of a pixel of [−1, 1] in batches of 1, 2 and 7 from
+the generator as it is trained, and the seconds that the export took.
 """
 
 import argparse

@@ -146,9 +146,10 @@ def test_truncation_is_the_law_of_latents(threshold: float, seed: int) -> None:
     assert np.abs(found).max() <= threshold + 1e-5
 
 
-@given(st.floats(-2.5, 2.5))
-def test_the_inverse_of_erf_is_it(x: float) -> None:
-    assert inverse_erf(torch.tensor(math.erf(x))).item() == pytest.approx(x, abs=1e-4)
+def test_the_inverse_of_erf_is_it() -> None:
+    y = torch.linspace(-0.999, 0.999, 1001)[None]
+    assert inverse_erf(y).sub(y.erfinv()).abs().max() < 1e-5
+    assert inverse_erf(torch.zeros(1, 1)).item() == 0
 
 
 def test_distances_are_those_of_pixels() -> None:
