@@ -4,7 +4,7 @@ What is read is counted while it is read; what a header says is only ever a reas
 """
 
 import os
-from typing import IO
+from typing import BinaryIO
 
 from condgan.utils.errors import UserError
 
@@ -61,7 +61,7 @@ def require_memory(size: int, what: str, do: str = "ask for fewer") -> None:
         raise UserError(f"{what} asked for, which take {size / gib:,.1f} GiB of {there / gib:,.1f}: {do}")
 
 
-def read_at_most(file: IO[bytes], limit: int, what: str = "it") -> bytes:
+def read_at_most(file: BinaryIO, limit: int, what: str = "it") -> bytes:
     """All of a stream. Raises TooLarge, having read little more than the limit, where there is more."""
     content = bytearray()
     while block := file.read(min(1 << 20, limit + 1 - len(content))):

@@ -15,7 +15,7 @@ from condgan.app.export.programs import onnx_model
 from condgan.app.export.subject import ExportSubject
 from condgan.utils.errors import UserError, said_of
 from condgan.utils.files import open_plain
-from condgan.utils.limits import TooLarge, read_at_most
+from condgan.utils.limits import TooLarge, require_at_most
 
 RUNTIME = "onnxruntime-web@1.30.0"
 """The package of npm whose files are copied into the page."""
@@ -66,8 +66,9 @@ def runtime_parts(path: Path) -> list[bytes]:
         tarfile.open(fileobj=opened) as package,
     ):
         for name in PARTS:
+            require_at_most(package.getmember(name).size, LARGEST_PART, name)
             part = package.extractfile(name)
-            found.append(b"" if part is None else read_at_most(part, LARGEST_PART, name))
+            found.append(b"" if part is None else part.read())
     for data, (name, expected) in zip(found, PARTS.items(), strict=True):
         if hashlib.sha256(data).hexdigest() != expected:
             raise UserError(f"runtime '{path}' is not {RUNTIME}, its {name} is another file: {GET_RUNTIME}")
