@@ -1,8 +1,8 @@
 """How far exported files are from this package: `python -m benchmarks.export OUT [RUN …]`.
 
 Of the recipes below with weights as they are drawn, and of trained runs. Writes OUT/record.json: of each recipe and
-format, the largest difference of a pixel of [−1, 1] in batches of 1, 2 and 7 from the generator as it is trained, and the
-standard deviation of pixels, in gray levels, without which a difference says little.
+format, the largest difference of a pixel of [−1, 1] in batches of 1, 2 and 7 from the generator as it is trained; and
+the standard deviation of pixels, in gray levels, without which a difference says little.
 """
 
 import argparse

@@ -311,7 +311,7 @@ def test_bad_input_is_one_line(run: Path, translating: Path, capsys: pytest.Capt
     Path("there").mkdir()
     Path("junk.tgz").write_bytes(b"junk")
     with tarfile.open("other.tgz", "w:gz") as other:
-        for name in web.PARTS:
+        for name in web.RUNTIME_FILES:
             other.add("junk.tgz", name)
     for what, *said in (
         (["nowhere", "--out", "x"], "'nowhere' is no run directory"),

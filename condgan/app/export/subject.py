@@ -26,7 +26,7 @@ from condgan.sampling.translator import Translator
 from condgan.types import Generator, ImageShape, to_float, to_uint8
 from condgan.utils.choices import ExportOutput
 
-MOST = 4096
+LARGEST_BATCH = 4096
 """Images of a batch, for which files are made at most."""
 
 
@@ -92,7 +92,7 @@ class ExportSubject:
     @cached_property
     def program(self) -> ExportedProgram:
         """The network as PyTorch exports it, for batches of any number."""
-        batch, (source, labels, _) = Dim("batch", min=1, max=MOST), self.cases[2]
+        batch, (source, labels, _) = Dim("batch", min=1, max=LARGEST_BATCH), self.cases[2]
         return torch.export.export(self.network.eval(), (source, labels), dynamic_shapes=({0: batch}, {0: batch}))
 
     @cached_property

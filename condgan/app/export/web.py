@@ -19,7 +19,7 @@ from condgan.utils.limits import TooLarge, require_at_most
 
 RUNTIME = "onnxruntime-web@1.30.0"
 """The package of npm whose files are copied into the page."""
-PARTS = {
+RUNTIME_FILES = {
     "package/dist/ort.wasm.bundle.min.mjs": "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
     "package/dist/ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
 }
@@ -65,11 +65,11 @@ def runtime_parts(path: Path) -> list[bytes]:
         open_plain(path) as opened,
         tarfile.open(fileobj=opened) as package,
     ):
-        for name in PARTS:
+        for name in RUNTIME_FILES:
             require_at_most(package.getmember(name).size, LARGEST_PART, name)
             part = package.extractfile(name)
             found.append(b"" if part is None else part.read())
-    for data, (name, expected) in zip(found, PARTS.items(), strict=True):
+    for data, (name, expected) in zip(found, RUNTIME_FILES.items(), strict=True):
         if hashlib.sha256(data).hexdigest() != expected:
             raise UserError(f"runtime '{path}' is not {RUNTIME}, its {name} is another file: {GET_RUNTIME}")
     return found

@@ -18,7 +18,7 @@ from condgan.utils.files import found, new_directory, path_of, read_bytes, requi
 from condgan.utils.limits import TEXT
 
 PROGRAM = ("output", "mixtures", "truncation", "standing")
-FORMATS: dict[str, tuple[Callable[[ExportSubject], dict[str, bytes]], tuple[str, ...]]] = {
+EXPORTS: dict[str, tuple[Callable[[ExportSubject], dict[str, bytes]], tuple[str, ...]]] = {
     "safetensors": (folder_files, ("standing", "with_discriminator")),
     "onnx": (onnx_files, PROGRAM),
     "pt2": (pt2_files, PROGRAM),
@@ -43,9 +43,9 @@ def export(
     UserError for bad input, and where a file would make other images than this package; then nothing is written.
     """
     run, out = path_of(run, "run"), path_of(out, "folder")
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
-    made_by, known = FORMATS[format]
+    if format not in EXPORTS:
+        raise unknown("format", format, EXPORTS)
+    made_by, known = EXPORTS[format]
     asked = [name for name, value in options._asdict().items() if value != ExportOptions._field_defaults[name]]
     _require_options(asked, known, f"with --format {format}, which has no such option")
     require_run(run, out)
