@@ -4,6 +4,7 @@ import base64
 import gzip
 import hashlib
 import tarfile
+import zlib
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -61,7 +62,7 @@ def runtime_parts(path: Path) -> list[bytes]:
     """The files of the runtime in npm's package. Raises UserError for others than those that the page is made for."""
     found = []
     with (
-        said_of(f"runtime '{path}'", GET_RUNTIME, tarfile.TarError, KeyError, EOFError, OSError, TooLarge),
+        said_of(f"runtime '{path}'", GET_RUNTIME, tarfile.TarError, zlib.error, KeyError, EOFError, OSError, TooLarge),
         open_plain(path) as opened,
         tarfile.open(fileobj=opened) as package,
     ):
