@@ -291,7 +291,7 @@ def damage(path: Path, needed: Collection[str] = ()) -> str | None:
         expected = _description(path).sha256
         if missing := set(needed or FILES) - expected.keys():
             return f"state.json has no checksum of {min(missing)}"
-        for name in needed or expected:
+        for name in sorted(needed) or expected:
             with _named_in_checkpoint(name):
                 if sha256_of(path / name, WEIGHTS) != expected[name]:
                     return f"{name} does not match its checksum"
