@@ -130,7 +130,7 @@ def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str], mo
                 verbs.add(command[1])
     assert verbs == {
         "train", "data", "prepare", "sample", "evaluate", "recipes", "interpolate", "truncation", "attention",
-        "translate", "report", "utility",
+        "translate", "report", "utility", "export",
     }  # fmt: skip
     assert len(list(Path("images").rglob("*.png"))) == 33
     assert len(list(Path("between-3-and-8").rglob("*.png"))) == 17

@@ -43,6 +43,7 @@ def checkpoints(rng: Rng, folder: Path, shared: Path) -> Case:
                 ["sample", "run", "--out", "o", "--per-class", "1", "--checkpoint", one_of(rng, ("latest", "64", "96"))]
             ),
             Command(["report", "run"]),
+            Command(["export", "run", "--out", "o"]),
             Command(
                 ["train", "digits-acgan", *TINY, f"schedule.images={last}", "--out", "run"], codes=(1,), may_change=True
             ),

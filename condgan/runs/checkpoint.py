@@ -1,7 +1,8 @@
 """Checkpoints: directories of safetensors and JSON, whole or absent, each file with its SHA-256.
 
 checkpoints/<images>/ holds generator, discriminator, ema, other averages and what else has buffers (.safetensors),
-optimizers.pt (tensors and numbers only, read with weights_only) and state.json.
+optimizers.pt (tensors and numbers only, read with weights_only) and state.json. Images are sampled from ema alone, and
+translated with the discriminator beside it: whatever only training needs may be missing then.
 """
 
 import errno
@@ -10,7 +11,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict
@@ -44,8 +45,11 @@ from condgan.utils.weights import UnfitWeights, load_weights, not_finite
 CHECKPOINT_FORMAT = 1
 
 
-FILES = {"generator.safetensors", "discriminator.safetensors", "ema.safetensors", "optimizers.pt"}
-"""What every checkpoint holds beside its description."""
+SAMPLED, DISCRIMINATOR = "ema.safetensors", "discriminator.safetensors"
+"""What no checkpoint can do without, and no translator's."""
+NETWORKS = {"generator.safetensors", DISCRIMINATOR, SAMPLED}
+FILES = NETWORKS | {"optimizers.pt"}
+"""What training goes on with, beside the description."""
 REMOVE = "remove this checkpoint to go on from the one before, or start over with --fresh"
 ADAM = {"step", "exp_avg", "exp_avg_sq"}
 """What Adam keeps of each weight that it ever changed."""
@@ -93,11 +97,7 @@ def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSp
     """Write checkpoints/<images>, where `scores` say how good it is; `require_finite` comes first."""
     optimizers = io.BytesIO()
     torch.save({"g": state.g_optimizer.state_dict(), "d": state.d_optimizer.state_dict()}, optimizers)
-    contents = {
-        f"{name}.safetensors": save({key: value.cpu().contiguous() for key, value in network.state_dict().items()})
-        for name, network in state.networks.items()
-    }
-    contents["optimizers.pt"] = optimizers.getvalue()
+    contents = _saved(state.networks) | {"optimizers.pt": optimizers.getvalue()}
     description = {
         "format": CHECKPOINT_FORMAT,
         "images": state.images,
@@ -107,14 +107,32 @@ def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSp
         "history": state.history,
         "labels": [asdict(field) for field in spec.fields],
         "recipe": as_tree(recipe),
-        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
     }
-    contents["state.json"] = json.dumps(description, indent=1).encode()
     path = directory / str(state.images)
     with new_directory(path) as temporary:
-        for name, data in contents.items():
+        for name, data in _described_as(description, contents).items():
             (temporary / name).write_bytes(data)
     return path
+
+
+def sampled_contents(path: Path, generator: nn.Module, recipe: Recipe, needed: Collection[str]) -> dict[str, bytes]:
+    """The files of a checkpoint with this average and this recipe, beside what else is needed of a whole one."""
+    description = _described(path).model_dump() | {"recipe": as_tree(recipe)}
+    others = {name: read_bytes(path / name, WEIGHTS) for name in sorted({*needed} - {SAMPLED})}
+    return _described_as(description, _saved({"ema": generator}) | others)
+
+
+def _saved(networks: Mapping[str, nn.Module]) -> dict[str, bytes]:
+    return {
+        f"{name}.safetensors": save({key: value.cpu().contiguous() for key, value in network.state_dict().items()})
+        for name, network in networks.items()
+    }
+
+
+def _described_as(description: dict[str, Any], contents: dict[str, bytes]) -> dict[str, bytes]:
+    """A checkpoint's files with the description that knows their checksums."""
+    checksums = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    return contents | {"state.json": json.dumps(description | {"sha256": checksums}, indent=1).encode()}
 
 
 def require_finite(state: State) -> None:
@@ -259,15 +277,23 @@ def checkpoints(directory: Path) -> list[Path]:
     return sorted((p for p in entries(directory) if p.name.isdecimal() and p.name.isascii()), key=lambda p: int(p.name))
 
 
-def damage(path: Path) -> str | None:
-    """Say what is wrong with a checkpoint's files, or None.
+def needed_files(recipe: Recipe, average: str = "ema") -> set[str]:
+    """What is needed of a checkpoint to make images by an average of the generator."""
+    return {f"{average}.safetensors"} | ({DISCRIMINATOR} if recipe.translates else set())
+
+
+def damage(path: Path, needed: Collection[str] = ()) -> str | None:
+    """Say what is wrong with the files of a checkpoint that are needed, by default with all, or None.
 
     Raises UserError for one of another format, and OSError where a file is there and cannot be read: it may be whole.
     """
     try:
-        for name, expected in _description(path).sha256.items():
+        expected = _description(path).sha256
+        if missing := set(needed or FILES) - expected.keys():
+            return f"state.json has no checksum of {min(missing)}"
+        for name in sorted(needed) or expected:
             with _named_in_checkpoint(name):
-                if sha256_of(path / name, WEIGHTS) != expected:
+                if sha256_of(path / name, WEIGHTS) != expected[name]:
                     return f"{name} does not match its checksum"
     except Damaged as error:
         return str(error)
@@ -339,8 +365,8 @@ def _description(path: Path) -> Description:
         raise Damaged(f"state.json: {shown(error)}") from None
     if str(description.images) != path.name:
         raise Damaged(f"state.json is of {description.images:,} images")
-    if missing := FILES - description.sha256.keys():
-        raise Damaged(f"state.json has no checksum of {min(missing)}")
+    if SAMPLED not in description.sha256:
+        raise Damaged(f"state.json has no checksum of {SAMPLED}")
     return description
 
 

@@ -61,7 +61,7 @@ def evaluate(
     """Compare a run's fakes, or images by a name or path that can be read as a data set, with real images.
 
     `data`: these, by a name or path, or a file of their statistics; of a run by default its own held-out images. A
-    run's fakes are as many as these and of the same classes; a translator's are translations of its held-out images.
+    run's fakes are as many as these and of the same classes; a translator's are translations of the held-out images.
     Of a run that is compared by all metrics with its own data, metrics.json, sheet.png and neighbors.png are written
     (with another extractor metrics-EXTRACTOR.json). Returns {metric: value, …, "real": {metric: ceiling, …}, "across":
     …, "intervals": {metric: [low, high]}, "per_class": {class: …}, "per_field": …, "per_attribute": …, "about": …,
@@ -136,8 +136,13 @@ def _evaluate_run(
     real = real_of_run(directory, recipe, data, options.split or "held-out", stated)
     about: dict[str, Any] = {"checkpoint": path.name}
     if isinstance(model, Translator):
-        _require_plain(directory, sampling, own)
-        assert real.data is not None
+        _require_plain(directory, sampling)
+        if real.data is None or real.data.spec != model.spec:
+            labels = ", ".join(value for field in model.spec.fields for value in field.values)
+            raise UserError(
+                f"--data {data} given with run '{directory}', a translator: expected images with the labels that it "
+                f"knows, {labels}"
+            )
         fakes: Images = translations_of(model, real.data.held_out, sampling.seed, options.n)
     else:
         model = with_sampling(model, sampling)
@@ -158,14 +163,12 @@ def _evaluate_run(
     return metrics
 
 
-def _require_plain(directory: Path, sampling: Sampling, own: bool) -> None:
-    """Raises UserError for options of latents, and for data that are not a run's own, which a translator has not."""
+def _require_plain(directory: Path, sampling: Sampling) -> None:
+    """Raises UserError for options of latents, which a translator has not."""
     if sampling._replace(which="best", seed=EVALUATION_SEED) != Sampling():
         raise UserError(
             f"options of latents given with run '{directory}', a translator, which has none: leave them out"
         )
-    if not own:
-        raise UserError(f"--data given with run '{directory}', whose translations are of its own data: leave it out")
 
 
 def _write_pictures(

@@ -1,5 +1,6 @@
 """Load what a run directory holds: its data, its checkpoints, the models in them."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from condgan.utils.choices import Precision
 from condgan.utils.console import note
 from condgan.utils.device import can_compile, device
 from condgan.utils.device import precision as choose_precision
-from condgan.utils.errors import UserError, shown
+from condgan.utils.errors import UserError, shown, unknown
 from condgan.utils.files import path_of
 
 
@@ -64,7 +65,7 @@ def load_model(
     then faster. `average`: by its name, where the recipe keeps more than `ema`. Raises UserError for a run that
     translates, for an average that there is not, and where nothing can be compiled.
     """
-    model = _load(directory, which, precision, compiled, average)
+    model = load_either(directory, which, precision, compiled, average)
     if isinstance(model, Translator):
         raise UserError(
             f"run '{directory}' translates images and has none of its own: use condgan translate, or load_translator"
@@ -83,19 +84,30 @@ def load_translator(
 
     Raises UserError for a run that makes images from labels.
     """
-    model = _load(directory, which, precision, compiled, average)
+    model = load_either(directory, which, precision, compiled, average)
     if isinstance(model, Model):
         raise UserError(f"run '{directory}' is no translator, it makes images from labels: use condgan sample, or load")
     return model
 
 
-def _load(
-    directory: str | Path, which: str | int, precision: Precision, compiled: bool, average: str
+def load_either(
+    directory: str | Path,
+    which: str | int = "best",
+    precision: Precision = "auto",
+    compiled: bool = False,
+    average: str = "ema",
 ) -> Model | Translator:
+    """The averaged generator of a run of either kind; the rest as in `load_model`."""
     if compiled and not can_compile():
         raise UserError("a compiled model asked for, and no C++ compiler found: install one such as g++, or leave it")
     choose_precision(precision, device())
-    model = checkpoint.load_checkpoint(find_checkpoint(path_of(directory, "run"), which), average)
+    directory = path_of(directory, "run")
+    require_run(directory)
+    recipe = recipe_of(directory)
+    if average not in (known := ("ema", *recipe.averages)):
+        raise unknown("average", average, known)
+    path = find_checkpoint(directory, which, needed=checkpoint.needed_files(recipe, average))
+    model = checkpoint.load_checkpoint(path, average)
     return replace(model, precision=precision, compiled=compiled)
 
 
@@ -106,9 +118,15 @@ def held_out_split(directory: str | Path) -> Split:
     return data.held_out
 
 
-def find_checkpoint(directory: Path, which: str | int = "best", option: str = "--checkpoint ") -> Path:
-    """A whole checkpoint of a run: best, latest, or by its number of images; `option`: what another is named after."""
+def find_checkpoint(
+    directory: Path, which: str | int = "best", option: str = "--checkpoint ", needed: Collection[str] = ()
+) -> Path:
+    """A checkpoint of a run: best, latest, or by its number of images; `option`: what another is named after.
+
+    The files that are needed of it, by default those that images are made by, are whole.
+    """
     require_run(directory)
+    needed = needed or checkpoint.needed_files(recipe_of(directory))
     which = str(plain(which))
     paths = checkpoint.checkpoints(directory / "checkpoints")
     if not paths:
@@ -118,7 +136,7 @@ def find_checkpoint(directory: Path, which: str | int = "best", option: str = "-
         wanted = [path for path in paths if path.name == which]
         if not wanted:
             raise UserError(f"run '{directory}' has no checkpoint {which}: it has {names}, best or latest")
-        if (reason := checkpoint.damage(wanted[0])) is not None:
+        if (reason := checkpoint.damage(wanted[0], needed)) is not None:
             raise UserError(f"checkpoint '{wanted[0]}' is damaged ({reason}): choose another one with {option.strip()}")
         return wanted[0]
     if which not in ("best", "latest"):
@@ -127,7 +145,7 @@ def find_checkpoint(directory: Path, which: str | int = "best", option: str = "-
     scored = checkpoint.ranked(paths, by) if which == "best" else []
     damaged: dict[Path, str] = {}
     for path in dict.fromkeys([*scored, *reversed(paths)]):
-        if (reason := checkpoint.damage(path)) is not None:
+        if (reason := checkpoint.damage(path, needed)) is not None:
             damaged[path] = reason
             continue
         for other, why in damaged.items():
@@ -152,7 +170,7 @@ def require_same_data(directory: Path, data: Dataset) -> None:
     if began is None:
         raise UserError(
             f"run '{directory}' has no environment.json, without which nobody can tell whether the data are those that "
-            "it began with: put it back, or start over with --fresh"
+            "it began with: put it back, or start over with --fresh; what was exported has none, give evaluate --data"
         )
     then = began.data
     if then.sha256 != data.content_hash:

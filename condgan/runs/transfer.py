@@ -16,7 +16,7 @@ from condgan.labels import LabelSpec
 from condgan.networks import Discriminator
 from condgan.networks.spectral_norm import spectral_norms
 from condgan.recipes.schema import Recipe
-from condgan.runs.checkpoint import Contents, load_networks
+from condgan.runs.checkpoint import NETWORKS, Contents, load_networks
 from condgan.runs.directory import run_and_checkpoint
 from condgan.runs.models import find_checkpoint
 from condgan.training.state import State
@@ -78,7 +78,7 @@ def open_source(run: str | Path) -> Source:
     number = 0
     with distributed.all_or_fail():
         if distributed.is_main():
-            number = int(find_checkpoint(directory, which, f"--from {directory}/checkpoints/").name)
+            number = int(find_checkpoint(directory, which, f"--from {directory}/checkpoints/", NETWORKS).name)
     name = str(distributed.from_main(number))
     with distributed.all_or_fail():
         return Source(directory, name, load_networks(directory / "checkpoints" / name, "start from another one"))

@@ -27,3 +27,7 @@ KNOWN_NAMES = (
 """Data sets that are looked for in a folder, or downloaded."""
 SOURCES = (*EMBEDDED_NAMES, *KNOWN_NAMES)
 """Data sets that are known by name."""
+ExportFormat = Literal["safetensors", "onnx", "pt2", "aoti", "web"]
+"""What a model is exported as."""
+ExportOutput = Literal["uint8", "float"]
+"""Pixels of an exported model: 0 … 255 or [−1, 1]."""

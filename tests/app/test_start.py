@@ -48,6 +48,7 @@ AT_ONCE = {
         "translate nowhere --out x",
         "translate nowhere image.png --out x --set a",
         "report nowhere",
+        "export nowhere --out x",
         "recipes digit-acgan",
         "train digit-acgan",
         "train digit-acgan --data photos g_opt.lr=1",

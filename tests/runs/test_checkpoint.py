@@ -23,6 +23,8 @@ from condgan.recipes.load import dump
 from condgan.recipes.load import load as load_recipe
 from condgan.runs import checkpoint
 from condgan.runs.models import find_checkpoint
+from condgan.runs.models import load_model as condgan_load
+from condgan.runs.transfer import open_source
 from condgan.training.state import State
 from condgan.utils.errors import Note, UserError
 from tests.conftest import TINY
@@ -281,3 +283,19 @@ def test_a_damaged_best_says_which_one_is_used_instead(saved: Path, capsys: pyte
     done = condgan(capsys, "sample", run, "--out", "x", "--per-class", 1)
     assert done.code == 0
     assert done.err.splitlines() == [said]
+
+
+def test_what_only_training_needs_may_be_missing(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = saved.parents[1]
+    (run / "recipe.yaml").write_text(dump(RECIPE))
+    images = condgan_load(run).sample(per_class=2)
+    for name in checkpoint.FILES - {"ema.safetensors"}:
+        (saved / name).unlink()
+    assert (condgan_load(run).sample(per_class=2) == images).all()
+    assert condgan(capsys, "sample", run, "--out", "x", "--checkpoint", 16, "--per-class", 1).code == 0
+    assert checkpoint.damage(saved) is not None
+    with pytest.raises(UserError, match=r"are damaged \(discriminator\.safetensors is missing\)"):
+        open_source(run)
+    (saved / "ema.safetensors").unlink()
+    with pytest.raises(UserError, match=r"are damaged \(ema\.safetensors is missing\)"):
+        condgan_load(run)

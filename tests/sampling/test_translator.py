@@ -724,10 +724,13 @@ def test_evaluation_gives_what_is_promised(capsys: pytest.CaptureFixture[str], t
         assert set(found["real"]) == {"attribute_accuracy", "label_agreement", "fd_classifier", "precision"}
         assert set(found["per_attribute"]["Red_Ink"]) <= {"attribute_accuracy", "real", "across"}
         assert "kept_accuracy" not in found
+    asked = ["evaluate", trained / "one", "--metrics", "identity_l1", "--n", 50, "--json"]
+    own, given = (json.loads(condgan(capsys, *asked, *data).out) for data in ([], ["--data", "tinted-digits"]))
+    assert own["identity_l1"] == given["identity_l1"]
     refused(condgan(capsys, "evaluate", trained / "one", "--metrics", "ms_ssim"), "these are attributes")
     refused(condgan(capsys, "evaluate", trained / "one", "--metrics", "target_mea"), "did you mean 'target_mae'?")
     refused(condgan(capsys, "evaluate", trained / "one", "--truncation", 1), "options of latents given")
-    refused(condgan(capsys, "evaluate", trained / "one", "--data", "digits"), "translations are of its own data")
+    refused(condgan(capsys, "evaluate", trained / "one", "--data", "digits"), "with the labels that it knows, ")
 
 
 def test_images_and_folders_are_translated_under_their_names(capsys: pytest.CaptureFixture[str], trained: Path) -> None:
