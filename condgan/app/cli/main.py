@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from condgan import __version__
+from condgan.app.cli.app import app_command
 from condgan.app.cli.data import data_command, prepare_command, recipes_command
 from condgan.app.cli.evaluate import evaluate_command, report_command, statistics_command, utility_command
 from condgan.app.cli.sample import attention_command, interpolate_command, sample_command, truncation_command
@@ -32,7 +33,7 @@ click.version_option(__version__, message="condgan %(version)s")(app)
 for command in (
     train_command, sample_command, interpolate_command, attention_command, truncation_command, translate_command,
     evaluate_command, statistics_command, utility_command, report_command, data_command, prepare_command,
-    recipes_command,
+    recipes_command, app_command,
 ):  # fmt: skip
     app.verb(command)
 SHARED = ("train", "evaluate", "statistics", "truncation")
