@@ -110,7 +110,7 @@ def uploaded(run: Path, which: str, path: Path) -> Source:
     return Source(path.name, image, model.read(image), "; ".join(fitting([size], model.shape)))
 
 
-def held_out_source(run: Path, which: str, number: int) -> Source:
+def held_out_source(run: Path, which: str, number: object) -> Source:
     """A held-out image with its known labels. Raises UserError for a number that there is not, or data not here."""
     split = held_out_of(run)
     number = whole("held-out image", number, 0, len(split) - 1)

@@ -100,7 +100,7 @@ def test_latents_of_a_zip_make_its_images(digits_run: Callable[..., Path]) -> No
         assert np.array_equal(model.make(generators.Drawn(latents, weights)), np.stack([*images.values()]))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=8)
 @given(distance=st.floats(0, 1), truncation=st.none() | st.floats(0.1, 2))
 def test_what_is_like_an_image(digits_run: Callable[..., Path], distance: float, truncation: float | None) -> None:
     run = Path("runs/digits-acgan")
@@ -139,7 +139,6 @@ def test_the_way_between_two_images(digits_run: Callable[..., Path]) -> None:
         (lambda run: sample_grid(run, NEWEST, ["<b>"], 1), "unknown class '<b>'"),
         (lambda run: sample_grid(run, NEWEST, ["3", "8"], 33), "66 images asked for: expected at most 64"),
         (lambda run: sample_grid(run, NEWEST, ["3"], 0), "images of each class 0 given"),
-        (lambda run: sample_grid(run, NEWEST, ["3"], "many"), "images of each class 'many' given"),
         (lambda run: mixture_grid(run, NEWEST, {"3": 0.0}, 1), "a mixture without a share above 0"),
         (lambda run: mixture_grid(run, NEWEST, {"3": 0.5, "x": 1.0}, 1), "unknown class 'x'"),
         (lambda run: sample_grid(run, NEWEST._replace(seed=-1), ["3"], 1), "seed -1 given"),
