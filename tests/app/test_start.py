@@ -48,6 +48,8 @@ AT_ONCE = {
         "translate nowhere --out x",
         "translate nowhere image.png --out x --set a",
         "report nowhere",
+        "app",
+        "app nowhere",
         "recipes digit-acgan",
         "train digit-acgan",
         "train digit-acgan --data photos g_opt.lr=1",

@@ -48,7 +48,7 @@ def serve(runs: Sequence[Path], which: str, port: int) -> None:
     """Serve a page of some runs on this machine until Ctrl-C. Raises UserError where the port is taken."""
     blocks = page(runs, which)
     try:
-        _, address, _ = launch(blocks, port)
+        address = launch(blocks, port)
     except ServerFailedToStartError:
         raise UserError("the page did not start within 5 seconds: try again when this machine has less to do") from None
     except OSError:
@@ -62,14 +62,15 @@ def serve(runs: Sequence[Path], which: str, port: int) -> None:
         blocks.close(verbose=False)
 
 
-def launch(blocks: gr.Blocks, port: int | None) -> tuple[Any, str, str]:
-    """Begin to serve a page to this machine alone; what Gradio returns. It asks nobody outside for anything."""
+def launch(blocks: gr.Blocks, port: int | None) -> str:
+    """Begin to serve a page to this machine alone, and return its address. It asks nobody outside for anything."""
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    return blocks.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False).launch(
+    _, address, _ = blocks.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE, api_open=False).launch(
         server_name="127.0.0.1", server_port=port, share=False, quiet=True, prevent_thread_lock=True,
         max_file_size=UPLOAD, enable_monitoring=False, run_history=False, ssr_mode=False, pwa=False, mcp_server=False,
         state_session_capacity=SESSIONS, footer_links=[], theme=theme, css=markup.CSS,
     )  # fmt: skip
+    return address
 
 
 def page(runs: Sequence[Path], which: str = "best") -> gr.Blocks:

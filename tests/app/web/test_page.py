@@ -62,7 +62,7 @@ def served(trained_digits: Callable[[int], Path], tmp_path_factory: pytest.TempP
         translator = folder / "inks"
         train_run(load("digits-stargan", TINY_TRANSLATOR), translator)
         blocks = page([run, translator])
-        _, address, _ = launch(blocks, None)
+        address = launch(blocks, None)
         yield Served(address, run, translator, outside)
         blocks.close(verbose=False)
 
