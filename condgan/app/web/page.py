@@ -51,6 +51,9 @@ def serve(runs: Sequence[Path], which: str, port: int) -> None:
         address = launch(blocks, port)
     except ServerFailedToStartError:
         raise UserError("the page did not start within 5 seconds: try again when this machine has less to do") from None
+    except ValueError as error:
+        do = "if proxies are set, set no_proxy=127.0.0.1, too"
+        raise UserError(f"the page cannot be reached at 127.0.0.1 ({shown(error)}): {do}") from None
     except OSError:
         raise UserError(f"--port {port} given, which is taken: give another one, such as --port {port + 1}") from None
     print(f"look at        {address}  (Ctrl-C ends it)", flush=True)
@@ -353,7 +356,9 @@ def _there(source: translators.Source | None) -> translators.Source:
 def _checkpoints(run: Path, which: str) -> gr.Dropdown:
     """A choice of the checkpoints that there are when the page is opened."""
     known = ["best", "latest"]
-    box = gr.Dropdown([*known, which], value=which, label="Checkpoint", info="best, latest, or after so many images")
+    box = gr.Dropdown(
+        [*dict.fromkeys([*known, which])], value=which, label="Checkpoint", info="best, latest, or after so many images"
+    )
     box.focus(
         lambda: gr.Dropdown(choices=[*known, *served.checkpoint_names(run)]), None, box, show_progress="hidden", **LIGHT
     )
