@@ -37,36 +37,39 @@ STARTS_WITHIN = 300
 
 
 class Asked(NamedTuple):
-    """A request: how long it took and what came."""
+    """A request: of which class and seed, how long it took and what came, images or why not."""
 
+    name: str
+    seed: int
     seconds: float
-    outcome: str
+    came: np.ndarray | str
+
+    def outcome(self, model: Model) -> str:
+        """Whether these are the model's images."""
+        if isinstance(self.came, str):
+            return self.came
+        return "right" if np.array_equal(self.came, model.sample(self.name, PER_CLASS, self.seed)) else "wrong"
 
 
 class Client(threading.Thread):
-    """Asks for images until the time is over."""
+    """Asks for images of its class until the time is over, each time of another seed."""
 
-    def __init__(self, number: int, address: str, form: "Form", model: Model, until: float) -> None:
+    def __init__(self, number: int, address: str, form: "Form", name: str, until: float) -> None:
         super().__init__()
-        self.number, self.address, self.form, self.model, self.until = number, address, form, model, until
+        self.number, self.address, self.form, self.name_of_class, self.until = number, address, form, name, until
         self.asked: list[Asked] = []
 
     def run(self) -> None:
-        turn = 0
         while time.monotonic() < self.until:
-            seed, name = 1000 * self.number + turn, self.model.classes[self.number % len(self.model.classes)]
-            start = time.monotonic()
+            seed, start = 100_000 * self.number + len(self.asked), time.monotonic()
             try:
-                images = _images(self.address, self.form, name, seed, f"client{self.number}")
-                same = np.array_equal(images, self.model.sample(name, PER_CLASS, seed))
-                outcome = "right" if same else "wrong"
+                came: np.ndarray | str = _images(self.address, self.form, self.name_of_class, seed)
             except Refused:
-                outcome = "turned away"
+                came = "turned away"
                 time.sleep(0.5)
             except Exception as error:  # told in the record
-                outcome = f"failed: {type(error).__name__}"
-            self.asked.append(Asked(time.monotonic() - start, outcome))
-            turn += 1
+                came = f"failed: {type(error).__name__}"
+            self.asked.append(Asked(self.name_of_class, seed, time.monotonic() - start, came))
 
 
 class Refused(Exception):
@@ -98,11 +101,11 @@ class Form(NamedTuple):
 PLACES = ("Classes", "Images of each class", "Seed")
 
 
-def _images(address: str, form: Form, name: str, seed: int, session: str) -> np.ndarray:
+def _images(address: str, form: Form, name: str, seed: int) -> np.ndarray:
     """The images of a class and a seed, as they come to a browser."""
     values = [*form.values]
     values[form.classes], values[form.count], values[form.seed] = [name], PER_CLASS, seed
-    asked = {"data": values, "fn_index": form.function, "session_hash": f"{session}x{seed}"}
+    asked = {"data": values, "fn_index": form.function, "session_hash": f"seed{seed}"}
     request = urllib.request.Request(
         f"{address}gradio_api/queue/join", json.dumps(asked).encode(), {"Content-Type": "application/json"}
     )
@@ -145,7 +148,8 @@ def measure(run: Path, clients: int, seconds: float) -> dict[str, Any]:
         form, model = Form.of(address), load_model(run)
         before = _memory(server.pid)
         until = time.monotonic() + seconds
-        asking = [Client(number, address, form, model, until) for number in range(clients)]
+        names = [model.classes[number % len(model.classes)] for number in range(clients)]
+        asking = [Client(number, address, form, name, until) for number, name in enumerate(names)]
         for client in asking:
             client.start()
         memory = []
@@ -157,14 +161,14 @@ def measure(run: Path, clients: int, seconds: float) -> dict[str, Any]:
         os.kill(server.pid, signal.SIGINT)
         server.wait(30)
     asked = [one for client in asking for one in client.asked]
-    took = [one.seconds for one in asked if one.outcome == "right"]
+    outcomes = [one.outcome(model) for one in asked]
+    took = [one.seconds for one, outcome in zip(asked, outcomes, strict=True) if outcome == "right"]
     p50, p95 = np.percentile(took, [50, 95])
     return {
         "clients": clients,
         "seconds": seconds,
         "requests": len(asked),
-        **{kind: sum(one.outcome == kind for one in asked) for kind in sorted({one.outcome for one in asked})},
-        "wrong images": sum(one.outcome == "wrong" for one in asked) * PER_CLASS,
+        **{kind: outcomes.count(kind) for kind in sorted({"right", "wrong", "turned away", *outcomes})},
         "p50 s": round(float(p50), 3),
         "p95 s": round(float(p95), 3),
         "MiB before": round(before),

@@ -31,7 +31,7 @@ from tests.helpers import condgan
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WIDTHS = [(1280, 900), (390, 844)]
-TIMEOUT = 60_000
+TIMEOUT = 90_000
 
 
 class Served(NamedTuple):
@@ -86,7 +86,7 @@ def test_the_page_gives_away_nothing(served: Served) -> None:
     for other in {one for one in own if not one.startswith("127.")}:
         with socket.socket() as tried:
             assert tried.connect_ex((other, port)) != 0
-    large = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + bytes(33_000_000)
+    large = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + bytes(34_000_000)
     kind = {"Content-Type": "multipart/form-data; boundary=x"}
     assert answer(f"{served.address}gradio_api/upload", large + b"\r\n--x--\r\n", **kind) == 413
 
@@ -111,7 +111,7 @@ def tab(request: pytest.FixtureRequest, browser: Any, served: Served) -> Iterato
     tab.set_default_timeout(TIMEOUT)
     asked, errors = [], []
     tab.on("request", lambda one: asked.append(one.url))
-    tab.on("pageerror", errors.append)
+    tab.on("pageerror", lambda one: errors.append(str(one)))
     tab.on("response", lambda one: errors.append(one.url) if one.status >= 400 else None)
     tab.goto(served.address)
     images(tab).first.wait_for()
