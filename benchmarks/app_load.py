@@ -32,7 +32,7 @@ from condgan.runs.models import load_model
 from condgan.sampling.model import Model
 
 PER_CLASS = 4
-STARTS_WITHIN = 300
+STARTS_WITHIN = 600
 """Seconds."""
 
 
