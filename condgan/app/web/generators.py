@@ -40,7 +40,7 @@ MOST_PIXELS = MOST_IMAGES * 256 * 256
 """Of one request."""
 MOST_STANDING = 64
 """Batches of standing statistics."""
-NEARBY, STEPS = 12, 10
+NEARBY, BETWEEN = 12, 10
 """Images like another one, and on the way between two, with these."""
 KEPT = 8
 """Grids whose images are kept, so that a click on one does not make all anew."""
@@ -112,7 +112,7 @@ def _sampled(
     about: dict[str, Any],
     chosen: list[str],
 ) -> Grid:
-    require_few(len(groups) * whole("images of each class", per_class, 1), most_images(run))
+    require_servable(len(groups) * whole("images of each class", per_class, 1), most_images(run))
     drawn = generator_of(run, sampling).draw(classes, per_class, sampling.seed)
     numbers = range(per_class)
     captions = [f"{shown(group)}, no. {number}" for group in groups for number in numbers]
@@ -138,7 +138,7 @@ def _told(run: Path, sampling: Sampling) -> dict[str, Any]:
     }
 
 
-def require_few(images: int, most: int) -> None:
+def require_servable(images: int, most: int) -> None:
     """Raises UserError for more images than a request may have."""
     if images > most:
         raise UserError(
@@ -177,7 +177,7 @@ def between_grid(run: Path, first: Picked, last: Picked) -> Grid:
 
     Truncation and batch norms are the last one's.
     """
-    count = min(STEPS, most_images(run))
+    count = min(BETWEEN, most_images(run))
     t = torch.linspace(0, 1, count)[:, None]
     latents, weights = (
         way(start.expand(count, -1), end.expand(count, -1), t)

@@ -122,7 +122,7 @@ def command(line: str) -> str:
     )
 
 
-def note(text: str) -> str:
+def remark(text: str) -> str:
     """A line beside the matter."""
     return f'<p class="note">{escape(text)}</p>' if text else ""
 

@@ -89,7 +89,7 @@ def page(runs: Sequence[Path], which: str = "best") -> gr.Blocks:
     return blocks
 
 
-class Start(NamedTuple):
+class FirstLook(NamedTuple):
     """What is called when a run's tab is looked at first."""
 
     function: Callable[..., Any]
@@ -99,7 +99,7 @@ class Start(NamedTuple):
     """Where the page says that it works."""
 
 
-def _run_tabs(run: Path, which: str) -> Start | None:
+def _run_tabs(run: Path, which: str) -> FirstLook | None:
     """A run's images, where it has any yet, its progress and its report."""
     with gr.Tabs():
         with gr.Tab("Images") as images:
@@ -107,7 +107,7 @@ def _run_tabs(run: Path, which: str) -> Start | None:
                 start = _translator_tab(run, which) if served.translates(run) else _generator_tab(run, which)
             else:
                 start = None
-                _html(markup.note("This run has no checkpoint yet: start the page again once it has one."))
+                _html(markup.remark("This run has no checkpoint yet: start the page again once it has one."))
         with gr.Tab("Progress") as training:
             bar = _html()
             timer = gr.Timer(REFRESH_SECONDS, active=False)
@@ -117,7 +117,7 @@ def _run_tabs(run: Path, which: str) -> Start | None:
 
     @_told
     def look() -> tuple[str, gr.Timer]:
-        return markup.progress_bar(progress.progress_of(run)), gr.Timer(active=True)
+        return markup.progress_bar(progress.run_progress(run)), gr.Timer(active=True)
 
     @_told
     def read() -> str:
@@ -131,7 +131,7 @@ def _run_tabs(run: Path, which: str) -> Start | None:
     return start
 
 
-def _generator_tab(run: Path, which: str) -> Start:
+def _generator_tab(run: Path, which: str) -> FirstLook:
     model = served.generator_of(run, Sampling(served.resolved(run, which)))
     many = len(model.classes) > FEW_CLASSES
     first = [model.classes[number] for number in spread(len(model.classes), FEW_CLASSES // 2 if many else FEW_CLASSES)]
@@ -170,16 +170,16 @@ def _generator_tab(run: Path, which: str) -> Start:
                 checkpoint = _checkpoints(run, which)
             make = gr.Button("Make images", variant="primary")
         with gr.Column(scale=2, min_width=300, elem_classes="result"):
-            grid = _html(markup.note("Images come here."), js_on_load=markup.PICKS)
+            grid = _html(markup.remark("Images come here."), js_on_load=markup.PICKS)
             line = _html()
             save = gr.Button("Download all (zip)", size="sm")
-            large = _html(markup.note("Choose an image to see it large."))
+            large = _html(markup.remark("Choose an image to see it large."))
             with gr.Row(equal_height=True):
                 distance = gr.Slider(
                     0, 1, 0.3, step=0.05, label="How different", info="0: the same, 1: nothing in common.", scale=2
                 )
                 like = gr.Button("More like this", scale=1)
-            picked = _html(markup.note("Choose two images to see what lies between them."))
+            picked = _html(markup.remark("Choose two images to see what lies between them."))
             between = gr.Button("The way between the last two")
     zipped = gr.JSON(visible=False)
     asked = [chosen, together, seed, per_class, truncation, standing, checkpoint, *shares]
@@ -252,10 +252,10 @@ def _generator_tab(run: Path, which: str) -> Start:
     like.click(more, [picks, distance], shows, **on_grid)
     between.click(way, picks, shows, **on_grid)
     save.click(all_of_it, seen, zipped, **HEAVY).success(None, zipped, js=SAVE)
-    return Start(start, [seen, *asked], shows, grid)
+    return FirstLook(start, [seen, *asked], shows, grid)
 
 
-def _translator_tab(run: Path, which: str) -> Start:
+def _translator_tab(run: Path, which: str) -> FirstLook:
     model = served.translator_of(run, served.resolved(run, which))
     asks = translators.questions(model.spec)
     source = gr.State()
@@ -273,30 +273,30 @@ def _translator_tab(run: Path, which: str) -> Start:
                 checkpoint = _checkpoints(run, which)
         with gr.Column(scale=2, min_width=300, elem_classes="result"):
             about = _html()
-            grid = _html(markup.note("Choose a picture to see it in every domain."), js_on_load=markup.PICKS)
+            grid = _html(markup.remark("Choose a picture to see it in every domain."), js_on_load=markup.PICKS)
             save = gr.Button("Download all (zip)", size="sm")
-            large = _html(markup.note("Choose one of them to see it beside the picture."))
+            large = _html(markup.remark("Choose one of them to see it beside the picture."))
     zipped = gr.JSON(visible=False)
     shows = [source, about, grid, large, *controls]
 
-    def shown_source(one: translators.Source, which: str) -> list[Any]:
+    def shown_source(one: translators.ChosenPicture, which: str) -> list[Any]:
         every = translators.in_every_domain(run, which, one)
         images = markup.image_buttons([translators.picture_of(one), *every.values()], ["the picture", *every])
-        said = markup.note(f"{shown(one.name)}{': ' * bool(one.note)}{one.note}")
+        said = markup.remark(f"{shown(one.name)}{': ' * bool(one.note)}{one.note}")
         first = next(iter(every))
         return [one, said, images, beside(one, every[first], first), *translators.answers(one.labels)]
 
-    def beside(one: translators.Source, image: Any, name: str) -> str:
-        return markup.note(f"The picture, and then {name}") + markup.pair(
+    def beside(one: translators.ChosenPicture, image: Any, name: str) -> str:
+        return markup.remark(f"The picture, and then {name}") + markup.pair(
             translators.picture_of(one), image, f"{one.name.replace('/', '-')}-{name}.png"
         )
 
     @_told
-    def start(source: translators.Source | None, which: str) -> list[Any]:
+    def start(source: translators.ChosenPicture | None, which: str) -> list[Any]:
         try:
             split = served.held_out_of(run)
         except UserError as error:
-            return [markup.note(f"They are not here: {error}"), *(gr.skip() for _ in shows)]
+            return [markup.remark(f"They are not here: {error}"), *(gr.skip() for _ in shows)]
         few = translators.held_out_few(run, HELD_OUT)
         shows_first = [gr.skip() for _ in shows] if source else of_held_out(0, which)
         return [
@@ -318,19 +318,19 @@ def _translator_tab(run: Path, which: str) -> Start:
         return of_held_out(clicked.number, which)
 
     @_told
-    def choose(source: translators.Source, which: str, clicked: gr.EventData) -> str:
+    def choose(source: translators.ChosenPicture, which: str, clicked: gr.EventData) -> str:
         every = translators.in_every_domain(run, served.resolved(run, which), source)
         names = ["the picture", *every]
         number = whole("image", clicked.number, 0, len(every))
         return beside(source, [translators.picture_of(source), *every.values()][number], names[number])
 
     @_told
-    def apply(source: translators.Source | None, which: str, *wanted: Any) -> str:
+    def apply(source: translators.ChosenPicture | None, which: str, *wanted: Any) -> str:
         one = _there(source)
         return beside(one, translators.translated(run, served.resolved(run, which), one, wanted), "translated")
 
     @_told
-    def all_of_it(source: translators.Source | None, which: str) -> dict[str, str]:
+    def all_of_it(source: translators.ChosenPicture | None, which: str) -> dict[str, str]:
         return _download(run, translators.translations_zip(run, served.resolved(run, which), _there(source)))
 
     on_grid: dict[str, Any] = HEAVY | {"show_progress_on": grid}
@@ -339,7 +339,7 @@ def _translator_tab(run: Path, which: str) -> Start:
     grid.click(choose, [source, checkpoint], large, show_progress="hidden", **HEAVY)
     change.click(apply, [source, checkpoint, *controls], large, **HEAVY)
     save.click(all_of_it, [source, checkpoint], zipped, **HEAVY).success(None, zipped, js=SAVE)
-    return Start(start, [source, checkpoint], [held_out, *shows], grid)
+    return FirstLook(start, [source, checkpoint], [held_out, *shows], grid)
 
 
 def _html(value: str = "", js_on_load: str | None = None) -> gr.HTML:
@@ -347,7 +347,7 @@ def _html(value: str = "", js_on_load: str | None = None) -> gr.HTML:
     return gr.HTML(value, apply_default_css=False, js_on_load=js_on_load)
 
 
-def _there(source: translators.Source | None) -> translators.Source:
+def _there(source: translators.ChosenPicture | None) -> translators.ChosenPicture:
     if source is None:
         raise UserError("no picture given: upload one, or choose a held-out image")
     return source

@@ -31,7 +31,7 @@ class Progress(NamedTuple):
     """When the last line of the log was written, in seconds since the epoch."""
 
 
-def progress_of(run: Path) -> Progress:
+def run_progress(run: Path) -> Progress:
     """How far a run is by its log."""
     with _READING:
         return _progress(run, _stamp(run, run / "samples"))

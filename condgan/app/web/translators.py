@@ -27,7 +27,7 @@ from condgan.utils.limits import ENCODED
 NONE = "none of these"
 
 
-class Source(NamedTuple):
+class ChosenPicture(NamedTuple):
     """A picture to translate."""
 
     name: str
@@ -98,7 +98,7 @@ def changes_to(labels: Labels, wanted: Sequence[Answer]) -> dict[str, bool]:
     return changes
 
 
-def uploaded(run: Path, which: str, path: Path) -> Source:
+def uploaded(run: Path, which: str, path: Path) -> ChosenPicture:
     """A picture from a file, decoded and resized as in training. Raises UserError for what is none."""
     model = translator_of(run, which)
     try:
@@ -107,37 +107,37 @@ def uploaded(run: Path, which: str, path: Path) -> Source:
             image = torch.from_numpy(pixels(picture, model.preprocessing).copy())[None]
     except Exception as error:  # decoders raise whatever they like
         raise UserError(f"'{shown(path.name)}' is unreadable ({reason(error)}): give a picture, PNG or JPEG") from None
-    return Source(path.name, image, model.read(image), "; ".join(fitting([size], model.shape)))
+    return ChosenPicture(path.name, image, model.read(image), "; ".join(fitting([size], model.shape)))
 
 
-def held_out_source(run: Path, which: str, number: object) -> Source:
+def held_out_source(run: Path, which: str, number: object) -> ChosenPicture:
     """A held-out image with its known labels. Raises UserError for a number that there is not, or data not here."""
     split = held_out_of(run)
     number = whole("held-out image", number, 0, len(split) - 1)
     image, labels = split.images[[number]], split.labels[torch.tensor([number])]
     name = split.names[number] if split.names else f"{number}.png"
-    return Source(name, image, translator_of(run, which).complete(image, labels), "")
+    return ChosenPicture(name, image, translator_of(run, which).complete(image, labels), "")
 
 
-def in_every_domain(run: Path, which: str, source: Source) -> dict[str, UInt8[np.ndarray, "h w *c"]]:
+def in_every_domain(run: Path, which: str, source: ChosenPicture) -> dict[str, UInt8[np.ndarray, "h w *c"]]:
     """A picture in as many domains as a request may have images, by their names."""
     model = translator_of(run, which)
     images = channels_last(model.to_every_domain(source.image, source.labels)[0])
     return dict(zip(model.domains[: most_images(run)], images, strict=False))
 
 
-def translated(run: Path, which: str, source: Source, wanted: Sequence[Answer]) -> UInt8[np.ndarray, "h w *c"]:
+def translated(run: Path, which: str, source: ChosenPicture, wanted: Sequence[Answer]) -> UInt8[np.ndarray, "h w *c"]:
     """A picture with the wanted labels. Raises UserError where it has them already."""
     changes = changes_to(source.labels, wanted)
     return channels_last(translator_of(run, which).apply(source.image, changes, source.labels).images)[0]
 
 
-def picture_of(source: Source) -> UInt8[np.ndarray, "h w *c"]:
+def picture_of(source: ChosenPicture) -> UInt8[np.ndarray, "h w *c"]:
     """The picture itself, as it is translated."""
     return channels_last(source.image)[0]
 
 
-def translations_zip(run: Path, which: str, source: Source) -> bytes:
+def translations_zip(run: Path, which: str, source: ChosenPicture) -> bytes:
     """A zip of a picture and its translations to every domain, and a JSON of what they are made of."""
     images = {"input": picture_of(source), **in_every_domain(run, which, source)}
     files = dict(zip((f"{name}.png" for name in file_names([*images])), images.values(), strict=True))

@@ -51,7 +51,7 @@ def test_texts_stay_texts(text: str) -> None:
         markup.pair(image(0), image(1), text),
         markup.picked_images([(image(0), text)]),
         markup.command(text),
-        markup.note(text),
+        markup.remark(text),
         markup.progress_bar(progress),
         markup.report_frame(text),
     ]

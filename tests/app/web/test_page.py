@@ -203,7 +203,7 @@ def test_a_generators_controls(tab: Any, served: Served, capsys: pytest.CaptureF
     images(tab).nth(0).click()
     wait_for(tab, "document.querySelectorAll('.picked img').length === 2")
     press(tab, "The way between")
-    wait_for(tab, f"document.querySelectorAll('.result .images button').length === {generators.STEPS}")
+    wait_for(tab, f"document.querySelectorAll('.result .images button').length === {generators.BETWEEN}")
     assert (names(tab)[0], names(tab)[-1]) == ("8, no. 1", "3, no. 0")
     press(tab, "More like this")
     wait_for(tab, f"document.querySelectorAll('.result .images button').length === {generators.NEARBY}")

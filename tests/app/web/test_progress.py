@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from condgan.app.web import markup, progress
-from condgan.app.web.progress import progress_of, report_of
+from condgan.app.web.progress import report_of, run_progress
 from condgan.recipes.load import dump, load
 from condgan.runs.report import write_report
 from tests.conftest import write_image
@@ -30,26 +30,26 @@ def add(run: Path, **record: float) -> None:
 
 
 def test_progress_is_that_of_the_log(run: Path) -> None:
-    going = progress_of(run)
+    going = run_progress(run)
     assert (going.images, going.total, going.facts) == (64, 320, "32 images a second, about 8 s left")
     assert going.samples is not None
     assert going.samples.caption == "samples after 128 images"
     add(run, images=128, seconds=4.0, images_per_second=64.0, fd_classifier=12.345)
     with (run / "log.jsonl").open("a") as file:
         file.write('{"images": 19')  # as a killed run leaves it
-    going = progress_of(run)
+    going = run_progress(run)
     assert (going.images, going.facts) == (128, "64 images a second, about 3 s left, fd_classifier 12.3")
     assert "128 of 320 images of training" in markup.progress_bar(going)
     add(run)  # ends that line
     add(run, images=320, seconds=9.0, images_per_second=64.0)
-    assert progress_of(run).facts == "fd_classifier 12.3"
+    assert run_progress(run).facts == "fd_classifier 12.3"
 
 
 def test_a_run_that_has_just_begun(run: Path) -> None:
     (run / "log.jsonl").unlink()
     for sheet in (run / "samples").iterdir():
         sheet.unlink()
-    begun = progress_of(run)
+    begun = run_progress(run)
     assert begun == progress.Progress(0, 320, "", None, None)
     assert "No samples yet" in markup.progress_bar(begun)
 

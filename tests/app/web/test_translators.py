@@ -17,7 +17,7 @@ from condgan.app.web import translators
 from condgan.app.web.translators import (
     NONE,
     Answer,
-    Source,
+    ChosenPicture,
     answers,
     changes_to,
     held_out_few,
@@ -149,7 +149,7 @@ def test_held_out_images_that_there_are_not(model: Translator, number: object) -
 
 
 def test_threads_get_their_own_translations(model: Translator) -> None:
-    def ask(number: int) -> tuple[Source, np.ndarray]:
+    def ask(number: int) -> tuple[ChosenPicture, np.ndarray]:
         source = held_out_source(RUN, WHICH, number % 4)
         wanted: list[Answer] = ["Blue_Ink" if number % 4 < 2 else "Red_Ink", []]
         return source, translated(RUN, WHICH, source, wanted)
