@@ -82,7 +82,7 @@ class Form(NamedTuple):
     function: int
     values: list[Any]
     classes: int
-    count: int
+    per_class: int
     seed: int
 
     @classmethod
@@ -104,7 +104,7 @@ PLACES = ("Classes", "Images of each class", "Seed")
 def _images(address: str, form: Form, name: str, seed: int) -> np.ndarray:
     """The images of a class and a seed, as they come to a browser."""
     values = [*form.values]
-    values[form.classes], values[form.count], values[form.seed] = [name], PER_CLASS, seed
+    values[form.classes], values[form.per_class], values[form.seed] = [name], PER_CLASS, seed
     asked = {"data": values, "fn_index": form.function, "session_hash": f"seed{seed}"}
     request = urllib.request.Request(
         f"{address}gradio_api/queue/join", json.dumps(asked).encode(), {"Content-Type": "application/json"}
