@@ -32,8 +32,8 @@ app = Commands(help="Train, judge and sample conditional image GANs.")
 click.version_option(__version__, message="condgan %(version)s")(app)
 for command in (
     train_command, sample_command, interpolate_command, attention_command, truncation_command, translate_command,
-    evaluate_command, statistics_command, utility_command, report_command, data_command, prepare_command,
-    recipes_command, app_command,
+    evaluate_command, statistics_command, utility_command, report_command, app_command, data_command, prepare_command,
+    recipes_command,
 ):  # fmt: skip
     app.verb(command)
 SHARED = ("train", "evaluate", "statistics", "truncation")
