@@ -104,6 +104,8 @@ def run(command: list[str], capsys: pytest.CaptureFixture[str], where: str) -> N
     arguments = command[1:]
     if arguments[0] == "train":
         arguments += shortly(arguments)
+    if arguments[0] == "app":
+        arguments += ["--help"]  # it would not end
     done = condgan(capsys, *arguments)
     assert done.code == 0, (where, command, done.err)
 
@@ -130,7 +132,7 @@ def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str], mo
                 verbs.add(command[1])
     assert verbs == {
         "train", "data", "prepare", "sample", "evaluate", "recipes", "interpolate", "truncation", "attention",
-        "translate", "report", "utility", "export",
+        "translate", "report", "utility", "export", "app",
     }  # fmt: skip
     assert len(list(Path("images").rglob("*.png"))) == 33
     assert len(list(Path("between-3-and-8").rglob("*.png"))) == 17

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from threading import Lock
 from typing import get_args
 
 import numpy as np
@@ -41,6 +42,11 @@ NO_PIXELS = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 """Formats that Pillow knows by name, but of which it can read no pixels, or only by starting other programs."""
 
 
+_SWITCHING = Lock()
+_QUIET: list[warnings.catch_warnings] = []
+"""How warnings were shown before, once for all and once for each that decodes just now."""
+
+
 @cache
 def _formats() -> tuple[str, ...]:
     """Pillow's formats whose pixels it can read; HEIC among them where pi_heif or pillow_heif is installed.
@@ -64,10 +70,24 @@ def readable() -> frozenset[str]:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Have no decoder's warnings printed: of damaged EXIF, of transparency in palettes, of many pixels."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Have no decoder's warnings printed: of damaged EXIF, of transparency in palettes, of many pixels.
+
+    All threads share it: the first one of several switches warnings off, and the last one on again.
+    """
+    with _SWITCHING:
+        if not _QUIET:
+            before = warnings.catch_warnings()
+            before.__enter__()
+            warnings.simplefilter("ignore")
+            _QUIET.append(before)
+        _QUIET.append(_QUIET[0])
+    try:
         yield
+    finally:
+        with _SWITCHING:
+            _QUIET.pop()
+            if len(_QUIET) == 1:
+                _QUIET.pop().__exit__(None, None, None)
 
 
 def color(name: str) -> tuple[int, int, int]:

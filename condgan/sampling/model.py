@@ -94,6 +94,14 @@ def progress_sheet(generator: Generator, spec: LabelSpec, seed: int, rows: int =
     return sheet(images, [spec.classes[number] for number in shown])
 
 
+class Drawn(NamedTuple):
+    """What images are made of."""
+
+    latents: Float[Tensor, "n z"]
+    weights: Float[Tensor, "n k"]
+    """Of each image, how much it is of each class; 1 in all."""
+
+
 class Attended(NamedTuple):
     """Images and, of each attention by its name, how much each position of an image attends to every other."""
 
@@ -156,7 +164,15 @@ class Model:
         A mapping of classes to weights is one mixture, `per_class` images of it. Pixels 0 … 255; no channel
         axis where images are gray. Raises UserError for an unknown class or a weight that is not above 0.
         """
-        return channels_last(self._draw(self._groups(classes), per_class, seed))
+        return self.make(self.draw(classes, per_class, seed))
+
+    def draw(self, classes: ClassChoice = None, per_class: int = 16, seed: int = 0) -> Drawn:
+        """What `sample` makes its images of."""
+        return self._drawn(self._groups(classes), per_class, seed)
+
+    def make(self, drawn: Drawn) -> UInt8[np.ndarray, "n h w *c"]:
+        """An image of each latent and its classes, as in `sample`."""
+        return channels_last(self._made(drawn))
 
     def pictures(self, classes: ClassChoice = None, per_class: int = 16, seed: int = 0) -> list[Image.Image]:
         """The same as PIL images."""
@@ -175,7 +191,7 @@ class Model:
         It holds x (uint8, n × c × h × w), y (int64, numbers of the model's classes) and classes (their names).
         """
         groups = [(number, self._one_hot(number)) for number in self._numbers(classes)]
-        x = self._draw(groups, per_class, seed).numpy()
+        x = self._made(self._drawn(groups, per_class, seed)).numpy()
         y = np.repeat(np.array([number for number, _ in groups], np.int64), per_class)
         buffer = io.BytesIO()
         np.savez(buffer, x=x, y=y, classes=np.array(self.classes))
@@ -237,7 +253,7 @@ class Model:
         if not layers:
             raise UserError("this run's generator has no attention: train a recipe such as digits-sagan")
         groups = self._groups(classes)
-        height, width = self._draw(groups[:1], 1, seed).shape[2:]
+        height, width = self._made(self._drawn(groups[:1], 1, seed)).shape[2:]
         quarters = [(height * y // 4, width * x // 4) for y, x in ((2, 2), (1, 1), (1, 3), (3, 1), (3, 3))]
         chosen = quarters if positions is None else [_position(one, height, width) for one in _places(positions)]
         maps: dict[str, list[Tensor]] = {name: [] for name in layers}
@@ -250,18 +266,19 @@ class Model:
 
         for name, layer in layers.items():
             layer.register_forward_pre_hook(partial(keep, name))
-        images = self._draw(groups, per_class, seed, sampler)
+        images = self._made(self._drawn(groups, per_class, seed), sampler)
         return Attended(channels_last(images), chosen, {name: torch.cat(parts).numpy() for name, parts in maps.items()})
 
-    def _draw(
-        self, groups: list[tuple[int, Tensor]], per_class: int, seed: int, sampler: Sampler | None = None
-    ) -> UInt8[Tensor, "n c h w"]:
+    def _drawn(self, groups: list[tuple[int, Tensor]], per_class: int, seed: int) -> Drawn:
         per_class = whole("images per class", per_class, 1)
         self._require_memory(len(groups) * per_class)
         dim = latent_dim(self.generator)
         latents = [draw_latents(seed, position, per_class, dim, self.law) for position, _ in groups]
         weights = torch.stack([of_group for _, of_group in groups]).repeat_interleave(per_class, 0)
-        return (sampler or self.sampler)(torch.cat(latents), self._labels(weights))
+        return Drawn(torch.cat(latents), weights)
+
+    def _made(self, drawn: Drawn, sampler: Sampler | None = None) -> UInt8[Tensor, "n c h w"]:
+        return (sampler or self.sampler)(drawn.latents, self._labels(drawn.weights))
 
     def _require_memory(self, images: int) -> None:
         """Refuse more images than this machine holds the latents and labels of."""

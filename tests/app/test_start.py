@@ -49,6 +49,8 @@ AT_ONCE = {
         "translate nowhere image.png --out x --set a",
         "report nowhere",
         "export nowhere --out x",
+        "app",
+        "app nowhere",
         "recipes digit-acgan",
         "train digit-acgan",
         "train digit-acgan --data photos g_opt.lr=1",

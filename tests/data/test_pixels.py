@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from condgan.data.open import list_source
-from condgan.data.preprocessing import Preprocessing, is_dark, opened, pixels
+from condgan.data.preprocessing import Preprocessing, is_dark, opened, pixels, quietly
 from condgan.data.survey import survey, warnings
 from tests.helpers import condgan
 
@@ -142,3 +142,16 @@ def test_decoders_print_nothing_beside_our_lines(
     assert done.code == 0
     assert done.err == ""
     assert not recwarn.list
+
+
+def test_warnings_are_shown_again_whichever_thread_is_done_last() -> None:
+    before = list(python_warnings.filters)
+    first, last = quietly(), quietly()
+    first.__enter__()
+    last.__enter__()
+    first.__exit__(None, None, None)
+    with python_warnings.catch_warnings(record=True) as seen:
+        python_warnings.warn("that nobody shall see", UserWarning, stacklevel=1)
+    assert not seen
+    last.__exit__(None, None, None)
+    assert python_warnings.filters == before

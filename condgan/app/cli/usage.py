@@ -60,7 +60,8 @@ def _parameter(of: inspect.Parameter) -> click.Parameter:
     how: dict[str, Any] = {} if of.default is inspect.Parameter.empty else {"default": of.default}
     how |= {"type": _type(get_args(kind)[0] if many else kind), "help": about.help}
     if isinstance(about, Argument):
-        return click.Argument([of.name], metavar=about.metavar, nargs=-1 if many else 1, **how)
+        required = "default" not in how
+        return click.Argument([of.name], metavar=about.metavar, nargs=-1 if many else 1, required=required, **how)
     name = about.name or f"--{of.name.replace('_', '-')}"
     flag = {"is_flag": True} if kind is bool else {"multiple": many}
     return click.Option([name, of.name], required="default" not in how, **flag, **how)

@@ -1,3 +1,3 @@
-from condgan.runs.report.page import write_report
+from condgan.runs.report.page import report_page, write_report
 
-__all__ = ["write_report"]
+__all__ = ["report_page", "write_report"]

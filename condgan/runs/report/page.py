@@ -29,11 +29,12 @@ def write_report(directory: str | Path, out: str | Path | None = None) -> Path:
     directory = Path(directory)
     require_run(directory)
     path = Path(out) if out else directory / "report.html"
-    write(path, _page(directory).encode(errors="backslashreplace"))
+    write(path, report_page(directory).encode(errors="backslashreplace"))
     return path
 
 
-def _page(directory: Path) -> str:
+def report_page(directory: Path) -> str:
+    """The report card as HTML."""
     recipe = recipe_of(directory)
     commands = {verb: shlex.join(["condgan", verb, str(directory)]) for verb in ("evaluate", "utility")}
     environment = tree_of(environment_of(directory))

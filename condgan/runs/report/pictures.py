@@ -3,12 +3,12 @@
 import base64
 import io
 import math
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image
 
+from condgan.data.preprocessing import quietly
 from condgan.utils.errors import UserError, said_of, shown
 from condgan.utils.figures import png, spread
 from condgan.utils.files import entries, found, read_bytes
@@ -46,7 +46,7 @@ def embedded_picture(path: Path, caption: str, pixels: int = PIXELS) -> Embedded
 def _decoded(path: Path, content: bytes) -> Image.Image:
     """The picture in a file's content."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # of its size, which is looked at here
+        with quietly():  # of its size, which is looked at here
             picture = Image.open(io.BytesIO(content))
             require_at_most(4 * math.prod(picture.size), DECODED)
             picture.load()
