@@ -105,7 +105,7 @@ class Campaign:
     def __post_init__(self) -> None:
         os.environ.setdefault("CONDGAN_CACHE", str(self.work / "cache"))
         for module in pkgutil.walk_packages(condgan.__path__, "condgan."):
-            if not module.name.endswith("__main__"):
+            if not module.name.endswith(("__main__", ".web.page")):  # which an extra is needed for
                 importlib.import_module(module.name)
         for name in LATER:
             importlib.import_module(name)

@@ -98,7 +98,7 @@ class Run:
 def train_on(
     data: str | Path | Sequence[str | Path] | None = None,
     *,
-    minutes: float | None = None,
+    minutes: int | float | None = None,
     recipe: str | Path | None = None,
     overrides: Sequence[str] = (),
     translate: bool = False,

@@ -181,7 +181,8 @@ class Model:
     def sheet(self, classes: ClassChoice = None, per_class: int = 8, seed: int = 0) -> Image.Image:
         """The same as one picture: a column per class, or per mixture, whose weights stand above it."""
         groups = self._groups(classes)
-        images = self._draw(groups, per_class, seed).unflatten(0, (len(groups), -1)).transpose(0, 1).flatten(0, 1)
+        images = self._made(self._drawn(groups, per_class, seed))
+        images = images.unflatten(0, (len(groups), -1)).transpose(0, 1).flatten(0, 1)
         mixed = isinstance(classes, Mapping)
         return sheet(images, [_mixed(classes)] if mixed else [self.classes[number] for number, _ in groups])
 
