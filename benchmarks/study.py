@@ -221,18 +221,16 @@ def study(
         overrides = prepared(one, options.folder, options.work / where.replace(", ", "-").replace(" %", ""))
         speeds = record["speeds"].setdefault(where, {})
         if equal_time:
-            speeds |= relative_speeds(
-                {name: compared[name] for name in compared if name not in speeds}, base, overrides
-            )
+            unknown = {name: it for name, it in compared.items() if it is not base and name not in speeds}
+            speeds |= relative_speeds(unknown, base, overrides)
         for variant in compared:
             if (where, variant, seed) in done:
                 continue
             if time.monotonic() - begun > 60 * options.minutes:
                 return
             images = round(one.images * speeds.get(variant, 1))
-            sheet = options.sheets and options.sheets / f"{where}-{variant}-{seed}.png".replace(" ", "-").replace(
-                ",", ""
-            )
+            file = f"{where}-{variant}-{seed}.png".replace(" ", "-").replace(",", "")
+            sheet = options.sheets and options.sheets / file
             found = run(compared[variant], overrides, images, seed, sheet)
             machine = describe_machine()
             row = {"set": where, "variant": variant, "seed": seed} | found
