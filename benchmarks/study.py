@@ -138,17 +138,17 @@ def _listing(recipe: Recipe) -> Listing:
     return list_source(recipe.data.sources[0], recipe.data.root, recipe.data.held_out, recipe.data.paired)
 
 
-def run(variant: Variant, overrides: list[str], images: int, seed: int, sheet: Path | None) -> dict[str, Any]:
-    """Train once; the metrics, and the processor's seconds. The run's sheet is kept as a file."""
+def run(variant: Variant, overrides: list[str], images: int, seed: int, kept: Path | None) -> dict[str, Any]:
+    """Train once; the metrics, and the processor's seconds. The run is kept as a folder, which must not be there."""
     begun = time.process_time()
     batch = load(variant.recipe, [*overrides, *variant.options]).schedule.batch
     images = batch * round(images / batch)
     every = [f"schedule.images={images}", f"schedule.save={images // 5}", f"schedule.sample={images}", f"seed={seed}"]
     with tempfile.TemporaryDirectory() as folder:
         metrics = train_run(load(variant.recipe, [*overrides, *variant.options, *every]), Path(folder) / "run")
-        if sheet:
-            sheet.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(Path(folder) / "run" / "sheet.png", sheet)
+        if kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(Path(folder) / "run", kept)
     found = {name: round(metrics[name], 4) for name in METRICS if metrics.get(name) is not None}
     ceilings = {name: round(value, 4) for name, value in metrics["real"].items() if name in found}
     return {
@@ -201,7 +201,7 @@ def study(
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no run begins")
     parser.add_argument("--out", type=Path, default=Path(f"benchmarks/records/{name.replace('_', '-')}/record.json"))
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "studies", help="for the sets")
-    parser.add_argument("--sheets", type=Path, help="where the runs' sheets are kept")
+    parser.add_argument("--runs", type=Path, help="where runs are kept")
     parser.add_argument("--table", type=Path, help="print a record's tables")
     options = parser.parse_args()
     if options.table:
@@ -229,9 +229,8 @@ def study(
             if time.monotonic() - begun > 60 * options.minutes:
                 return
             images = round(one.images * speeds.get(variant, 1))
-            file = f"{where}-{variant}-{seed}.png".replace(" ", "-").replace(",", "")
-            sheet = options.sheets and options.sheets / file
-            found = run(compared[variant], overrides, images, seed, sheet)
+            kept = options.runs and options.runs / f"{where}-{variant}-{seed}".replace(" ", "-").replace(",", "")
+            found = run(compared[variant], overrides, images, seed, kept)
             machine = describe_machine()
             row = {"set": where, "variant": variant, "seed": seed} | found
             row |= {"commit": machine["commit"], "cpu": machine["cpu"], "load": os.getloadavg()[0]}
