@@ -217,7 +217,7 @@ def choose_recipe(
     base = load(name)
     facts = _facts(look, base, stated)
     chosen = [Choice([], reason)]
-    chosen += _that_apply(RULES, facts)
+    chosen += _filled_in([rule for rule in RULES if rule.applies(facts)], facts)
     settings = [
         f"name={json.dumps(run_name(Path(source).stem))}",
         f"description={json.dumps(description(source, minutes))}",
@@ -235,11 +235,14 @@ def choose_recipe(
     length = how_long(load(name, [*settings, *overrides]), speed)
     recipe = load(name, [*settings, *length.settings, *overrides])
     facts = facts._replace(trained=recipe.schedule.images)
-    if repeated := _that_apply(FOR_REPEATED, facts):
-        settings += [one for choice in repeated for one in choice.settings]
+    if rules := [rule for rule in FOR_REPEATED if rule.applies(facts)]:
+        changed = [one for choice in _filled_in(rules, facts) for one in choice.settings]
+        speed = timing.images_per_second(load(name, [*settings, *changed, *overrides]), look.listing.labels.spec)
+        length = how_long(load(name, [*settings, *changed, *overrides]), speed)
+        facts = facts._replace(trained=load(name, [*settings, *length.settings, *overrides]).schedule.images)
+        repeated = _filled_in(rules, facts)
         chosen += repeated
-        speed = timing.images_per_second(load(name, [*settings, *overrides]), look.listing.labels.spec)
-        length = how_long(load(name, [*settings, *overrides]), speed)
+        settings += [one for choice in repeated for one in choice.settings]
         recipe = load(name, [*settings, *length.settings, *overrides])
     own = [one for one in [*chosen, length] if not (one.settings and _option(one.settings[0]) in stated)]
     takes = timing.in_words(timing.minutes_for(recipe.schedule.images, speed))
@@ -321,12 +324,8 @@ def _same_names(listing: Listing) -> bool:
     return len(names[0]) > 1 and all(sorted(one) == sorted(set(names[0])) for one in names)
 
 
-def _that_apply(rules: Sequence[Rule], facts: Facts) -> list[Choice]:
-    return [
-        Choice([_filled(one, facts) for one in rule.settings], _filled(rule.reason, facts))
-        for rule in rules
-        if rule.applies(facts)
-    ]
+def _filled_in(rules: Sequence[Rule], facts: Facts) -> list[Choice]:
+    return [Choice([_filled(one, facts) for one in rule.settings], _filled(rule.reason, facts)) for rule in rules]
 
 
 def _filled(text: str, facts: Facts) -> str:

@@ -127,7 +127,10 @@ def test_images_that_are_seen_again_and_again_are_augmented(look: Survey, pets: 
 
 def test_what_slows_training_shortens_it(look: Survey, pets: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "images_per_second", lambda recipe, _: 100 / (1 + (recipe.augment.name == "ada")))
-    assert choose_recipe(look, pets, [], 10.0).recipe.schedule.images == 24_000
+    recipe, lines, _ = choose_recipe(look, pets, [], 10.0)
+    assert recipe.schedule.images == 24_000
+    assert recipe.augment.options["images"] == 12_000, "what is told and set goes with the shorter run"
+    assert any("since each is seen 4000 times" in line for line in lines)
 
 
 def test_files_of_the_same_names_may_be_translated(tmp_path: Path, pets: str) -> None:
