@@ -22,23 +22,25 @@ SETS = {
 LECAM = "objective.penalties.lecam={start: 0, end: 0.3, images: 1, begin: 10000}"
 """Once its averages mean something."""
 MILD = "augment={name: diffaugment, policy: [color, translation]}"
+MOVED = "augment={name: ada, images: 20000, color: false}"
+R1 = "objective.penalties.approximate_r1=1"
 PIECES: dict[str, list[str]] = {
     "none": [],
     "DiffAugment": ["augment.name=diffaugment"],
     "DiffAugment without cutout": [MILD],
-    "ADA": ["augment={name: ada, images: 50000}"],
+    "ADA": ["augment={name: ada, images: 20000}"],
+    "ADA without color": [MOVED],
     "LeCam": [LECAM],
     "CR": ["objective.penalties.consistency=10"],
     "bCR": ["objective.penalties.consistency=10", "objective.penalties.consistency_fake=10"],
-    "R1, approximate": ["objective.penalties.approximate_r1=0.1"],
+    "R1, approximate": [R1],
     "relativistic, R1 and R2": [
         "objective={name: gan, adversarial: relativistic, penalties: {approximate_r1: 0.1, approximate_r2: 0.1}}",
         "schedule.fake_labels=batch",
     ],
     "transition": ["objective.transition={start: 0, end: 1, begin: 10000, images: 20000}"],
     "gSR": ["objective.penalties.spectral_groups=0.5"],
-    "DiffAugment without cutout, LeCam": [MILD, LECAM],
-    "DiffAugment without cutout, CR": [MILD, "objective.penalties.consistency=10"],
+    "R1, ADA without color": [R1, MOVED],
 }
 """What each adds to the recipe."""
 NARROW = ["generator.width=8", "backbone.width=8"]
