@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -87,6 +87,7 @@ from benchmarks.evaluation import seeded_inception  # noqa: E402
 from condgan.data.open import read  # noqa: E402
 from condgan.recipes.load import load  # noqa: E402
 from condgan.runs.train import train_run  # noqa: E402
+from tests.hub import StandIn, served  # noqa: E402
 
 SHARED = cache_directory().parent / "shared"
 """What tests of all workers share."""
@@ -174,6 +175,28 @@ def digits_run(trained_digits: Callable[[int], Path]) -> Callable[..., Path]:
         return Path(shutil.copytree(trained_digits(images), out))
 
     return copied
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    """A Hub on this machine, which this process asks, as one who may write to alice's repositories."""
+    from huggingface_hub import close_session, constants
+
+    with served() as standing:
+        for name, value in {
+            "ENDPOINT": standing.endpoint,
+            "HUGGINGFACE_CO_URL_TEMPLATE": standing.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(tmp_path / "hub"),
+            "HF_TOKEN_PATH": str(tmp_path / "token"),
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+        }.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setenv("HF_TOKEN", "hf_alice")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        close_session()
+        yield standing
+        close_session()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import condgan
 
 FLOORS = [
     {"utils"},
-    {"labels", "schedules"},
+    {"labels", "schedules", "hub"},
     {"types"},
     {"data", "networks", "losses", "augment", "optimizers"},
     {"recipes"},

@@ -110,7 +110,7 @@ def run(command: list[str], capsys: pytest.CaptureFixture[str], where: str) -> N
     assert done.code == 0, (where, command, done.err)
 
 
-@pytest.mark.usefixtures("_small_data")
+@pytest.mark.usefixtures("_small_data", "hub")
 def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     planned = chosen.plan_run
     monkeypatch.setattr(
@@ -132,7 +132,7 @@ def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str], mo
                 verbs.add(command[1])
     assert verbs == {
         "train", "data", "prepare", "sample", "evaluate", "recipes", "interpolate", "truncation", "attention",
-        "translate", "report", "utility", "export", "app",
+        "translate", "report", "utility", "export", "push", "pull", "app",
     }  # fmt: skip
     assert len(list(Path("images").rglob("*.png"))) == 33
     assert len(list(Path("between-3-and-8").rglob("*.png"))) == 17

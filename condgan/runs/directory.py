@@ -6,16 +6,41 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from condgan.hub import HubName, download_model, hub_name
 from condgan.utils.errors import UserError, shown
 from condgan.utils.files import found, path_of, require_outside
 
 if TYPE_CHECKING:
     from condgan.recipes.schema import Recipe
 
+RUNS_FOLDER = Path("runs")
+"""Where runs are by default."""
+
 
 def is_run(directory: Path) -> bool:
     """Whether a directory is that of a run. Raises OSError where that cannot be told."""
     return found(directory / "recipe.yaml")
+
+
+def on_hub(given: object) -> HubName | None:
+    """What a text names on the Hub: one such as alice/digits@v1, where neither it nor its first folder is here.
+
+    What begins with runs/, where runs are by default, is a path: a slip in it must not ask for a stranger's model.
+    """
+    name = hub_name(given) if isinstance(given, str) else None
+    if name is None or found(path_of(given)):
+        return None
+    owner = Path(name.repository).parent
+    return None if owner == RUNS_FOLDER or found(owner) else name
+
+
+def run_directory(given: str | Path, what: str = "run") -> Path:
+    """The folder of a run, or whatever is at a path: this path, or where a model of the Hub is downloaded to.
+
+    Raises UserError for a model that is not to be had.
+    """
+    name = on_hub(given)
+    return path_of(given, what) if name is None else download_model(name)
 
 
 def run_and_checkpoint(path: str | Path) -> tuple[Path, str]:

@@ -37,7 +37,7 @@ from condgan.labels import Labels
 from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint
-from condgan.runs.directory import is_run, recipe_of, results_of
+from condgan.runs.directory import is_run, recipe_of, results_of, run_directory
 from condgan.runs.models import find_checkpoint, load_model, read_data, require_same_data
 from condgan.runs.results import Results
 from condgan.runs.stopping import course_of
@@ -68,8 +68,8 @@ def evaluate(
     "verdict": [sentence, …]}; of several processes, each of which looks at a part of the images, all return the same,
     and the leader writes. Raises UserError for bad input.
     """
-    path = path_of(subject, "images or a run")
     require_data(data)
+    path = run_directory(subject, "images or a run")
     if is_run(path):
         return Results(_evaluate_run(path, data, options, sampling))
     require_subject(subject)

@@ -11,7 +11,7 @@ from condgan.estimate import count_parameters
 from condgan.labels import LabelSpec
 from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint
-from condgan.runs.directory import recipe_of, require_run, resume_command
+from condgan.runs.directory import recipe_of, require_run, resume_command, run_directory
 from condgan.runs.schemas import environment_of
 from condgan.sampling.model import Model
 from condgan.sampling.translator import Translator
@@ -21,7 +21,6 @@ from condgan.utils.console import note
 from condgan.utils.device import can_compile, device
 from condgan.utils.device import precision as choose_precision
 from condgan.utils.errors import UserError, shown, unknown
-from condgan.utils.files import path_of
 
 
 def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
@@ -61,9 +60,10 @@ def load_model(
 ) -> Model:
     """The averaged generator of a run: of its best checkpoint, its latest, or the one after `which` images.
 
-    It computes in bfloat16 where the hardware does, unless `precision` is "float32". `compiled`: a minute later, and
-    then faster. `average`: by its name, where the recipe keeps more than `ema`. Raises UserError for a run that
-    translates, for an average that there is not, and where nothing can be compiled.
+    A text such as "alice/digits" or "alice/digits@v1" that is no path here is a model on the Hub. It computes in
+    bfloat16 where the hardware does, unless `precision` is "float32". `compiled`: a minute later, and then faster.
+    `average`: by its name, where the recipe keeps more than `ema`. Raises UserError for a run that translates, for an
+    average that there is not, and where nothing can be compiled.
     """
     model = load_either(directory, which, precision, compiled, average)
     if isinstance(model, Translator):
@@ -101,7 +101,7 @@ def load_either(
     if compiled and not can_compile():
         raise UserError("a compiled model asked for, and no C++ compiler found: install one such as g++, or leave it")
     choose_precision(precision, device())
-    directory = path_of(directory, "run")
+    directory = run_directory(directory)
     require_run(directory)
     recipe = recipe_of(directory)
     if average not in (known := ("ema", *recipe.averages)):

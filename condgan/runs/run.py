@@ -12,7 +12,7 @@ from condgan.data.dataset import Dataset
 from condgan.evaluation.options import EvaluationOptions
 from condgan.recipes.schema import Recipe
 from condgan.runs.chosen import plan_run
-from condgan.runs.directory import recipe_of, require_run
+from condgan.runs.directory import recipe_of, require_run, run_directory
 from condgan.runs.evaluate import evaluate
 from condgan.runs.models import load_model, load_translator
 from condgan.runs.results import Results, results_in
@@ -28,13 +28,15 @@ from condgan.utils.limits import ENCODED
 
 
 class Run:
-    """A run directory. In a notebook it shows its sheet: a column per class, or a translator's rows of translations.
+    """A run directory, or a model on the Hub, as in `condgan.load`.
+
+    In a notebook it shows its sheet: a column per class, or a translator's rows of translations.
 
     Raises UserError for a directory that is not that of a run.
     """
 
     def __init__(self, directory: str | Path) -> None:
-        self.directory = path_of(directory, "run")
+        self.directory = run_directory(directory)
         require_run(self.directory)
 
     def __repr__(self) -> str:

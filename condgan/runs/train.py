@@ -27,7 +27,7 @@ from condgan.recipes.load import differences, dump
 from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint, transfer
 from condgan.runs.checkpoint import NonFinite
-from condgan.runs.directory import is_run, recipe_of
+from condgan.runs.directory import RUNS_FOLDER, is_run, recipe_of
 from condgan.runs.evaluate import evaluate
 from condgan.runs.log import Log
 from condgan.runs.models import read_data, require_same_data
@@ -85,7 +85,7 @@ def choose_directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
 def _directory(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
     if out and not fresh:
         return out
-    base = out.absolute() if out else Path("runs") / recipe.name
+    base = out.absolute() if out else RUNS_FOLDER / recipe.name
     numbered = itertools.chain([base], (base.with_name(f"{base.name}-{n}") for n in itertools.count(2)))
     existing = list(itertools.takewhile(found, numbered))
     if fresh:

@@ -10,14 +10,14 @@ import torch
 from condgan.data.dataset import Dataset
 from condgan.evaluation.images import Real, fakes_of, is_statistics, read_fakes_and_real, require_enough, size_text
 from condgan.evaluation.usefulness import Pool, usefulness
-from condgan.runs.directory import is_run, recipe_of, results_of
+from condgan.runs.directory import is_run, recipe_of, results_of, run_directory
 from condgan.runs.evaluate import real_of_run, require_data, require_subject
 from condgan.runs.models import find_checkpoint, load_model
 from condgan.sampling.options import Sampling, sampling_record, with_sampling
 from condgan.utils.arguments import whole
 from condgan.utils.device import device
 from condgan.utils.errors import UserError
-from condgan.utils.files import path_of, write
+from condgan.utils.files import write
 
 
 class Subject(NamedTuple):
@@ -44,8 +44,8 @@ def utility(
     utility.json is written. Raises UserError for bad input.
     """
     n, seeds = None if n is None else whole("--n", n, 1), whole("seeds", seeds)
-    path = path_of(subject, "images or a run")
     require_data(data)
+    path = run_directory(subject, "images or a run")
     of_run = is_run(path)
     if of_run:
         real, draw, about = _of_run(path, data, n, sampling)

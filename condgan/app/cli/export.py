@@ -5,14 +5,14 @@ from typing import Annotated
 
 import click
 
-from condgan.app.cli.options import CheckpointOption, RunArgument, StandingOption, TruncationOption
+from condgan.app.cli.options import CheckpointOption, ModelArgument, StandingOption, TruncationOption
 from condgan.app.cli.usage import Option
-from condgan.runs.directory import require_run
+from condgan.runs.directory import require_run, run_directory
 from condgan.utils.choices import ExportFormat, ExportOutput
 
 
 def export_command(
-    directory: RunArgument,
+    run: ModelArgument,
     out: Annotated[Path, Option("A new folder for the files.")],
     format: Annotated[
         ExportFormat,
@@ -36,6 +36,7 @@ def export_command(
 
     Files for other programs are compared with this one's images before they are written.
     """
+    directory = run_directory(run)
     require_run(directory, out)
     from condgan.app.export.write import ExportOptions, export
 

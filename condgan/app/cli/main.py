@@ -21,21 +21,23 @@ from condgan.app.cli.convert import convert_command
 from condgan.app.cli.data import data_command, prepare_command, recipes_command
 from condgan.app.cli.evaluate import evaluate_command, report_command, statistics_command, utility_command
 from condgan.app.cli.export import export_command
+from condgan.app.cli.push import pull_command, push_command
 from condgan.app.cli.sample import attention_command, interpolate_command, sample_command, truncation_command
 from condgan.app.cli.streams import own_words
 from condgan.app.cli.train import train_command
 from condgan.app.cli.translate import translate_command
 from condgan.app.cli.usage import Commands, in_one_line
 from condgan.app.interrupt import interrupt
-from condgan.runs.directory import require_run
+from condgan.runs.directory import on_hub, require_run
 from condgan.utils.errors import Diverged, FailedElsewhere, Interrupted, UserError
+from condgan.utils.files import path_of
 
 app = Commands(help="Train, judge and sample conditional image GANs.")
 click.version_option(__version__, message="condgan %(version)s")(app)
 for command in (
     train_command, sample_command, interpolate_command, attention_command, truncation_command, translate_command,
-    evaluate_command, statistics_command, utility_command, report_command, app_command, export_command, data_command,
-    prepare_command, convert_command, recipes_command,
+    evaluate_command, statistics_command, utility_command, report_command, app_command, export_command, push_command,
+    pull_command, data_command, prepare_command, convert_command, recipes_command,
 ):  # fmt: skip
     app.verb(command)
 SHARED = ("train", "evaluate", "statistics", "truncation")
@@ -106,10 +108,11 @@ def _interruptible() -> Iterator[None]:
 
 def _without_run(error: click.MissingParameter) -> str | None:
     """What is wrong with the run that was given to a command that lacks something else, if anything is."""
-    directory = error.ctx.params.get("directory") if error.ctx else None
+    params = error.ctx.params if error.ctx else {}
+    given = params.get("directory", params.get("run"))
     try:
-        if directory is not None:
-            require_run(directory)
+        if given is not None and on_hub(given) is None:
+            require_run(path_of(given))
     except UserError as wrong:
         return str(wrong)
     return None

@@ -12,6 +12,9 @@ from condgan.utils.errors import UserError, shown
 MOST_COMMAS = 100
 """In a name."""
 RunArgument = Annotated[Path, Argument("RUN", "A run directory, such as runs/digits-acgan.")]
+ModelArgument = Annotated[
+    str, Argument("RUN", "A run directory, or a model on the Hub, such as alice/digits or alice/digits@v1.")
+]
 CheckpointOption = Annotated[str, Option("best, latest, or a number of images.")]
 OutOption = Annotated[Path, Option("Folder for the pictures.")]
 SeedOption = Annotated[int, Option("The same seed gives the same images.")]
@@ -28,7 +31,8 @@ HeldOutOption = Annotated[
     Option("Share of each class to hold out, instead of the data's own test split, such as 0.1."),
 ]
 SubjectArgument = Annotated[
-    str, Argument("RUN|IMAGES", "A run directory, or images: a folder, zip, npz file or known name.")
+    str,
+    Argument("RUN|IMAGES", "A run directory, a model on the Hub, or images: a folder, zip, npz file, known name."),
 ]
 TrueOption = Annotated[str | None, Option("Real images, in any layout of `condgan data --help`.", "--data")]
 RealOption = Annotated[

@@ -9,6 +9,7 @@ import click
 from condgan.app.cli.options import (
     CheckpointOption,
     LatentScaleOption,
+    ModelArgument,
     OutOption,
     RunArgument,
     SeedOption,
@@ -18,7 +19,7 @@ from condgan.app.cli.options import (
     pieces,
 )
 from condgan.app.cli.usage import Option
-from condgan.runs.directory import require_run
+from condgan.runs.directory import require_run, run_directory
 from condgan.utils.choices import Precision, Vary, Way
 from condgan.utils.errors import UserError
 from condgan.utils.files import require_file, write
@@ -31,7 +32,7 @@ TRUNCATIONS = "0.2,0.4,0.6,0.8,1.0,1.2,1.4,1.6,1.8,2.0"
 
 
 def sample_command(
-    directory: RunArgument,
+    run: ModelArgument,
     out: Annotated[Path, Option("Folder for the images, or a file that ends with .npz.")],
     classes: Annotated[str | None, Option("Class names with commas between; all by default.")] = None,
     mixture: Annotated[str | None, Option("Mix classes by weight instead, such as 3=0.5,8=0.5.")] = None,
@@ -55,6 +56,7 @@ def sample_command(
         raise UserError(f"--mixture {mixture} and --out {out} given: a mixture has no class number, give a folder")
     if out.suffix == ".npz":
         require_file(out, ".npz", f"--out {out}")
+    directory = run_directory(run)
     require_run(directory, out)
     from condgan.sampling.files import SampleFiles, require_own, write_samples
 
@@ -74,7 +76,7 @@ def sample_command(
 
 
 def interpolate_command(
-    directory: RunArgument,
+    run: ModelArgument,
     out: OutOption,
     vary: Annotated[Vary | None, Option("What changes along a row; by default a picture of each.")] = None,
     path: Annotated[Way, Option("The way between two latents.")] = "linear",
@@ -88,6 +90,7 @@ def interpolate_command(
     checkpoint: CheckpointOption = "best",
 ) -> None:
     """Write rows of images from one end to another: OUT/latent.png, OUT/class.png and OUT/both.png."""
+    directory = run_directory(run)
     require_run(directory, out)
     from condgan.sampling.files import require_own
     from condgan.sampling.interpolate import VARY
@@ -107,7 +110,7 @@ def interpolate_command(
 
 
 def attention_command(
-    directory: RunArgument,
+    run: ModelArgument,
     out: OutOption,
     classes: Annotated[str | None, Option("Class names with commas between; ten of all by default.")] = None,
     per_class: Annotated[int, Option("Images of each class.")] = 4,
@@ -116,6 +119,7 @@ def attention_command(
     checkpoint: CheckpointOption = "best",
 ) -> None:
     """Show what a generator's attention looks at from some pixels: OUT/LAYER.png."""
+    directory = run_directory(run)
     require_run(directory, out)
     from condgan.sampling.files import require_own
     from condgan.utils.figures import attention_sheet, spread, write_pictures

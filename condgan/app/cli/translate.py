@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 
-from condgan.app.cli.options import CheckpointOption, RunArgument, pieces
+from condgan.app.cli.options import CheckpointOption, ModelArgument, pieces
 from condgan.app.cli.usage import Argument, Option
-from condgan.runs.directory import require_run
+from condgan.runs.directory import require_run, run_directory
 from condgan.utils.errors import UserError
 from condgan.utils.files import require_outside
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def translate_command(
-    directory: RunArgument,
+    run: ModelArgument,
     inputs: Annotated[tuple[Path, ...], Argument("[IMAGE|FOLDER]...", "Images, folders or zips of some.")] = (),
     *,
     out: Annotated[Path, Option("Folder for the images, which keep their names.")],
@@ -38,6 +38,7 @@ def translate_command(
         raise UserError(f"{'images and' if inputs else 'neither images nor'} --held-out given: expected one of them")
     if not all("=" in one for one in change):
         raise UserError(_expected(text))
+    directory = run_directory(run)
     require_run(directory, out)
     for folder in filter(Path.is_dir, inputs):
         require_outside(out, folder, f"--out {out}")

@@ -8,7 +8,7 @@ from condgan.app.export.programs import aoti_files, onnx_files, pt2_files
 from condgan.app.export.subject import ExportOptions, ExportSubject
 from condgan.app.export.web import web_files
 from condgan.runs import checkpoint
-from condgan.runs.directory import recipe_of, require_run
+from condgan.runs.directory import recipe_of, require_run, run_directory
 from condgan.runs.models import find_checkpoint, load_either
 from condgan.sampling.model import Model
 from condgan.sampling.options import Sampling, with_sampling
@@ -42,7 +42,7 @@ def export(
     `which` checkpoint: best, latest, or by its number of images. `license`: a text that is put beside it. Raises
     UserError for bad input, and where a file would make other images than this package; then nothing is written.
     """
-    run, out = path_of(run, "run"), path_of(out, "folder")
+    run, out = run_directory(run), path_of(out, "folder")
     if format not in EXPORTS:
         raise unknown("format", format, EXPORTS)
     made_by, known = EXPORTS[format]
