@@ -29,7 +29,7 @@ MINUTES = {"cpu": 20.0, "cuda": 180.0}
 """How long training takes where nobody says, by the kind of device."""
 SHARE = 0.7
 """Of a device's memory, what training may take."""
-LEARNED_BY_HEART = 200
+LEARNED_BY_HEART = 100
 """How often each image is seen for a discriminator to learn them by heart."""
 WAITS = 0.4
 """The share of a run without a better score after which it ends."""
@@ -91,10 +91,12 @@ class Facts(NamedTuple):
     translates: bool
     paired: bool
     """Whether every class has files of the same names."""
+    light: bool
+    """Whether the recipe to start from has light networks."""
     hierarchical: bool
     """Whether the recipe to start from has a hierarchical latent."""
-    augmented: bool
-    """Whether it was said how images are augmented."""
+    stated: frozenset[str]
+    """The parts of the recipe about which something was said, such as augment."""
     trained: int
     """Images of training that there is time for, as soon as networks are chosen; 0 before."""
     mirrored: Mirrored | None
@@ -161,10 +163,16 @@ RULES = (
 
 FOR_REPEATED = (
     Rule(
-        lambda facts: not (facts.translates or facts.augmented) and facts.repeats >= LEARNED_BY_HEART,
-        ["augment={{name: ada, images: {half}}}"],
-        "augmented images (augment.name=ada) as far as the discriminator learns images by heart, since each is seen "
-        "{repeats:.0f} times",
+        lambda facts: facts.light and "objective" not in facts.stated and facts.repeats >= LEARNED_BY_HEART,
+        ["objective.penalties.approximate_r1=1"],
+        "a penalty on steep scores (objective.penalties.approximate_r1=1), since each image is seen {repeats:.0f} "
+        "times, and a discriminator learns them by heart",
+    ),
+    Rule(
+        lambda facts: not facts.translates and "augment" not in facts.stated and facts.repeats >= LEARNED_BY_HEART,
+        ["augment={{name: ada, images: {half}, color: false}}"],
+        "images turned, shifted and stretched (augment.name=ada) as far as the discriminator knows them by heart: each "
+        "is seen {repeats:.0f} times",
     ),
 )
 """What is chosen for images that are seen again and again in the time that there is."""
@@ -299,8 +307,9 @@ def _facts(look: Survey, base: Recipe, stated: Collection[str]) -> Facts:
         ground=", what is transparent on white" if any(one.clear for one in look.readable) else "",
         translates=base.translates,
         paired=_same_names(listing),
+        light=base.backbone.name == "light",
         hierarchical=bool(base.generator.options.get("hierarchical")),
-        augmented=any(option.partition(".")[0] == "augment" for option in stated),
+        stated=frozenset(option.partition(".")[0] for option in stated),
         trained=0,
         mirrored=None if "data.flip" in stated else _mirrored(look),
     )

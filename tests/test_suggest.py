@@ -116,13 +116,25 @@ def test_images_that_are_seen_again_and_again_are_augmented(look: Survey, pets: 
     often = choose_recipe(look, pets, [], 10.0)
     assert often.recipe.augment.name == "ada"
     assert often.recipe.augment.options["images"] == 24_000
-    assert any("since each is seen 8000 times" in line for line in often.lines)
-    seldom = choose_recipe(look, pets, ["schedule.images=600"], 10.0)
+    assert not often.recipe.augment.options["color"]
+    assert often.recipe.objective.options["penalties"].approximate_r1 == 1
+    assert any("since each image is seen 8000 times" in line for line in often.lines)
+    seldom = choose_recipe(look, pets, ["schedule.images=599"], 10.0)
     assert seldom.recipe.augment.name == "none"
-    assert not any("augment" in line for line in seldom.lines)
-    stated = choose_recipe(look, pets, ["augment.name=none"], 10.0)
-    assert stated.recipe.augment.name == "none"
-    assert not any("augment" in line for line in stated.lines)
+    assert seldom.recipe.objective.options["penalties"].approximate_r1 == 0
+    assert not any("augment" in line or "penalty" in line for line in seldom.lines)
+
+
+@pytest.mark.parametrize(
+    ("stated", "changed", "left"),
+    [("augment.name=none", "penalty", "ada"), ("objective.adversarial=hinge", "ada", "penalty")],
+)
+def test_what_was_said_of_a_part_stands_for_all_of_it(
+    look: Survey, pets: str, stated: str, changed: str, left: str
+) -> None:
+    lines = "\n".join(choose_recipe(look, pets, [stated], 10.0).lines)
+    assert changed in lines
+    assert left not in lines
 
 
 def test_what_slows_training_shortens_it(look: Survey, pets: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +142,7 @@ def test_what_slows_training_shortens_it(look: Survey, pets: str, monkeypatch: p
     recipe, lines, _ = choose_recipe(look, pets, [], 10.0)
     assert recipe.schedule.images == 24_000
     assert recipe.augment.options["images"] == 12_000, "what is told and set goes with the shorter run"
-    assert any("since each is seen 4000 times" in line for line in lines)
+    assert any("since each image is seen 4000 times" in line for line in lines)
 
 
 def test_files_of_the_same_names_may_be_translated(tmp_path: Path, pets: str) -> None:

@@ -14,7 +14,11 @@ FEW = 50
 FEW_OF_CLASS = 20
 """The same of a class."""
 MOST_SENTENCES = 3
-"""Of the numbers; one more tells how training went."""
+"""About the images; others tell what the numbers are worth, and how training went."""
+SURE = 0.7
+"""The share of real images on which a classifier is right that may praise."""
+GRAINY, NOISE_OF_GRAIN = 0.15, 1.15
+"""Octaves of grain that are told, and the standard deviation of the grain of one real image."""
 MOST_NAMES = 3
 """Classes that are named."""
 NEIGHBORHOODS = {"precision", "recall", "density", "coverage"}
@@ -72,6 +76,21 @@ class Findings:
         return otherwise if value is None else value
 
     @cached_property
+    def sure(self) -> bool:
+        """Whether the classifier behind the numbers knows real images."""
+        return self.about("extractor_accuracy", 1.0) >= SURE
+
+    @cached_property
+    def grainier(self) -> float:
+        """By how many octaves fakes are grainier than other real images are; 0 where chance may have done it.
+
+        Two standard deviations of the difference of two means of as many images as the fewer are.
+        """
+        difference = (self["grain"] or 0.0) - (self.real("grain") or 0.0)
+        fewer = min(self.about("fakes", inf), self.about("real", inf))
+        return difference if abs(difference) >= max(GRAINY, 2 * NOISE_OF_GRAIN / fewer**0.5) else 0.0
+
+    @cached_property
     def translates(self) -> bool:
         """Whether the numbers are of translations."""
         return any(map(of_translators, self.metrics))
@@ -126,7 +145,7 @@ REMARKS: dict[str, Remark] = {
         ),
     ),
     "unsure classifier": Remark(
-        _enough(lambda facts: facts.about("extractor_accuracy", 1.0) < 0.7),
+        _enough(lambda facts: not facts.sure),
         lambda facts: (
             f"The classifier behind these numbers is right on only {facts.about('extractor_accuracy', 1.0):.0%} of "
             "real images: trust the pictures more."
@@ -135,17 +154,17 @@ REMARKS: dict[str, Remark] = {
 }
 """What is said of the numbers themselves."""
 
-GENERATOR_RULES: dict[str, Remark] = REMARKS | {
+GENERATOR_RULES: dict[str, Remark] = {
     "wrong classes": Remark(
         _between("label_agreement", 0.0, 0.7),
         lambda facts: f"Classes are often wrong ({facts.beside('label_agreement')}).",
     ),
     "mostly right classes": Remark(
-        _between("label_agreement", 0.7, 0.95),
+        _enough(lambda facts: facts.sure and facts.within("label_agreement", 0.7, 0.95)),
         lambda facts: f"Classes are mostly right ({facts.beside('label_agreement')}).",
     ),
     "right classes": Remark(
-        _between("label_agreement", 0.95, inf),
+        _enough(lambda facts: facts.sure and facts.within("label_agreement", 0.95, inf)),
         lambda facts: f"Classes are right ({facts.beside('label_agreement')}).",
     ),
     "copies": Remark(
@@ -165,11 +184,11 @@ GENERATOR_RULES: dict[str, Remark] = REMARKS | {
         lambda facts: f"Many pictures are unlike any real one (precision {facts.beside('precision')}).",
     ),
     "grain": Remark(
-        _enough(lambda facts: (facts["grain"] or 0.0) >= 0.15),
+        _enough(lambda facts: facts.grainier > 0),
         lambda _: "Pictures are grainier than real ones.",
     ),
     "blur": Remark(
-        _enough(lambda facts: (facts["grain"] or 0.0) <= -0.15),
+        _enough(lambda facts: facts.grainier < 0),
         lambda _: "Pictures are blurrier than real ones.",
     ),
     "mesh": Remark(
@@ -177,7 +196,7 @@ GENERATOR_RULES: dict[str, Remark] = REMARKS | {
         lambda facts: f"A mesh of two pixels covers pictures (checkerboard {facts.beside('checkerboard')}).",
     ),
     "weak classes": Remark(
-        _enough(lambda facts: bool(facts.weak)),
+        _enough(lambda facts: facts.sure and bool(facts.weak)),
         lambda facts: f"{_enumerated(facts.weak)} {'is' if len(facts.weak) == 1 else 'are'} weakest.",
     ),
     "some missing kinds": Remark(
@@ -193,9 +212,9 @@ GENERATOR_RULES: dict[str, Remark] = REMARKS | {
         lambda facts: f"By looks and variety pictures are near real ones (coverage {facts.beside('coverage')}).",
     ),
 }
-"""Of generated images, the most important first. `grain` is told by its sign: above 0 grainier than real images."""
+"""Of generated images: first their classes, then the gravest fault first, praise last."""
 
-TRANSLATOR_RULES: dict[str, Remark] = REMARKS | {
+TRANSLATOR_RULES: dict[str, Remark] = {
     "not shown": Remark(
         _between("attribute_accuracy", 0.0, 0.7),
         lambda facts: f"What is asked for is often not shown ({facts.beside('attribute_accuracy')}).",
@@ -218,12 +237,12 @@ TRANSLATOR_RULES: dict[str, Remark] = REMARKS | {
     "grain": GENERATOR_RULES["grain"],
     "blur": GENERATOR_RULES["blur"],
     "mostly shown": Remark(
-        _between("attribute_accuracy", 0.7, 0.95),
+        _enough(lambda facts: facts.sure and facts.within("attribute_accuracy", 0.7, 0.95)),
         lambda facts: f"What is asked for is mostly shown ({facts.beside('attribute_accuracy')}).",
     ),
     "weak attributes": GENERATOR_RULES["weak classes"],
     "shown": Remark(
-        _between("attribute_accuracy", 0.95, inf),
+        _enough(lambda facts: facts.sure and facts.within("attribute_accuracy", 0.95, inf)),
         lambda facts: f"What is asked for is shown ({facts.beside('attribute_accuracy')}).",
     ),
 }
@@ -253,10 +272,10 @@ COURSE_RULES: dict[str, Remark] = {
 
 
 def verdict_of(metrics: Mapping[str, Any], course: Course = NO_COURSE) -> list[str]:
-    """Say what the metrics mean: at most three sentences of the numbers, and one of how training went."""
+    """Say what the metrics mean: what they are worth, at most three sentences of images, one of how training went."""
     facts = Findings(metrics, course)
     rules = TRANSLATOR_RULES if facts.translates else GENERATOR_RULES
-    return _said(rules, facts)[:MOST_SENTENCES] + _said(COURSE_RULES, facts)[:1]
+    return [*_said(REMARKS, facts), *_said(rules, facts)[:MOST_SENTENCES], *_said(COURSE_RULES, facts)[:1]]
 
 
 def _said(rules: Mapping[str, Remark], facts: Findings) -> list[str]:

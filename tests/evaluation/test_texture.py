@@ -25,14 +25,17 @@ from tests.evaluation.test_evaluation import EXTRACTOR, Drawn
 SIZE = 32
 
 
-def photographs(count: int, seed: int) -> Tensor:
-    """Random fields with the spectrum of photographs, whose amplitudes fall with the frequency, and little color."""
+def photographs(count: int, seed: int, slopes: np.ndarray | None = None) -> Tensor:
+    """Random fields with the spectrum of photographs, whose amplitudes fall with the frequency, and little color.
+
+    `slopes`: how steeply, of each; evenly spread by default.
+    """
     rng = np.random.default_rng(seed)
     rows, columns = np.fft.fftfreq(SIZE)[:, None], np.fft.fftfreq(SIZE)
     frequency = np.hypot(rows, columns)
     frequency[0, 0] = 1
     noise = 0.2 * rng.standard_normal((count, 3, SIZE, SIZE)) + rng.standard_normal((count, 1, SIZE, SIZE))
-    slope = np.linspace(1.25, 2.5, count)[:, None, None, None]
+    slope = (np.linspace(1.25, 2.5, count) if slopes is None else slopes)[:, None, None, None]
     fields = np.fft.ifft2(np.fft.fft2(noise) / frequency**slope).real
     fields *= 50 / fields.std((1, 2, 3), keepdims=True)
     return torch.from_numpy((128 + fields).round().clip(0, 255)).byte()

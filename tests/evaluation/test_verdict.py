@@ -2,16 +2,20 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 
+from condgan.evaluation.metrics.texture import Contrasts, compare_textures
 from condgan.evaluation.verdict import (
     COURSE_RULES,
     GENERATOR_RULES,
+    REMARKS,
     TRANSLATOR_RULES,
     Course,
     is_telling,
     verdict_of,
 )
+from tests.evaluation.test_texture import photographs
 
 ABOUT = {"fakes": 200, "real": 200, "ceilings": 200, "extractor_accuracy": 0.98}
 REAL = {"label_agreement": 0.99, "precision": 0.9, "coverage": 0.95, "intra_class_diversity": 7.0, "fd_classifier": 1.0}
@@ -104,7 +108,7 @@ COURSES: dict[str, tuple[Course, str]] = {
 }
 
 
-@pytest.mark.parametrize("rule", GENERATOR_RULES)
+@pytest.mark.parametrize("rule", REMARKS | GENERATOR_RULES)
 def test_a_fault_of_generated_images_is_told(rule: str) -> None:
     metrics, sentence = GENERATORS[rule]
     assert sentence in verdict_of(metrics)
@@ -112,7 +116,7 @@ def test_a_fault_of_generated_images_is_told(rule: str) -> None:
         assert sentence not in verdict_of(generator())
 
 
-@pytest.mark.parametrize("rule", TRANSLATOR_RULES)
+@pytest.mark.parametrize("rule", REMARKS | TRANSLATOR_RULES)
 def test_a_fault_of_translations_is_told(rule: str) -> None:
     metrics, sentence = TRANSLATORS[rule]
     assert sentence in verdict_of(metrics)
@@ -130,6 +134,37 @@ def test_how_training_went_is_told_last(rule: str) -> None:
 def test_of_many_faults_the_gravest_three_are_told() -> None:
     said = verdict_of(generator(label_agreement=0.2, copies=0.3, coverage=0.1, precision=0.1), COURSES["worse"][0])
     assert [one.split()[0] for one in said] == ["Classes", "30%", "Many", "Scores"]
+
+
+def test_what_numbers_are_worth_crowds_out_no_fault() -> None:
+    said = verdict_of(generator({"extractor_accuracy": 0.5}, label_agreement=0.2, copies=0.3, coverage=0.1))
+    assert [one.split()[0] for one in said] == ["The", "Classes", "30%", "Many"]
+
+
+def test_an_unsure_classifier_praises_nothing() -> None:
+    real = REAL | {"label_agreement": 0.45}
+    said = verdict_of(generator({"extractor_accuracy": 0.45}, label_agreement=0.44, real=real, per_class=CLASSES))
+    assert not any("Classes are" in one or "weakest" in one for one in said)
+
+
+def test_grain_that_real_images_have_or_chance_may_give_is_not_told() -> None:
+    dull = generator(grain=0.2, real=REAL | {"grain": 0.1})
+    assert verdict_of(dull) == verdict_of(generator())
+    few = {"fakes": 50, "real": 50, "ceilings": 50}
+    assert verdict_of(generator(few, grain=0.3)) == verdict_of(generator(few))
+    assert "Pictures are grainier than real ones." in verdict_of(generator(few, grain=0.4))
+
+
+def test_real_images_are_seldom_called_grainy() -> None:
+    rng, told = np.random.default_rng(0), 0
+    there = photographs(300, 0, rng.uniform(1.25, 2.5, 300))
+    for _ in range(20):
+        real, fake, ceiling = (Contrasts.of(there[part]) for part in rng.permutation(300)[:150].reshape(3, 50))
+        grain, of_real = (compare_textures(one, real).grain for one in (fake, ceiling))
+        about = {"fakes": 50, "real": 50, "ceilings": 50}
+        said = verdict_of(generator(about, grain=grain, real=REAL | {"grain": of_real}))
+        told += any("grainier" in one or "blurrier" in one for one in said)
+    assert told <= 2
 
 
 def test_of_few_real_images_nothing_else_is_said() -> None:
