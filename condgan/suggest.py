@@ -18,6 +18,7 @@ from condgan.data.preprocessing import height_and_width
 from condgan.data.survey import Survey, quick_look
 from condgan.estimate import estimate_memory
 from condgan.labels import LabelSpec
+from condgan.losses import SIGNED
 from condgan.recipes.load import load
 from condgan.recipes.schema import Average, Recipe, Schedule
 from condgan.utils import distributed
@@ -92,7 +93,9 @@ class Facts(NamedTuple):
     paired: bool
     """Whether every class has files of the same names."""
     light: bool
-    """Whether the recipe to start from has light networks."""
+    """Whether the discriminator is a light one, as soon as it is chosen; False before."""
+    signed: bool
+    """Whether scores are above 0 for real and below for fake images, as soon as losses are chosen; False before."""
     hierarchical: bool
     """Whether the recipe to start from has a hierarchical latent."""
     stated: frozenset[str]
@@ -169,7 +172,9 @@ FOR_REPEATED = (
         "times, and a discriminator learns them by heart",
     ),
     Rule(
-        lambda facts: not facts.translates and "augment" not in facts.stated and facts.repeats >= LEARNED_BY_HEART,
+        lambda facts: (
+            facts.signed and not (facts.translates or "augment" in facts.stated) and facts.repeats >= LEARNED_BY_HEART
+        ),
         ["augment={{name: ada, images: {half}, color: false}}"],
         "images turned, shifted and stretched (augment.name=ada) as far as the discriminator knows them by heart: each "
         "is seen {repeats:.0f} times",
@@ -242,7 +247,11 @@ def choose_recipe(
     how_long = partial(_length, base.schedule, minutes, stated="schedule.images" in stated)
     length = how_long(load(name, [*settings, *overrides]), speed)
     recipe = load(name, [*settings, *length.settings, *overrides])
-    facts = facts._replace(trained=recipe.schedule.images)
+    facts = facts._replace(
+        trained=recipe.schedule.images,
+        light=recipe.backbone.name == "light",
+        signed=recipe.objective.options.get("adversarial") in SIGNED,
+    )
     if rules := [rule for rule in FOR_REPEATED if rule.applies(facts)]:
         changed = [one for choice in _filled_in(rules, facts) for one in choice.settings]
         speed = timing.images_per_second(load(name, [*settings, *changed, *overrides]), look.listing.labels.spec)
@@ -271,6 +280,11 @@ def description(source: str, minutes: float) -> str:
 def run_name(stem: str) -> str:
     """What a run is called that learns from a folder or file of this name."""
     return next((name for name in (stem, *file_names([stem])) if is_name(name)), "data")
+
+
+def patience(images: int) -> str:
+    """The setting by which a run of so many images ends where it gets no better."""
+    return f"schedule.patience={two_digits(WAITS * images)}"
 
 
 def two_digits(count: float | int) -> int:
@@ -307,7 +321,8 @@ def _facts(look: Survey, base: Recipe, stated: Collection[str]) -> Facts:
         ground=", what is transparent on white" if any(one.clear for one in look.readable) else "",
         translates=base.translates,
         paired=_same_names(listing),
-        light=base.backbone.name == "light",
+        light=False,
+        signed=False,
         hierarchical=bool(base.generator.options.get("hierarchical")),
         stated=frozenset(option.partition(".")[0] for option in stated),
         trained=0,
@@ -421,8 +436,8 @@ def _length(base: Schedule, minutes: float, recipe: Recipe, speed: float, stated
         ]
     if base.decay:
         settings.append(f"schedule.decay={int(ratio * base.decay)}")
-    else:
-        settings.append(f"schedule.patience={two_digits(WAITS * images)}")
+    elif not schedule.decay:
+        settings.append(patience(images))
     return Choice(settings, f"{images:,} images of training, since {minutes:g} minutes are enough for them")
 
 

@@ -394,6 +394,7 @@ def test_estimates_rehearse_augmentations() -> None:
 @pytest.mark.parametrize("name", SHARP)
 def test_translators_train_with_augmentations(name: str) -> None:
     small = ["generator.width=4", "generator.blocks=1", "backbone.width=4", "schedule.batch=8", "schedule.decay=0"]
+    small.append("objective.adversarial=hinge")
     recipe = load("digits-stargan", [*small, *SHARP[name], "compute.compile=false", "compute.precision=bfloat16"])
     data = read("tinted-digits", recipe.data.size, recipe.data.channels)
     state = build_state(recipe, data.spec)
@@ -417,6 +418,14 @@ def test_wrong_options_are_refused_in_one_line(given: str, said: str) -> None:
         load("digits-projection", [f"augment={given}"])
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("game", ["least-squares", "relativistic"])
+def test_a_sign_that_means_nothing_is_not_followed(game: str) -> None:
+    given = ["augment.name=ada", f"objective.adversarial={game}"]
+    with pytest.raises(UserError, match=f"augment.name ada given with objective.adversarial {game}, whose scores"):
+        load("digits-projection", given)
+    load("digits-projection", [given[0], "objective.adversarial=non-saturating"])
 
 
 def test_every_augmentation_is_held_to_the_contract() -> None:

@@ -137,6 +137,15 @@ def test_what_was_said_of_a_part_stands_for_all_of_it(
     assert left not in lines
 
 
+def test_what_does_not_go_with_the_chosen_parts_is_left_out(look: Survey, pets: str) -> None:
+    other = choose_recipe(look, pets, ["backbone={name: acgan, width: 8}"], 10.0).recipe
+    assert other.objective.options["penalties"].approximate_r1 == 0, "it is no part for strangers"
+    squares = choose_recipe(look, pets, ["objective.adversarial=least-squares"], 10.0).recipe
+    assert squares.augment.name == "none", "its scores tell nothing by their sign"
+    falling = choose_recipe(look, pets, ["schedule.decay=1000"], 10.0).recipe
+    assert (falling.schedule.decay, falling.schedule.patience) == (1000, None)
+
+
 def test_what_slows_training_shortens_it(look: Survey, pets: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "images_per_second", lambda recipe, _: 100 / (1 + (recipe.augment.name == "ada")))
     recipe, lines, _ = choose_recipe(look, pets, [], 10.0)
@@ -187,9 +196,11 @@ def test_more_minutes_are_more_images_of_the_same_run(pets: str) -> None:
     assert more.directory == first.directory
     assert more.recipe.schedule.images == 2 * first.recipe.schedule.images
     assert more.recipe.schedule.save == first.recipe.schedule.save
+    assert more.recipe.schedule.patience == 2 * first.recipe.schedule.patience
     assert begun(pets, minutes=20.0, out=Path("here")).recipe == more.recipe
     less = begun(pets, minutes=5.0, out=Path("here"))
-    assert less.recipe.schedule.images == more.recipe.schedule.images
+    assert less.recipe == more.recipe
+    assert less.lines[-1] == "chose          96,000 images of training as before: 5 minutes are less"
 
 
 def test_a_run_whose_rates_fall_gets_no_more(pets: str) -> None:

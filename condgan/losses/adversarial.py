@@ -95,3 +95,5 @@ ADVERSARIAL = {
     "wasserstein": Adversarial(wasserstein_discriminator, linear_generator),
     "relativistic": Adversarial(relativistic_discriminator, relativistic_generator),
 }
+SIGNED: tuple[AdversarialKind, ...] = ("hinge", "non-saturating")
+"""Those whose scores are above 0 for what looks real and below for what does not."""

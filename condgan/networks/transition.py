@@ -2,7 +2,7 @@
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from condgan.labels import Labels
 from condgan.schedules import Ramp
@@ -27,3 +27,8 @@ class Transitional(Generator):
         passed = ((self.images - self.ramp.begin) / self.ramp.images).clamp(0, 1)
         share = self.ramp.start + (self.ramp.end - self.ramp.start) * passed
         return self.network(latent, Labels(labels.spec, labels.values * share, labels.known))
+
+
+def bare(network: nn.Module) -> nn.Module:
+    """A network without a ramp around it."""
+    return network.network if isinstance(network, Transitional) else network

@@ -17,7 +17,7 @@ from condgan.augment import AUGMENTATIONS
 from condgan.data.preprocessing import color, height_and_width
 from condgan.labels import Field as Labeled
 from condgan.labels import LabelSpec
-from condgan.losses import OBJECTIVES, Objective, Penalties
+from condgan.losses import OBJECTIVES, SIGNED, Objective, Penalties
 from condgan.networks import BACKBONES, GENERATORS, HEADS
 from condgan.optimizers import OPTIMIZERS
 from condgan.schedules import Positive
@@ -310,7 +310,13 @@ class Recipe:
                 f"data.weights of {len(self.data.weights)} data sets given, expected one for each of the "
                 f"{len(self.data.sources)} of data.source"
             )
-        if self.objective.options.get("adversarial") == "wasserstein" and not self.penalties.gradient_penalty:
+        game = self.objective.options.get("adversarial")
+        if self.augment.name == "ada" and game not in SIGNED:
+            raise UserError(
+                f"augment.name ada given with objective.adversarial {game}, whose scores tell by no sign what looks "
+                f"real: expected {' or '.join(SIGNED)}, or augment.name=diffaugment"
+            )
+        if game == "wasserstein" and not self.penalties.gradient_penalty:
             raise UserError(
                 "objective.adversarial wasserstein given without a gradient penalty, which would diverge: "
                 "add objective.penalties.gradient_penalty=10, and spectral_norm=null to backbone and head"
@@ -320,7 +326,11 @@ class Recipe:
             given = self.generator.name if how is None else f"{self.generator.name}' and conditioning '{how}"
             raise UserError(
                 f"objective.penalties.spectral_groups given with generator '{given}', whose norms have no tables "
-                "of the label: set generator.name=resnet and generator.conditioning=own"
+                "of the label: set generator.conditioning=own, with generator resnet or light"
+            )
+        if objective.transition and how == "none":
+            raise UserError(
+                "objective.transition given with generator.conditioning 'none', which knows no labels: leave one out"
             )
         if objective.transition and how == "multiply":
             raise UserError(

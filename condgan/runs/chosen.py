@@ -12,7 +12,7 @@ from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs.directory import is_run, recipe_of, require_run, run_and_checkpoint
 from condgan.runs.train import choose_directory
-from condgan.suggest import choose_recipe, description, look_at_data, run_name, two_digits
+from condgan.suggest import choose_recipe, description, look_at_data, patience, run_name, two_digits
 from condgan.utils import distributed
 from condgan.utils.choices import EMBEDDED_NAMES
 from condgan.utils.errors import UserError
@@ -53,7 +53,8 @@ def plan_run(
         return PlannedRun(found.recipe, found.directory, said, found.speed)
     _require_no_choice(recipe, source_run, minutes, translate)
     if source_run is not None:
-        chosen = _started_from(source_run, recipe, sources, overrides)
+        begun = None if recipe is not None or fresh else _begun_from(source_run, sources, overrides, out)
+        chosen = begun or _started_from(source_run, recipe, sources, overrides)
     else:
         chosen = load(DEFAULT if recipe is None else recipe, [*overrides, *_source_setting(sources)])
     with distributed.all_or_fail():
@@ -75,6 +76,22 @@ def _started_from(run: Path, name: str | Path | None, sources: Sequence[str], gi
     own = [f"transfer={{run: {whence}}}"]  # not what the run itself was started from
     own += [f"name={json.dumps(run_name(Path(sources[0]).stem))}"] if sources else []
     return load(directory / "recipe.yaml", [*own, *given, *_source_setting(sources)])
+
+
+def _begun_from(run: Path, sources: Sequence[str], overrides: Sequence[str], out: Path | None) -> Recipe | None:
+    """The recipe of a run that began with another's weights already, so that nothing is read of the other again."""
+    if out is None and not sources:
+        return None  # it is called as the other is
+    directory = choose_directory(_named_after(sources, overrides), out, fresh=False)
+    if not is_run(directory) or recipe_of(directory).transfer.run != str(run.resolve()):
+        return None
+    return load(directory / "recipe.yaml", [*overrides, *_source_setting(sources)])
+
+
+def _named_after(sources: Sequence[str], overrides: Sequence[str]) -> Recipe:
+    """Some recipe that is called as a run on these data is."""
+    own = [f"name={json.dumps(run_name(Path(sources[0]).stem))}", *_source_setting(sources)] if sources else []
+    return load("any-projection", [*own, *(one for one in overrides if one.startswith("name="))])
 
 
 def _require_no_choice(
@@ -121,25 +138,29 @@ def choose_run(
     if minutes is not None and not 0 < minutes < float("inf"):
         raise UserError(f"--minutes {minutes:g} given: expected a time above 0, such as 10")
     look = look_at_data(sources, overrides, translate)
-    own = [f"name={json.dumps(run_name(Path(sources[0]).stem))}", f"data.source={json.dumps(sources[0])}"]
-    named = [one for one in overrides if one.startswith("name=")]
-    directory = choose_directory(load("any-projection", [*own, *named]), out, fresh)
+    directory = choose_directory(_named_after(sources, overrides), out, fresh)
     if fresh or not is_run(directory):
         recipe, lines, speed = choose_recipe(look, sources[0], overrides, minutes, translate)
         return ChosenRun(recipe, directory, look, lines, speed)
     recipe_of(directory)  # said in one line where it cannot be read
-    recipe = load(directory / "recipe.yaml", [own[1], *overrides])
+    recipe = load(directory / "recipe.yaml", [*_source_setting(sources), *overrides])
     about = f"chose          the recipe of run '{directory}', since it is there; --fresh chooses anew"
     if minutes is None or recipe.description == description(sources[0], minutes):
         return ChosenRun(recipe, directory, look, [about], None)
     speed = timing.images_per_second(recipe, look.listing.labels.spec)
-    images = max(recipe.schedule.images, two_digits(timing.images_within(minutes, speed)))
-    if recipe.schedule.decay and images > recipe.schedule.images:
+    images = two_digits(timing.images_within(minutes, speed))
+    if images <= recipe.schedule.images:
+        as_before = (
+            f"chose          {recipe.schedule.images:,} images of training as before: {minutes:g} minutes are less"
+        )
+        return ChosenRun(recipe, directory, look, [about, as_before], speed)
+    if recipe.schedule.decay:
         raise UserError(
             f"--minutes {minutes:g} given, and the learning rates of run '{directory}' fall to zero at "
             f"{recipe.schedule.images:,} images: begin one of another length with --fresh"
         )
     longer = [f"schedule.images={images}", f"description={json.dumps(description(sources[0], minutes))}"]
-    recipe = load(directory / "recipe.yaml", [own[1], *longer, *overrides])
+    longer += [patience(images)] if recipe.schedule.patience else []
+    recipe = load(directory / "recipe.yaml", [*_source_setting(sources), *longer, *overrides])
     more = f"chose          {images:,} images of training in all, since {minutes:g} minutes are enough for them"
     return ChosenRun(recipe, directory, look, [about, more], speed)

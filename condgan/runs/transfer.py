@@ -15,6 +15,7 @@ from condgan.build import empty_networks
 from condgan.labels import LabelSpec
 from condgan.networks import Discriminator
 from condgan.networks.spectral_norm import spectral_norms
+from condgan.networks.transition import bare
 from condgan.recipes.schema import Recipe
 from condgan.runs.checkpoint import NETWORKS, Contents, load_networks
 from condgan.runs.directory import run_and_checkpoint
@@ -90,10 +91,12 @@ def plan(recipe: Recipe, labels: LabelSpec, source: Source) -> Plan:
     Raises UserError where nothing of a network agrees, and for frozen stages that do not agree.
     """
     there = source.contents.spec
-    own, larger = empty_networks(recipe, labels), empty_networks(recipe, _with_one_more(labels))
+    own, larger = (
+        [bare(network) for network in empty_networks(recipe, known)] for known in (labels, _with_one_more(labels))
+    )
     fits = []
     for name, network, grown in zip(("generator", "discriminator"), own, larger, strict=True):
-        theirs = source.contents.networks[name].state_dict()
+        theirs = bare(source.contents.networks[name]).state_dict()
         fits.append(_fit(network.state_dict(), theirs, grown.state_dict(), labels, there))
         if not any(key in fits[-1].whole or key in fits[-1].by_label for key, _ in network.named_parameters()):
             raise UserError(
@@ -179,6 +182,7 @@ def _require_frozen(recipe: Recipe, discriminator: Discriminator, fit: Fit, run:
 
 def _give(own: nn.Module, theirs: nn.Module, fit: Fit, rows: list[int | None]) -> None:
     """Copy what fits; spectral norms of weights that are not the source's whole begin anew."""
+    own, theirs = bare(own), bare(theirs)
     mine, given = own.state_dict(), theirs.state_dict()
     for name in fit.whole:
         mine[name].copy_(given[name])

@@ -17,6 +17,7 @@ from condgan.labels import Field, Labels, LabelSpec
 from condgan.networks import BACKBONES
 from condgan.networks.frozen import freeze_lowest
 from condgan.networks.spectral_norm import spectral_norms
+from condgan.networks.transition import bare
 from condgan.recipes.load import dump, load
 from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint, transfer
@@ -280,6 +281,28 @@ def test_without_a_recipe_the_run_has_one(capsys: pytest.CaptureFixture[str], di
     assert f"from '{Path.cwd() / 'first'}' after 320 images, generator: all " in done.out
     assert "labels: 0 of 3 by their names; as the mean of the 10 there: apple, banana, cherry" in done.out
     assert not Path("runs").exists()
+
+
+def test_without_a_recipe_it_goes_on_without_the_run_that_it_began_with(
+    capsys: pytest.CaptureFixture[str], digits_run, photos: Path
+) -> None:
+    first = digits_run("first")
+    again = ["train", "--data", "photos", "--from", "first", "data.held_out=0.4"]
+    assert condgan(capsys, *again, "schedule.images=64").code == 0
+    shutil.rmtree(first)
+    done = condgan(capsys, *again, "schedule.images=128")
+    assert done.code == 0, done.err
+    assert "resuming runs/photos at 64 images" in done.err
+    refused(condgan(capsys, *again, "--fresh"), "'first' is no run directory")
+
+
+@pytest.mark.parametrize(("before", "after"), [([], [True]), ([True], [])])
+def test_labels_may_come_in_by_and_by_after_another_run(before: list[bool], after: list[bool]) -> None:
+    ramp = "objective.transition={start: 0, end: 1, images: 400}"
+    source = source_of(recipe_of("digits-projection", *(ramp for _ in before)), ABC)
+    state, plan = started(recipe_of("digits-projection", *(ramp for _ in after), start="source"), ABC)
+    assert not plan.generator.left
+    assert same(bare(state.generator), bare(source.generator))
 
 
 def _written(text: str) -> Path:
