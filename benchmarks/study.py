@@ -103,6 +103,8 @@ def prepared(one: Set, source: Path, folder: Path) -> list[str]:
     if one.file is None:
         return one.options
     if not folder.exists():
+        begun = folder.with_name(f"{folder.name}.tmp")
+        shutil.rmtree(begun, ignore_errors=True)
         with zipfile.ZipFile(source / one.file) as archive:
             kept: dict[tuple[str, str], list[str]] = defaultdict(list)
             for member, split, label in one.unpack(archive):
@@ -112,9 +114,10 @@ def prepared(one: Set, source: Path, folder: Path) -> list[str]:
                 of_training = min(one.most, round(len(members) * one.share))
                 count = of_training if split == "train" else HELD_OUT // tests
                 for member in sorted(members, key=number)[:count]:
-                    target = folder / split / label / PurePosixPath(member).name
+                    target = begun / split / label / PurePosixPath(member).name
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(archive.read(member))
+        begun.rename(folder)
     return [*one.options, f"data.source={json.dumps(str(folder))}"]
 
 
@@ -200,7 +203,9 @@ def study(
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no run begins")
     parser.add_argument("--out", type=Path, default=Path(f"benchmarks/records/{name.replace('_', '-')}/record.json"))
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "studies", help="for the sets")
+    parser.add_argument(
+        "--work", type=Path, default=Path(tempfile.gettempdir()) / f"studies-{name}", help="for the sets"
+    )
     parser.add_argument("--runs", type=Path, help="where runs are kept")
     parser.add_argument("--table", type=Path, help="print a record's tables")
     options = parser.parse_args()

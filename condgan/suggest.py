@@ -32,6 +32,7 @@ SHARE = 0.7
 """Of a device's memory, what training may take."""
 LEARNED_BY_HEART = 100
 """How often each image is seen for a discriminator to learn them by heart."""
+WIDTHS = frozenset({"generator.width", "backbone.width"})
 WAITS = 0.4
 """The share of a run without a better score after which it ends."""
 
@@ -76,7 +77,7 @@ LADDER = (
 
 
 class Facts(NamedTuple):
-    """What is known of a data set, as far as rules ask for it."""
+    """What is known of the images to train on, as far as rules ask for it."""
 
     images: int
     classes: int
@@ -185,8 +186,8 @@ FOR_REPEATED = (
 EXPECTATIONS = (
     (
         lambda facts: not facts.translates and facts.per_class < 50,
-        "expect copies of your pictures and little variety: {per_class:.0f} images a class are few, and many methods "
-        "fail below 50",
+        "expect copies of your pictures and little variety: {per_class:.0f} images a class to train on are few, and "
+        "many methods fail below 50",
     ),
     (
         lambda facts: facts.paired and not facts.translates and facts.classes > 1,
@@ -261,7 +262,7 @@ def choose_recipe(
         chosen += repeated
         settings += [one for choice in repeated for one in choice.settings]
         recipe = load(name, [*settings, *length.settings, *overrides])
-    own = [one for one in [*chosen, length] if not (one.settings and _option(one.settings[0]) in stated)]
+    own = [one for one in [*chosen, length] if not _is_stated(one, stated)]
     takes = timing.in_words(timing.minutes_for(recipe.schedule.images, speed))
     lines = [
         f"measured       {measured}",
@@ -308,12 +309,12 @@ def _base(exclusive: bool, translate: bool) -> tuple[str, str]:
 
 def _facts(look: Survey, base: Recipe, stated: Collection[str]) -> Facts:
     listing = look.listing
-    field, counts = listing.labels.spec.fields[0], listing.labels.counts().tolist()
+    field, counts = listing.labels.spec.fields[0], listing.labels.at(slice(listing.train)).counts().tolist()
     classes = len(counts) if field.exclusive else 1
     return Facts(
-        images=len(listing),
+        images=listing.train,
         classes=classes,
-        per_class=len(listing) / classes,
+        per_class=listing.train / classes,
         fewest=min(counts),
         most=max(counts),
         exclusive=field.exclusive,
@@ -356,6 +357,13 @@ def _filled(text: str, facts: Facts) -> str:
     return text.format(**facts._asdict(), told=facts.told, repeats=facts.repeats, half=max(1, facts.trained // 2))
 
 
+def _is_stated(choice: Choice, stated: Collection[str]) -> bool:
+    """Whether a choice was made by who asked: by its first setting; of networks, size and width."""
+    if choice.settings and _option(choice.settings[0]) == "data.size":
+        return "data.size" in stated and not WIDTHS.isdisjoint(stated)
+    return bool(choice.settings) and _option(choice.settings[0]) in stated
+
+
 def _option(setting: str) -> str:
     return setting.partition("=")[0]
 
@@ -366,16 +374,18 @@ def _climb(
     """The largest networks for which pictures and time are enough; their speed; and what was measured on the way."""
     spec, tried = look.listing.labels.spec, []
     reached: tuple[Rung, float] | None = None
-    beyond: tuple[Rung, int] | None = None
+    beyond: tuple[Rung, int | None] | None = None
     for rung in _rungs(look, base, overrides):
         recipe = load(base.name, [*settings, *_network(rung, base), *overrides])
+        what = f"{recipe.data.size} pixels, width {recipe.generator.options['width']}"
         try:
             speed = timing.images_per_second(recipe, spec)
         except RuntimeError as error:
             if reached is None or not lacks_memory(error):
                 raise
-            speed = 0.0
-        what = f"{recipe.data.size} pixels, width {recipe.generator.options['width']}"
+            tried.append(f"{what}: not enough memory")
+            beyond = rung, None
+            break
         tried.append(f"{what}: {timing.per_second(speed)} images/s")
         if reached is not None and (images := timing.images_within(minutes, speed)) < rung.images:
             beyond = rung, images
@@ -394,7 +404,7 @@ def _rungs(look: Survey, base: Recipe, overrides: Sequence[str]) -> list[Rung]:
     if "data.size" in stated:
         size = load(base.name, [one for one in overrides if _option(one) == "data.size"]).data.size
         rungs = [rung for rung in LADDER if rung.size == size] or [Rung(min(height_and_width(size)), 1, 0)]
-    if not stated.isdisjoint({"generator.width", "backbone.width"}):
+    if not WIDTHS.isdisjoint(stated):
         rungs = [rung for rung in rungs if rung.width == 1]
     return rungs
 
@@ -408,13 +418,16 @@ def _network(rung: Rung, base: Recipe) -> list[str]:
     return settings
 
 
-def _size_reason(rung: Rung, beyond: tuple[Rung, int] | None, look: Survey, minutes: float) -> str:
+def _size_reason(rung: Rung, beyond: tuple[Rung, int | None] | None, look: Survey, minutes: float) -> str:
+    """Why not larger networks; `beyond`: the next ones, and the images of training that there are, None: no memory."""
     width = {0.5: " of half the width", 2: " of twice the width"}.get(rung.width, "")
     what = f"{rung.size} pixels{width}"
     if beyond is None:
         return f"{what}, since the median picture is {look.median[0]}×{look.median[1]}"
     larger, images = beyond
     more = f"at {larger.size}" if larger.size > rung.size else "at more width"
+    if images is None:
+        return f"{what}, since there is not enough memory {more}"
     return (
         f"{what}, since {minutes:g} minutes {more} are {two_digits(images):,} images of training, and from "
         f"{larger.images:,} on that is better"

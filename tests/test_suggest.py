@@ -85,7 +85,7 @@ def test_what_is_stated_stays(look: Survey, pets: str) -> None:
     [
         (Mirrored(1000, 2000), True, "since few mirrored images look different: a network tells 50% of 2,000"),
         (Mirrored(1800, 2000), False, "no flips, since mirrored images look different: a network tells 90% of 2,000"),
-        (None, False, "no flips, since 6 images are too few to tell"),
+        (None, False, "no flips, since 4 images are too few to tell"),
     ],
 )
 def test_flips_are_for_images_whose_mirror_images_are_like_them(
@@ -98,9 +98,11 @@ def test_flips_are_for_images_whose_mirror_images_are_like_them(
 
 
 def test_few_images_a_class_are_warned_of(look: Survey, pets: str, tmp_path: Path) -> None:
-    assert any("3 images a class are few" in line for line in choose_recipe(look, pets, []).lines)
-    many = pictures(tmp_path / "many", {"a": 51}, size=8)
-    assert not any("images a class are few" in line for line in choose_recipe(look_at_data([many], []), many, []).lines)
+    assert any("2 images a class to train on are few" in line for line in choose_recipe(look, pets, []).lines)
+    many = pictures(tmp_path / "many", {"a": 60}, size=8)
+    assert not any(
+        "a class to train on are few" in line for line in choose_recipe(look_at_data([many], []), many, []).lines
+    )
 
 
 def test_a_rule_that_does_not_apply_leaves_no_trace(look: Survey, pets: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +111,7 @@ def test_a_rule_that_does_not_apply_leaves_no_trace(look: Survey, pets: str, mon
         monkeypatch.setattr(suggest, "RULES", (rule,))
         recipe, lines, _ = choose_recipe(look, pets, [])
         assert recipe.data.pad_crop == 4 * there
-        assert ("chose          6 images are shifted" in lines) == there
+        assert ("chose          4 images are shifted" in lines) == there
 
 
 def test_images_that_are_seen_again_and_again_are_augmented(look: Survey, pets: str) -> None:
@@ -118,8 +120,8 @@ def test_images_that_are_seen_again_and_again_are_augmented(look: Survey, pets: 
     assert often.recipe.augment.options["images"] == 24_000
     assert not often.recipe.augment.options["color"]
     assert often.recipe.objective.options["penalties"].approximate_r1 == 1
-    assert any("since each image is seen 8000 times" in line for line in often.lines)
-    seldom = choose_recipe(look, pets, ["schedule.images=599"], 10.0)
+    assert any("since each image is seen 12000 times" in line for line in often.lines)
+    seldom = choose_recipe(look, pets, ["schedule.images=399"], 10.0)
     assert seldom.recipe.augment.name == "none"
     assert seldom.recipe.objective.options["penalties"].approximate_r1 == 0
     assert not any("augment" in line or "penalty" in line for line in seldom.lines)
@@ -151,7 +153,7 @@ def test_what_slows_training_shortens_it(look: Survey, pets: str, monkeypatch: p
     recipe, lines, _ = choose_recipe(look, pets, [], 10.0)
     assert recipe.schedule.images == 24_000
     assert recipe.augment.options["images"] == 12_000, "what is told and set goes with the shorter run"
-    assert any("since each image is seen 4000 times" in line for line in lines)
+    assert any("since each image is seen 6000 times" in line for line in lines)
 
 
 def test_files_of_the_same_names_may_be_translated(tmp_path: Path, pets: str) -> None:

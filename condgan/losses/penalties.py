@@ -194,7 +194,7 @@ def _matrices(network: nn.Module) -> Iterator[Tensor]:
 
 
 def spectral_groups(generator: nn.Module) -> Float[Tensor, ""]:
-    """σ₁² of each label value's gains, and biases, in a norm's table (Rangwani et al. 2022).
+    """σ₁² of each label value's gains less 1, and biases, in a norm's table (Rangwani et al. 2022).
 
     A row of a table is a matrix as near to a square as its length allows. The mean over label values, summed over
     tables; the paper also weighs rare classes more.
