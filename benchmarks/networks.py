@@ -129,9 +129,6 @@ class VariedBackbone(LightBackbone):
         spectral_normalize(self, Spectral())
 
 
-GENERATORS["varied"] = VariedGenerator
-BACKBONES["varied"] = VariedBackbone
-
 COLORS = ["data.size=32", "data.channels=3"]
 SETS = {
     "trash": Set("trash-photos.zip", by_folders, 1.0, [*COLORS, "data.flip=true"], 45_000),
@@ -174,7 +171,7 @@ VARIANTS = {
         "twice the width": ["generator.width=32", "backbone.width=32"],
         "average 0.998": ["ema.decay=0.998"],
         "discriminator's rate 2e-3": rates(1e-3, 2e-3),
-        "R1, approximate": ["objective.penalties.approximate_r1=0.1"],
+        "R1, approximate": ["objective.penalties.approximate_r1=1"],
         "relativistic, R1 and R2": [RELATIVISTIC, "schedule.fake_labels=batch"],
         "norm-free, relativistic, R1 and R2": [
             RELATIVISTIC.replace("0.1", "0.5"),
@@ -188,4 +185,5 @@ VARIANTS = {
 """The first is what others get the time of."""
 
 if __name__ == "__main__":
+    GENERATORS["varied"], BACKBONES["varied"] = VariedGenerator, VariedBackbone
     study("networks", __doc__, SETS, VARIANTS, equal_time=True)
