@@ -322,6 +322,21 @@ def test_an_interrupted_export_leaves_nothing(run: Path, monkeypatch: pytest.Mon
     assert os.listdir() == ["run"]
 
 
+def test_a_folder_made_meanwhile_is_left_as_it_is(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = write.write
+
+    def meanwhile(path: Path, data: bytes) -> None:
+        Path("out").mkdir(exist_ok=True)
+        Path("out/somebodys").touch()
+        put(path, data)
+
+    monkeypatch.setattr(write, "write", meanwhile)
+    with pytest.raises(UserError, match="'out' is there already, and is left as it is"):
+        export(run, "out")
+    assert files("out") == {"somebodys"}
+    assert {*os.listdir()} == {"run", "out"}
+
+
 def test_bad_input_is_one_line(run: Path, translating: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("there").mkdir()
     Path("junk.tgz").write_bytes(b"junk")
@@ -339,7 +354,12 @@ def test_bad_input_is_one_line(run: Path, translating: Path, capsys: pytest.Capt
         ([run, "--out", "x", "--checkpoint", "7"], "has no checkpoint 7: it has 16"),
         ([run, "--out", "x", "--format", "pt2", "--truncation", "-1"], "truncation"),
         ([translating, "--out", "x", "--format", "web"], "a translator: a page makes images from labels alone"),
-        ([translating, "--out", "x", "--format", "pt2", "--standing", "2"], "--standing given with run 'star'"),
+        (
+            [translating, "--out", "x", "--format", "pt2", "--standing", "2"],
+            "--standing given with run 'star', a translator",
+            "known: --output",
+        ),
+        ([translating, "--out", "x", "--standing", "2"], "--standing given with run", "known: --with-discriminator"),
         ([run, "--out", "x", "--format", "web"], "`npm pack onnxruntime-web@1.30.0` downloads it"),
         ([run, "--out", "x", "--format", "web", "--runtime", "junk.tgz"], "runtime 'junk.tgz' cannot be read"),
         ([run, "--out", "x", "--format", "web", "--runtime", "other.tgz"], "is not onnxruntime-web@1.30.0, its"),

@@ -81,7 +81,7 @@ def inverse_erfc(y: Float[Tensor, "b z"]) -> Float[Tensor, "b z"]:
     Winitzki's closed formula for that of erf (2008, a = 0.147), which is good to 0.002 of it, and three steps of
     Newton's method.
     """
-    a, y = 0.147, y.clamp(min=SMALLEST)
+    a, y = 0.147, y.clamp(min=LEAST)
     log = torch.log(y * (2 - y)).clamp(max=0)
     half = 2 / (math.pi * a) + log / 2
     x = torch.sqrt(-log / a / (torch.sqrt(half**2 - log / a) + half))
@@ -90,7 +90,7 @@ def inverse_erfc(y: Float[Tensor, "b z"]) -> Float[Tensor, "b z"]:
     return x.clamp(min=0)
 
 
-SMALLEST = 1e-37
+LEAST = 1e-37
 """Of what float32 holds at full precision: erfc is as little at 9.2."""
 _SERIES = Chebyshev.interpolate(lambda t: erfcx(2 / t - 2) / t, 10, (0, 1))
 _SCALED: list[float] = _SERIES.convert(kind=Polynomial).coef.tolist()
