@@ -175,6 +175,11 @@ def progress(path: Path) -> tuple[int, list[Scored]]:
     return description.retries, [Scored(*one) for one in description.history]
 
 
+def was_trained(path: Path) -> bool:
+    """Whether a checkpoint is of a training here, not of weights that were converted."""
+    return _described(path).iteration > 0
+
+
 def _optimizers(path: Path) -> dict[str, Any]:
     """The optimizers' states by player, with nothing in the file but what torch.save writes of tensors and numbers."""
     with plain_file(path, WEIGHTS) as file:

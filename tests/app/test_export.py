@@ -284,6 +284,8 @@ def test_pt2_makes_the_package_s_images(run: Path) -> None:
 @pytest.mark.skipif(not can_compile(), reason="no compiler")
 def test_aoti_makes_the_package_s_images(run: Path) -> None:
     export(run, "out", "aoti")
+    about = json.loads(Path("out/condgan.json").read_text())
+    assert max(about["parity"].values()) <= TOLERANCE
     run_script("out/sample.py")
     for number, image in enumerate(package.load(run).sample(per_class=1, seed=0)):
         assert np.abs(np.asarray(Image.open(f"{number}.png")).astype(int) - image).max() <= 1

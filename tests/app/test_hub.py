@@ -260,6 +260,11 @@ def test_the_card_says_what_is_known_alone(hub: StandIn) -> None:
     assert "model-index" not in text
     assert "It was not evaluated" in text
     assert "It learned from photos.\n" in text
+    assert "after 16 images" not in text, "nobody trained it here"
+    state = made / STATE
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"iteration": 2}))
+    push(made, "alice/bare", "mit")
+    assert "after 16 images" in hub.repositories["alice/bare"].head.files["README.md"].decode()
     package.Run("alice/bare")
     push("alice/bare", "alice/again", "mit")
     assert "Not told.\n" in hub.repositories["alice/again"].head.files["README.md"].decode()

@@ -223,7 +223,7 @@ def test_a_generators_controls(tab: Any, served: Served, capsys: pytest.CaptureF
     for file in archive.namelist()[:-1]:
         assert np.array_equal(pixels(archive.read(file)), np.asarray(Image.open(Path("images") / file))), file
 
-    tab.get_by_role("button", name="More", exact=True).locator("visible=true").click()
+    tab.locator("button.label-wrap:visible", has_text="More").click()
     number(tab, "Standing statistics", 2)
     tab.get_by_label("Checkpoint").locator("visible=true").click()
     earlier = min((path.name for path in (served.generator / "checkpoints").iterdir()), key=int)

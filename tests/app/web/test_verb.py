@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from condgan.app.cli.app import require_free
+from condgan.app.web.start import require_free
 from condgan.utils.errors import UserError
 from tests.helpers import condgan, refused
 
@@ -22,7 +22,7 @@ def test_without_gradio_it_says_what_to_install(
         assert name.split(".")[0] != "gradio"
         return load(name, *where)
 
-    monkeypatch.setattr("condgan.app.cli.app.find_spec", lambda name: None if name == "gradio" else find(name))
+    monkeypatch.setattr("condgan.app.web.start.find_spec", lambda name: None if name == "gradio" else find(name))
     monkeypatch.setattr(builtins, "__import__", imported)
     refused(condgan(capsys, "app", tmp_path), "needs Gradio", "pip install 'condgan[app]'")
 
