@@ -5,6 +5,7 @@
 >>> run.sheet()  # a PIL image, a column per class
 >>> apples = run.sample("apple", per_class=16, seed=0)  # uint8 array, 16 × height × width × 3
 >>> results = run.evaluate()
+>>> run.export("shared")  # for others; run.app() is a page in the browser
 >>> model = condgan.load("runs/photos")  # its generator alone
 >>> translator = condgan.load_translator("runs/digits-stargan")
 >>> blue = translator.translate("seven.png", {"Blue_Ink": True})
@@ -13,6 +14,11 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from condgan.app.export.push import pull, push
+    from condgan.app.export.subject import ExportOptions
+    from condgan.app.export.write import export
+    from condgan.app.run import Run
+    from condgan.app.run import train_on as train
     from condgan.data.dataset import Dataset, Split
     from condgan.data.open import read
     from condgan.evaluation.options import EvaluationOptions
@@ -20,12 +26,11 @@ if TYPE_CHECKING:
     from condgan.losses import Objective, Term
     from condgan.recipes.load import load as load_recipe
     from condgan.recipes.schema import Recipe
+    from condgan.runs.convert import convert_weights as convert
     from condgan.runs.evaluate import evaluate
     from condgan.runs.models import load_model as load
     from condgan.runs.models import load_translator
     from condgan.runs.results import Results
-    from condgan.runs.run import Run
-    from condgan.runs.run import train_on as train
     from condgan.runs.train import train_run
     from condgan.runs.utility import utility
     from condgan.sampling.model import Model
@@ -36,13 +41,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "Dataset", "EvaluationOptions", "Field", "LabelSpec", "Labels", "Model", "Objective", "Recipe", "Results", "Run",
-    "Sampling", "Split", "State", "Term", "Translator", "UserError", "evaluate", "load", "load_recipe",
-    "load_translator", "read", "train", "train_run", "utility",
+    "Dataset", "EvaluationOptions", "ExportOptions", "Field", "LabelSpec", "Labels", "Model", "Objective", "Recipe",
+    "Results", "Run", "Sampling", "Split", "State", "Term", "Translator", "UserError", "convert", "evaluate", "export",
+    "load", "load_recipe", "load_translator", "pull", "push", "read", "train", "train_run", "utility",
 ]  # fmt: skip
 _PLACES = {
     "Dataset": "data.dataset.Dataset",
     "EvaluationOptions": "evaluation.options.EvaluationOptions",
+    "ExportOptions": "app.export.subject.ExportOptions",
     "Field": "labels.Field",
     "LabelSpec": "labels.LabelSpec",
     "Labels": "labels.Labels",
@@ -50,19 +56,23 @@ _PLACES = {
     "Objective": "losses.Objective",
     "Recipe": "recipes.schema.Recipe",
     "Results": "runs.results.Results",
-    "Run": "runs.run.Run",
+    "Run": "app.run.Run",
     "Sampling": "sampling.options.Sampling",
     "Split": "data.dataset.Split",
     "State": "training.state.State",
     "Term": "losses.Term",
     "Translator": "sampling.translator.Translator",
     "UserError": "utils.errors.UserError",
+    "convert": "runs.convert.convert_weights",
     "evaluate": "runs.evaluate.evaluate",
+    "export": "app.export.write.export",
     "load": "runs.models.load_model",
     "load_recipe": "recipes.load.load",
     "load_translator": "runs.models.load_translator",
+    "pull": "app.export.push.pull",
+    "push": "app.export.push.push",
     "read": "data.open.read",
-    "train": "runs.run.train_on",
+    "train": "app.run.train_on",
     "train_run": "runs.train.train_run",
     "utility": "runs.utility.utility",
 }

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 RECIPE_FILE = "recipe.yaml"
 CARD = "README.md"
+LICENSE = "LICENSE"
 WEIGHTS_FILES = "checkpoints/*/ema.safetensors"
 LIMITS = {
     RECIPE_FILE: TEXT,
     CARD: TEXT,
-    "LICENSE": TEXT,
+    LICENSE: TEXT,
     "metrics.json": TABLE,
     "sheet.png": ENCODED,
     "checkpoints/*/state.json": TABLE,
@@ -30,10 +31,12 @@ LIMITS = {
     "checkpoints/*/discriminator.safetensors": WEIGHTS,
 }
 """The files of a model by their patterns, and how many bytes each may have: nothing else is downloaded or removed."""
+OF_WEIGHTS = [pattern for pattern, limit in LIMITS.items() if limit == WEIGHTS]
+"""Those of weights, which a checkpoint's state.json sets tighter limits."""
 MOST_FILES = 100
 _PLACE = re.compile(r"[\w.]+|checkpoints/[0-9]+/[\w.]+", re.ASCII)
 """Where files of a model are: a pattern's * may be anything."""
-MADE_BY_THE_HUB = (".gitattributes", CARD, "LICENSE")
+MADE_BY_THE_HUB = (".gitattributes", CARD, LICENSE)
 """What a new repository may hold."""
 _NAME = re.compile(r"(?!.*\.\.)([a-z0-9][\w.-]*/[a-z0-9][\w.-]*)(?:@([a-z0-9][\w./-]*))?", re.ASCII | re.IGNORECASE)
 
@@ -64,33 +67,43 @@ def require_name(text: str) -> HubName:
     return name
 
 
-def download_model(name: HubName) -> Path:
+def download_model(name: HubName, largest_weights: Callable[[Path], Mapping[str, int]]) -> Path:
     """Bring a model's files into the Hub's cache; the folder there that holds them.
 
-    Without a network what the cache holds is taken. Raises UserError for a repository that is absent, closed or holds
-    no model of condgan, and for files that are larger than such may be.
+    All are of one commit. Texts come first: by the folder that holds them, `largest_weights` tells how many bytes
+    which files of weights may have. Without a network what the cache holds is taken. Raises UserError for a repository
+    that is absent, closed or holds no model of condgan, and for files that are larger than such may be.
     """
     with _told(name):
         from huggingface_hub import constants, snapshot_download
 
         listing = _listing(name)
-        if listing is not None:
-            _require_small(name, _sizes(listing))
-        where = snapshot_download(
-            name.repository, revision=name.revision, allow_patterns=[*LIMITS], local_files_only=listing is None
-        )
-        if listing is None and not constants.HF_HUB_OFFLINE:
-            from condgan.utils.console import note
+        if listing is None:
+            where = snapshot_download(
+                name.repository, revision=name.revision, allow_patterns=[*LIMITS], local_files_only=True
+            )
+            if not constants.HF_HUB_OFFLINE:
+                from condgan.utils.console import note
 
-            note(f"{constants.ENDPOINT} cannot be reached: '{name}' is taken from the Hub's cache")
+                note(f"{constants.ENDPOINT} cannot be reached: '{name}' is taken from the Hub's cache")
+            return Path(where)
+        sizes, commit = _sizes(listing), listing.sha
+        _require_model(name, sizes)
+        texts = [one for one in LIMITS if one not in OF_WEIGHTS]
+        where = snapshot_download(name.repository, revision=commit, allow_patterns=texts)
+        _require_fitting(name, sizes, largest_weights(Path(where)))
+        snapshot_download(name.repository, revision=commit, allow_patterns=[*LIMITS])
+        # so that the cache knows the commit by its branch, too
+        if snapshot_download(name.repository, revision=name.revision, allow_patterns=[RECIPE_FILE]) != where:
+            raise UserError(f"'{name}' was changed meanwhile: repeat it")
         return Path(where)
 
 
 def upload_model(repository: str, files: Mapping[str, Path], message: str) -> str:
     """Let a repository hold these files, where it is new or holds a model: in one commit or not at all; its page.
 
-    What else it holds stays, but for the files of the model before. Raises UserError where nobody is logged in, for a
-    card that the Hub refuses, and for a repository that holds something else.
+    What else it holds stays, but for the files of the model before; its LICENSE is replaced at most. Raises UserError
+    where nobody is logged in, for a card that the Hub refuses, and for a repository that holds something else.
     """
     name = HubName(repository)
     with _told(name):
@@ -108,7 +121,7 @@ def upload_model(repository: str, files: Mapping[str, Path], message: str) -> st
             other = next(one for one in there if one not in MADE_BY_THE_HUB)
             raise UserError(f"'{name}' to push to, which holds something else, such as '{shown(other)}': give another")
         added = [CommitOperationAdd(path, str(file)) for path, file in files.items()]
-        removed = [CommitOperationDelete(path) for path in _models_own(there) if path not in files]
+        removed = [CommitOperationDelete(path) for path in _models_own(there) if path not in {*files, LICENSE}]
         api.create_commit(repository, [*added, *removed], commit_message=message, parent_commit=listing.sha)
         return str(page)
 
@@ -143,21 +156,38 @@ def _sizes(listing: "ModelInfo") -> dict[str, int]:
 
 
 def _models_own(files: Iterable[str]) -> list[str]:
-    return [one for one in files if any(fnmatchcase(one, pattern) for pattern in LIMITS)]
+    return [one for one in files if _is_one_of(one, LIMITS)]
 
 
-def _require_small(name: HubName, sizes: Mapping[str, int]) -> None:
+def _is_one_of(file: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(file, pattern) for pattern in patterns)
+
+
+def _require_model(name: HubName, sizes: Mapping[str, int]) -> None:
     """Raises UserError for a repository that holds no model, or a larger one than there can be."""
     own = _models_own(sizes)
     if not is_model(sizes) or not all(_PLACE.fullmatch(file) for file in own):
         raise UserError(f"'{name}' is no model of condgan, it has no {RECIPE_FILE} and weights: give one that is")
-    try:
+    with _too_large(name):
         if len(own) > MOST_FILES:
             raise TooLarge(f"it has {len(own):,} files, more than {MOST_FILES}")
         for file in own:
-            limit = min(limit for pattern, limit in LIMITS.items() if fnmatchcase(file, pattern))
-            require_at_most(sizes[file], limit, file)
+            require_at_most(sizes[file], min(LIMITS[one] for one in LIMITS if fnmatchcase(file, one)), file)
         require_at_most(sum(sizes[file] for file in own), WEIGHTS)
+
+
+def _require_fitting(name: HubName, sizes: Mapping[str, int], largest: Mapping[str, int]) -> None:
+    """Raises UserError for weights of more bytes than those of their networks."""
+    with _too_large(name):
+        for file in _models_own(sizes):
+            if _is_one_of(file, OF_WEIGHTS):
+                require_at_most(sizes[file], largest.get(file, 0), file)
+
+
+@contextmanager
+def _too_large(name: HubName) -> Iterator[None]:
+    try:
+        yield
     except TooLarge as error:
         raise UserError(f"'{name}' is not downloaded ({shown(error)}): no model of condgan is that large") from None
 

@@ -31,7 +31,7 @@ STAIRS = {
     "evaluation": ["metrics", "statistics", "catalog", "compare"],
     "losses": ["terms", "adversarial", "methods"],
     "networks": ["blocks", "norms", "heads"],
-    "runs": ["directory", "checkpoint", "models", "evaluate", "train", "chosen"],
+    "runs": ["checkpoint", "directory", "models", "evaluate", "train", "chosen"],
     "training": ["state", "player_loss", "loop"],
 }
 """Within rooms, parts of which none imports a later one; what is between them is free, but for circles."""

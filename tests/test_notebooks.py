@@ -63,7 +63,7 @@ def test_a_notebook_runs_and_shows_as_much(path: Path, monkeypatch: pytest.Monke
     planned = chosen.plan_run
     small = [*(TINY_TRANSLATOR if path.stem == "translating" else TINY), "schedule.images=160"]
     monkeypatch.setattr(
-        "condgan.runs.run.plan_run", lambda sources, given, *how: planned(sources, [*given, *small], *how)
+        "condgan.app.run.plan_run", lambda sources, given, *how: planned(sources, [*given, *small], *how)
     )
     notebook = json.loads(path.read_text())
     shown = [_kinds(cell) for cell in executed(notebook)["cells"]]

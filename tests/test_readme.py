@@ -114,7 +114,7 @@ def run(command: list[str], capsys: pytest.CaptureFixture[str], where: str) -> N
 def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     planned = chosen.plan_run
     monkeypatch.setattr(
-        "condgan.runs.run.plan_run", lambda sources, given, *how: planned(sources, [*given, *shortly(given)], *how)
+        "condgan.app.run.plan_run", lambda sources, given, *how: planned(sources, [*given, *shortly(given)], *how)
     )
     done, verbs = set(), set()
     names: dict[str, object] = {}

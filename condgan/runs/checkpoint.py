@@ -40,7 +40,7 @@ from condgan.utils.device import device
 from condgan.utils.errors import UserError, said_of, shown, unknown
 from condgan.utils.files import entries, new_directory, plain_file, read_bytes, remove_directory, sha256_of, write
 from condgan.utils.limits import TABLE, WEIGHTS, TooLarge
-from condgan.utils.weights import UnfitWeights, load_weights, not_finite
+from condgan.utils.weights import UnfitWeights, largest_file, load_weights, not_finite
 
 CHECKPOINT_FORMAT = 1
 
@@ -109,7 +109,7 @@ def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSp
         "recipe": as_tree(recipe),
     }
     path = directory / str(state.images)
-    with new_directory(path) as temporary:
+    with new_directory(path, replacing=True) as temporary:
         for name, data in _described_as(description, contents).items():
             (temporary / name).write_bytes(data)
     return path
@@ -173,6 +173,11 @@ def progress(path: Path) -> tuple[int, list[Scored]]:
     except Damaged:
         return 0, []
     return description.retries, [Scored(*one) for one in description.history]
+
+
+def was_trained(path: Path) -> bool:
+    """Whether a checkpoint is of a training here, not of weights that were converted."""
+    return _described(path).iteration > 0
 
 
 def _optimizers(path: Path) -> dict[str, Any]:
@@ -270,6 +275,18 @@ def _opened(path: Path) -> tuple[Description, Recipe, LabelSpec, tuple[Generator
         spec = LabelSpec(tuple(labels.Field(**dict(field)) for field in description.labels))
         recipe = from_tree(description.recipe)
         return description, recipe, spec, empty_networks(recipe, spec)
+
+
+def largest_weights(run: Path) -> dict[str, int]:
+    """How many bytes files of weights may have, by their paths in a run, as its checkpoints tell without them.
+
+    Raises UserError for a checkpoint whose words cannot be read.
+    """
+    found: dict[str, int] = {}
+    for path in checkpoints(run / "checkpoints"):
+        for network, name in zip(_opened(path)[-1], (SAMPLED, DISCRIMINATOR), strict=True):
+            found[f"checkpoints/{path.name}/{name}"] = largest_file(network)
+    return found
 
 
 def checkpoints(directory: Path) -> list[Path]:

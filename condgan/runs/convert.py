@@ -15,8 +15,9 @@ from condgan.networks.spectral_norm import spectral_norms
 from condgan.recipes.load import dump, load
 from condgan.recipes.schema import Recipe
 from condgan.runs.checkpoint import save_checkpoint
+from condgan.utils.arguments import several
 from condgan.utils.errors import UserError, said_of, shown
-from condgan.utils.files import entries, path_of, read_bytes, write
+from condgan.utils.files import found, new_directory, path_of, read_bytes, write
 from condgan.utils.limits import TEXT, TooLarge
 from condgan.utils.weights import UnfitWeights, not_finite, read_state_dict
 
@@ -55,12 +56,12 @@ def convert_weights(
 
     The run counts as trained to the recipe's end; a discriminator that is not given, and both optimizers, are new.
     `classes`: their names, by default numbers. Raises UserError for weights of other networks, or that are not finite,
-    and for a directory that is not empty.
+    and for a directory that is there.
     """
     directory = path_of(out, "run directory")
-    if entries(directory):
+    if found(directory):
         raise UserError(f"--out {directory} given, which is there: give a new directory")
-    settings = _recipe(recipe, overrides)
+    files, settings = several("weights", files), _recipe(recipe, overrides)
     original = ORIGINALS[settings.generator.name]
     named = [original.generator, original.discriminator] if original.discriminator else [original.generator]
     if len(files) != len(named):
@@ -84,18 +85,19 @@ def convert_weights(
             take_weights(network, given, name_of)
     for average in state.averages.values():
         average.module.load_state_dict(state.generator.state_dict())
-    write(directory / "recipe.yaml", dump(settings).encode())
-    save_checkpoint(directory / "checkpoints", state, settings, spec, {})
+    with new_directory(directory) as temporary:
+        write(temporary / "recipe.yaml", dump(settings).encode())
+        save_checkpoint(temporary / "checkpoints", state, settings, spec, {})
     return directory
 
 
 def _recipe(recipe: str | Path, overrides: Sequence[str]) -> Recipe:
-    found = load(recipe, overrides)
-    original = ORIGINALS.get(found.generator.name)
+    settings = load(recipe, overrides)
+    original = ORIGINALS.get(settings.generator.name)
     if original is None:
         known = ", ".join(f"{name} ({one.title})" for name, one in ORIGINALS.items())
         raise UserError(
-            f"recipe '{recipe}' given, whose generator is '{found.generator.name}': expected one of those whose "
+            f"recipe '{recipe}' given, whose generator is '{settings.generator.name}': expected one of those whose "
             f"original's weights can be read, {known}"
         )
     return load(recipe, [*overrides, *original.settings])

@@ -40,7 +40,18 @@ def run_directory(given: str | Path, what: str = "run") -> Path:
     Raises UserError for a model that is not to be had.
     """
     name = on_hub(given)
-    return path_of(given, what) if name is None else download_model(name)
+    return path_of(given, what) if name is None else downloaded(name)
+
+
+def downloaded(name: HubName) -> Path:
+    """The folder that a model of the Hub is downloaded to. Raises UserError for a model that is not to be had."""
+    return download_model(name, _largest_weights)
+
+
+def _largest_weights(run: Path) -> dict[str, int]:
+    from condgan.runs.checkpoint import largest_weights
+
+    return largest_weights(run)
 
 
 def run_and_checkpoint(path: str | Path) -> tuple[Path, str]:

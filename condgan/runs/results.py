@@ -18,7 +18,8 @@ class Results(dict[str, Any]):
         head = _row("th", "", "generated", "real images", "")
         said = "".join(f"<p>{escape(one)}</p>" for one in self.get("verdict", []))
         warned = "".join(f"<p>warning: {escape(one)}</p>" for one in told.warnings)
-        return f"{said}<table>{head}{''.join(rows)}</table>{warned}"
+        how = "".join(_row("td", what, value) for what, value in told.measured)
+        return f"{said}<table>{head}{''.join(rows)}</table>{warned}<p>measured with</p><table>{how}</table>"
 
 
 def _row(cell: str, *texts: str) -> str:

@@ -184,11 +184,14 @@ class Translator:
         return Translated(images, got)
 
     def to_every_domain(
-        self, images: UInt8[Tensor, "b c h w"], labels: Labels | None = None
+        self, images: UInt8[Tensor, "b c h w"], labels: Labels | None = None, most: int | None = None
     ) -> UInt8[Tensor, "b d c h w"]:
-        """Images of 0 … 255 in each domain. `labels`: what is known of them; the discriminator says the rest."""
+        """Images of 0 … 255 in each domain, or in the first ones, `most` of them.
+
+        `labels`: what is known of the images; the discriminator says the rest.
+        """
         before = self.complete(images, labels)
-        return torch.stack([self.generate(images, toward(before, domain)) for domain in domains(self.spec)], 1)
+        return torch.stack([self.generate(images, toward(before, domain)) for domain in domains(self.spec)[:most]], 1)
 
     def complete(self, images: UInt8[Tensor, "b c h w"], labels: Labels | None = None) -> Labels:
         """Labels with every field known: as given, where they are, else as the discriminator reads them."""

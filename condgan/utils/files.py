@@ -199,8 +199,11 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
-    """A directory to fill that appears under `path` only when it is complete, in place of any older one."""
+def new_directory(path: Path, replacing: bool = False) -> Iterator[Path]:
+    """A directory to fill that appears under `path` only when it is complete; `replacing`: in place of any older one.
+
+    Raises UserError, and leaves what is there as it is, where something has come there meanwhile.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -211,12 +214,22 @@ def new_directory(path: Path) -> Iterator[Path]:
             for file in temporary.iterdir():
                 sync(file)
             sync(temporary)
-            remove_directory(path)
+            if replacing:
+                remove_directory(path)
+            _take_place(path)
             os.rename(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync(path.parent)
+
+
+def _take_place(path: Path) -> None:
+    """Make an empty directory, which a rename replaces, and nothing else. Raises UserError where something is there."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        raise UserError(f"'{path}' is there already, and is left as it is: give a new folder") from None
 
 
 def file_names(names: Sequence[str]) -> list[str]:

@@ -21,6 +21,11 @@ class UnfitWeights(ValueError):
     """A file of weights that is damaged, or of another network."""
 
 
+def largest_file(network: nn.Module) -> int:
+    """How many bytes a file of a network's weights may have."""
+    return SLACK + sum(value.numel() * value.element_size() for value in network.state_dict().values())
+
+
 def load_weights(network: nn.Module, path: Path, assign: bool = False) -> None:
     """Bring a network to the weights in a safetensors file; `assign` puts these in the place of its own.
 
@@ -28,7 +33,7 @@ def load_weights(network: nn.Module, path: Path, assign: bool = False) -> None:
     tensors of other names, shapes or types than the network's.
     """
     own = network.state_dict()
-    content = read_bytes(path, SLACK + sum(value.numel() * value.element_size() for value in own.values()))
+    content = read_bytes(path, largest_file(network))
     try:
         given = load(content)
     except Exception as error:  # of damaged files it raises anything

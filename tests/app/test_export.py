@@ -15,14 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.special import erfc as reference_erfc
+from scipy.special import erfcinv, ndtr, ndtri
 from torch import nn
 
 import condgan as package
 from condgan.app.export import folder, programs, subject, web, write
-from condgan.app.export.network import inverse_erf, truncating
+from condgan.app.export.network import erfc, inverse_erfc, truncating
 from condgan.app.export.parity import TOLERANCE, distance
 from condgan.app.export.write import ExportOptions, export
 from condgan.build import build_state
@@ -138,18 +140,31 @@ def test_a_recipe_for_others_names_no_path() -> None:
 # ---- one module of plain tensors
 
 
-@given(st.floats(0.1, 2.5), st.integers(0, 9))
+EDGES = np.array([0, 1e-6, 1e-3, 1, 3, 5, 5.6, 6.5, 8], np.float32)
+"""Latents where little lies beyond, up to what float32 draws never reach."""
+
+
+@given(st.floats(0.1, 9), st.integers(0, 9))
+@example(3.0, 0)
+@example(5.0, 0)
+@example(8.0, 0)
+@example(30.0, 0)
 def test_truncation_is_the_law_of_latents(threshold: float, seed: int) -> None:
-    z = np.random.default_rng(seed).standard_normal((4, 50), np.float32)
+    drawn = np.random.default_rng(seed).standard_normal(200, np.float32)
+    z = np.concatenate([drawn, EDGES, -EDGES, [min(threshold, 9), -min(threshold, 9)]], dtype=np.float32)[None]
     found = truncating(threshold)(torch.from_numpy(z)).numpy()
-    assert np.abs(found - truncated(threshold)(z)).max() < 1e-5
+    law = ndtr(-abs(z.astype(float))) * (ndtr(threshold) - ndtr(-threshold)) + ndtr(-threshold)  # the tail alone
+    assert np.abs(found + np.sign(z) * ndtri(law)).max() < 1e-5
+    assert np.abs(found[:, :200] - truncated(threshold)(z[:, :200])).max() < 1e-5
     assert np.abs(found).max() <= threshold + 1e-5
 
 
-def test_the_inverse_of_erf_is_it() -> None:
-    y = torch.linspace(-0.999, 0.999, 1001)[None]
-    assert inverse_erf(y).sub(y.erfinv()).abs().max() < 1e-5
-    assert inverse_erf(torch.zeros(1, 1)).item() == 0
+def test_erfc_and_its_inverse_are_right_where_they_are_small() -> None:
+    x = np.linspace(0, 9, 1001, dtype=np.float32)
+    assert np.abs(erfc(torch.from_numpy(x)[None]).numpy() / reference_erfc(x.astype(float)) - 1).max() < 1e-5
+    y = np.concatenate([np.linspace(1e-3, 1, 1001), np.logspace(-35, -3, 200)]).astype(np.float32)
+    assert np.abs(inverse_erfc(torch.from_numpy(y)[None]).numpy() - erfcinv(y.astype(float))).max() < 1e-5
+    assert inverse_erfc(torch.zeros(1, 1)).isfinite().all()
 
 
 def test_distances_are_those_of_pixels() -> None:
@@ -269,6 +284,8 @@ def test_pt2_makes_the_package_s_images(run: Path) -> None:
 @pytest.mark.skipif(not can_compile(), reason="no compiler")
 def test_aoti_makes_the_package_s_images(run: Path) -> None:
     export(run, "out", "aoti")
+    about = json.loads(Path("out/condgan.json").read_text())
+    assert max(about["parity"].values()) <= TOLERANCE
     run_script("out/sample.py")
     for number, image in enumerate(package.load(run).sample(per_class=1, seed=0)):
         assert np.abs(np.asarray(Image.open(f"{number}.png")).astype(int) - image).max() <= 1
@@ -307,6 +324,21 @@ def test_an_interrupted_export_leaves_nothing(run: Path, monkeypatch: pytest.Mon
     assert os.listdir() == ["run"]
 
 
+def test_a_folder_made_meanwhile_is_left_as_it_is(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = write.write
+
+    def meanwhile(path: Path, data: bytes) -> None:
+        Path("out").mkdir(exist_ok=True)
+        Path("out/somebodys").touch()
+        put(path, data)
+
+    monkeypatch.setattr(write, "write", meanwhile)
+    with pytest.raises(UserError, match="'out' is there already, and is left as it is"):
+        export(run, "out")
+    assert files("out") == {"somebodys"}
+    assert {*os.listdir()} == {"run", "out"}
+
+
 def test_bad_input_is_one_line(run: Path, translating: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("there").mkdir()
     Path("junk.tgz").write_bytes(b"junk")
@@ -324,7 +356,12 @@ def test_bad_input_is_one_line(run: Path, translating: Path, capsys: pytest.Capt
         ([run, "--out", "x", "--checkpoint", "7"], "has no checkpoint 7: it has 16"),
         ([run, "--out", "x", "--format", "pt2", "--truncation", "-1"], "truncation"),
         ([translating, "--out", "x", "--format", "web"], "a translator: a page makes images from labels alone"),
-        ([translating, "--out", "x", "--format", "pt2", "--standing", "2"], "--standing given with run 'star'"),
+        (
+            [translating, "--out", "x", "--format", "pt2", "--standing", "2"],
+            "--standing given with run 'star', a translator",
+            "known: --output",
+        ),
+        ([translating, "--out", "x", "--standing", "2"], "--standing given with run", "known: --with-discriminator"),
         ([run, "--out", "x", "--format", "web"], "`npm pack onnxruntime-web@1.30.0` downloads it"),
         ([run, "--out", "x", "--format", "web", "--runtime", "junk.tgz"], "runtime 'junk.tgz' cannot be read"),
         ([run, "--out", "x", "--format", "web", "--runtime", "other.tgz"], "is not onnxruntime-web@1.30.0, its"),

@@ -85,7 +85,9 @@ def pushed(model: dict[str, Path], hub: StandIn) -> Repository:
 def test_a_pushed_model_comes_back_to_the_bit(run: Path, hub: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     done = condgan(capsys, "push", run, "alice/fruit", "--license", "mit")
     assert done.code == 0, done.err
-    assert done.out == f"pushed to {hub.endpoint}/alice/fruit; others use it with: condgan sample alice/fruit\n"
+    assert (
+        done.out == f"pushed to {hub.endpoint}/alice/fruit; others use it with: condgan sample alice/fruit --out DIR\n"
+    )
     head = hub.repositories["alice/fruit"].head
     assert {*head.files} == {".gitattributes", "README.md", "metrics.json", "recipe.yaml", "sheet.png", EMA, STATE}
     assert not any(b"secret" in data for data in head.files.values())
@@ -107,7 +109,8 @@ def test_a_pushed_model_comes_back_to_the_bit(run: Path, hub: StandIn, capsys: p
 def test_a_translator_comes_back_without_images_of_the_data(hub: StandIn, capsys: pytest.CaptureFixture[str]) -> None:
     star = untrained(Path("star"), "digits-stargan", BOTH)
     (star / "LICENSE").write_text("Do what you like.\n")
-    push(star, "alice/star", "other")
+    done = condgan(capsys, "push", star, "alice/star", "--license", "other")
+    assert done.out.endswith("others use it with: condgan translate alice/star IMAGE --every-domain --out DIR\n")
     held = hub.repositories["alice/star"].head.files
     assert {*held} == {
         ".gitattributes", "README.md", "LICENSE", "recipe.yaml", EMA, STATE, "checkpoints/16/discriminator.safetensors",
@@ -130,7 +133,7 @@ def test_a_process_of_its_own_asks_where_the_environment_says(pushed: Repository
         "HF_ENDPOINT": hub.endpoint, "HF_HUB_OFFLINE": "0", "HF_HUB_CACHE": "cache", "HF_TOKEN": "hf_alice",
         "PYTHONPATH": str(ROOT),
     }  # fmt: skip
-    script = "from condgan.hub import HubName, download_model; print(download_model(HubName('alice/fruit')))"
+    script = "from condgan.runs.directory import run_directory; print(run_directory('alice/fruit'))"
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip(), EMA).read_bytes() == pushed.head.files[EMA]
@@ -144,16 +147,20 @@ def test_a_push_is_one_commit_that_replaces_the_model_alone(pushed: Repository, 
     first = pushed.head
     push(run, "alice/fruit", "mit")
     assert pushed.commits == [first], "nothing had changed"
-    pushed.commit(first.files | {"notes.txt": b"mine"})
+    pushed.commit(first.files | {"notes.txt": b"mine", "LICENSE": b"mine"})
     Path("run/checkpoints/16").rename("run/checkpoints/32")
     state = Path("run/checkpoints/32/state.json")
     state.write_text(json.dumps(json.loads(state.read_text()) | {"images": 32}))
     push(run, "alice/fruit", "apache-2.0")
     assert len(pushed.commits) == 3
     assert {*pushed.head.files} == {
-        ".gitattributes", "notes.txt", "README.md", "recipe.yaml", "sheet.png", EMA.replace("16", "32"),
+        ".gitattributes", "notes.txt", "LICENSE", "README.md", "recipe.yaml", "sheet.png", EMA.replace("16", "32"),
         STATE.replace("16", "32"),
     }  # fmt: skip
+    assert pushed.head.files["LICENSE"] == b"mine"
+    Path("run/LICENSE").write_text("ours")
+    push(run, "alice/fruit", "apache-2.0")
+    assert pushed.head.files["LICENSE"] == b"ours"
     assert package.load("alice/fruit").images == 32
     assert package.load(f"alice/fruit@{first.sha}").images == 16
     pushed.tags["v1"] = first.sha
@@ -253,6 +260,11 @@ def test_the_card_says_what_is_known_alone(hub: StandIn) -> None:
     assert "model-index" not in text
     assert "It was not evaluated" in text
     assert "It learned from photos.\n" in text
+    assert "after 16 images" not in text, "nobody trained it here"
+    state = made / STATE
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"iteration": 2}))
+    push(made, "alice/bare", "mit")
+    assert "after 16 images" in hub.repositories["alice/bare"].head.files["README.md"].decode()
     package.Run("alice/bare")
     push("alice/bare", "alice/again", "mit")
     assert "Not told.\n" in hub.repositories["alice/again"].head.files["README.md"].decode()
@@ -317,6 +329,37 @@ def test_what_is_no_model_or_too_large_is_not_downloaded(
         pull("alice/fruit", "here")
     assert not any("/resolve/" in path for _, path, _ in hub.asked)
     assert not Path("here").exists()
+
+
+def test_weights_larger_than_their_networks_are_not_downloaded(
+    pushed: Repository, hub: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.asked.clear()
+    pushed.commit(pushed.head.files | {EMA: pushed.head.files[EMA] + bytes(9_000)})
+    monkeypatch.setattr("condgan.utils.weights.SLACK", 9_000)
+    with pytest.raises(
+        UserError, match=rf"^'alice/fruit' is not downloaded \({EMA} has [\d,]+ bytes, more than [\d,]+\)"
+    ):
+        pull("alice/fruit", "here")
+    other = EMA.replace("16", "17")
+    pushed.commit(pushed.commits[0].files | {other: b"x"})
+    with pytest.raises(UserError, match=rf"^'alice/fruit' is not downloaded \({other} has 1 bytes, more than 0\)"):
+        pull("alice/fruit", "here")
+    assert not any(path.endswith(".safetensors") for _, path, _ in hub.asked)
+    assert not Path("here").exists()
+
+
+def test_what_is_downloaded_is_of_one_commit(pushed: Repository, hub: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, listing = pushed.head, hub_module._listing
+    monkeypatch.setattr(
+        hub_module,
+        "_listing",
+        lambda name: (listing(name), pushed.commit(first.files | {"recipe.yaml": b"evil: 1"}))[0],
+    )
+    with pytest.raises(UserError, match=r"^'alice/fruit' was changed meanwhile: repeat it$"):
+        pull("alice/fruit", "here")
+    pull(f"alice/fruit@{first.sha}", "here")
+    assert Path("here/recipe.yaml").read_bytes() == first.files["recipe.yaml"]
 
 
 def test_a_damaged_model_is_not_pulled(pushed: Repository) -> None:

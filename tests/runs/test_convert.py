@@ -373,6 +373,18 @@ def test_a_converted_run_has_classes_by_name_and_is_compared(photos: Path, capsy
     assert results["about"]["fakes"] == 3
 
 
+def test_an_interrupted_conversion_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(Plain(32, 4, [4, 4, 4, 4], 3, 7, 0, 8).state, "G_ema.pth")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("condgan.runs.convert.save_checkpoint", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        condgan.convert("G_ema.pth", "biggan-cifar10", "run", [*CIFAR, *SMALL, "data.classes=3"])
+    assert [path.name for path in Path().iterdir()] == ["G_ema.pth"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [

@@ -2,11 +2,13 @@
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from condgan.utils import files
+from condgan.utils.errors import UserError
 from condgan.utils.limits import TooLarge
 
 
@@ -78,6 +80,23 @@ def test_errors_of_an_open_file_name_it() -> None:
     with pytest.raises(OSError, match="'folder'"), files.new_directory(Path("folder")) as directory:
         full(directory)
     assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
+def test_a_new_directory_takes_the_place_of_nothing(make: Callable[[Path], None]) -> None:
+    place = Path("place")
+    with pytest.raises(UserError, match="'place' is there already"), files.new_directory(place):
+        make(place)
+    assert files.entries(Path()) == [place]
+    assert place.is_file() or files.entries(place) == []
+
+
+def test_a_new_directory_takes_an_older_ones_place_where_that_is_asked_for() -> None:
+    for number in range(2):
+        with files.new_directory(Path("place"), replacing=True) as directory:
+            (directory / str(number)).touch()
+    assert files.entries(Path("place")) == [Path("place/1")]
+    assert files.entries(Path()) == [Path("place")]
 
 
 def test_temporaries_of_living_processes_are_left_to_them() -> None:

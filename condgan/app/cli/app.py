@@ -1,30 +1,20 @@
 """Serve runs as a page on this machine."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 from condgan.app.cli.options import CheckpointOption
 from condgan.app.cli.usage import Argument, Option
-from condgan.runs.directory import require_run
-from condgan.utils.arguments import whole
-from condgan.utils.errors import UserError
+from condgan.app.web.start import PORT, serve_runs
 
 
 def app_command(
     directories: Annotated[tuple[Path, ...], Argument("RUN...", "Run directories, such as runs/digits-acgan.")],
-    port: Annotated[int, Option("Port on this machine.")] = 7860,
+    port: Annotated[int, Option("Port on this machine.")] = PORT,
     checkpoint: CheckpointOption = "best",
 ) -> None:
     """Look at runs in the browser: make images, translate pictures, see progress and report.
 
     The page is served to this machine alone, at 127.0.0.1, and needs no network.
     """
-    whole("--port", port, 1, 65_535)
-    for directory in directories:
-        require_run(directory)
-    if find_spec("gradio") is None:
-        raise UserError("condgan app needs Gradio, which is not installed: pip install 'condgan[app]'")
-    from condgan.app.web.page import serve
-
-    serve(directories, checkpoint, port)
+    serve_runs(directories, checkpoint, port)

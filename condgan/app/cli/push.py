@@ -28,7 +28,7 @@ def push_command(
     require_run(directory)
     from condgan.app.export.push import push
 
-    click.echo(f"pushed to {push(directory, name, license, checkpoint)}; others use it with: condgan sample {name}")
+    click.echo(f"pushed to {push(directory, name, license, checkpoint)}; others use it with: {_use(directory, name)}")
 
 
 def pull_command(
@@ -40,5 +40,10 @@ def pull_command(
     from condgan.app.export.push import pull
 
     directory = pull(name, out)
-    use = f"translate {directory} IMAGE --every-domain" if recipe_of(directory).translates else f"sample {directory}"
-    click.echo(f"wrote {directory}; use it with: condgan {use} --out DIR")
+    click.echo(f"wrote {directory}; use it with: {_use(directory, directory)}")
+
+
+def _use(run: Path, name: str | Path) -> str:
+    """The command that makes images by a run, which is called so."""
+    verb = f"translate {name} IMAGE --every-domain" if recipe_of(run).translates else f"sample {name}"
+    return f"condgan {verb} --out DIR"

@@ -18,7 +18,7 @@ from condgan.utils.errors import UserError
 
 OPSET = 20
 METADATA = "condgan"
-"""What the description is called within a file."""
+"""What the description is called within a file, or beside it."""
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -61,7 +61,7 @@ def pt2_files(subject: ExportSubject) -> dict[str, bytes]:
 
 
 def aoti_files(subject: ExportSubject) -> dict[str, bytes]:
-    """model.pt2 compiled for this kind of processor, and the script.
+    """model.pt2 compiled for this kind of processor, its description and the script.
 
     Raises UserError where there is no compiler, or images would differ.
     """
@@ -73,5 +73,6 @@ def aoti_files(subject: ExportSubject) -> dict[str, bytes]:
         path = str(Path(folder) / "model.pt2")
         aoti_compile_and_package(subject.program, package_path=path)
         made = aoti_load_package(path)
-        measured(lambda *inputs: made(*inputs).numpy(), subject.cases, "aoti")
-        return {"model.pt2": Path(path).read_bytes(), "sample.py": script("aoti", subject)}
+        about = subject.about(measured(lambda *inputs: made(*inputs).numpy(), subject.cases, "aoti"))
+        described = {f"{METADATA}.json": json.dumps(about, indent=1).encode()}
+        return {"model.pt2": Path(path).read_bytes(), "sample.py": script("aoti", subject)} | described

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from condgan import __version__
 from condgan.app.export.card import model_card
-from condgan.app.export.write import LICENSE, export
-from condgan.hub import CARD, LIMITS, download_model, require_name, upload_model
-from condgan.runs.directory import RUNS_FOLDER, recipe_of, run_directory
+from condgan.app.export.write import export
+from condgan.hub import CARD, LICENSE, LIMITS, require_name, upload_model
+from condgan.runs.directory import RUNS_FOLDER, downloaded, recipe_of, run_directory
 from condgan.runs.models import load_either
 from condgan.runs.schemas import environment_of
 from condgan.utils.errors import UserError
-from condgan.utils.files import found, new_directory, path_of, require_outside_runs, write
+from condgan.utils.files import found, new_directory, new_file, path_of, require_outside_runs, write
 
 
 def push(run: str | Path, name: str, license: str, which: str | int = "best") -> str:
@@ -47,14 +47,13 @@ def pull(name: str, out: str | Path | None = None) -> Path:
     require_outside_runs(place, f"--out {place}")
     if found(place):
         raise UserError(f"'{place}' is there already: give a new folder with --out")
-    cached = download_model(asked)
+    cached = downloaded(asked)
     try:
         load_either(cached)
     except UserError as error:
         raise UserError(f"'{asked}' cannot be used ({error}): ask who published it, or give another revision") from None
     with new_directory(place) as temporary:
         for file in (one for pattern in LIMITS for one in sorted(cached.glob(pattern))):
-            copy = temporary / file.relative_to(cached)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
+            with new_file(temporary / file.relative_to(cached)) as copy:
+                shutil.copyfile(file, copy)
     return place

@@ -109,9 +109,11 @@ class ExportSubject:
             vectors = torch.from_numpy(rng.integers(0, 2, (batch, self.spec.vector_width)).astype(np.float32))
             source, entering = images if self.options.output == "uint8" else to_float(images), to_float(images)
             return Case(source, vectors, generator(entering, vectors_read(self.spec)(vectors)))
-        latents, entering = (
-            draw_latents(batch, 0, batch, latent_dim(generator), *law) for law in ((), (self.model.law,))
-        )
+        latents = draw_latents(batch, 0, batch, latent_dim(generator))
+        far = [5.6, *([] if self.options.truncation is None else [self.options.truncation])]  # as far as draws go
+        edges = torch.tensor([sign * one for one in far for sign in (1, -1)])[: latents.shape[1]]
+        latents[-1, : len(edges)] = edges
+        entering = torch.from_numpy(self.model.law(latents.numpy()).astype(np.float32))
         numbers = torch.arange(batch) % self.spec.width
         weights = torch.from_numpy(rng.dirichlet(np.ones(self.spec.width), batch).astype(np.float32))
         labels: Tensor = weights if self.options.mixtures else numbers

@@ -7,6 +7,7 @@ from condgan.app.export.folder import folder_files
 from condgan.app.export.programs import aoti_files, onnx_files, pt2_files
 from condgan.app.export.subject import ExportOptions, ExportSubject
 from condgan.app.export.web import web_files
+from condgan.hub import LICENSE
 from condgan.runs import checkpoint
 from condgan.runs.directory import recipe_of, require_run, run_directory
 from condgan.runs.models import find_checkpoint, load_either
@@ -26,7 +27,8 @@ EXPORTS: dict[str, tuple[Callable[[ExportSubject], dict[str, bytes]], tuple[str,
     "web": (web_files, ("standing", "runtime")),
 }
 """What makes the files of each format, and the options that it has."""
-LICENSE = "LICENSE"
+TRANSLATORS = ("output", "with_discriminator")
+"""The options that a translator has, too."""
 
 
 def export(
@@ -58,7 +60,9 @@ def export(
         if format == "web":
             raise UserError(f"web asked for of run '{run}', a translator: a page makes images from labels alone")
         _require_options(
-            asked, ("output", "with_discriminator"), f"with run '{run}', a translator, which has no such option"
+            asked,
+            [name for name in known if name in TRANSLATORS],
+            f"with run '{run}', a translator, which has no such option with --format {format}",
         )
     needed = checkpoint.needed_files(recipe) | ({checkpoint.DISCRIMINATOR} if options.with_discriminator else set())
     path = find_checkpoint(run, which, needed=needed)
@@ -75,4 +79,4 @@ def export(
 def _require_options(asked: Sequence[str], known: Sequence[str], why: str) -> None:
     if wrong := next((name for name in asked if name not in known), None):
         named, *others = [f"--{name.replace('_', '-')}" for name in (wrong, *known)]
-        raise UserError(f"{named} given {why}: leave it out; known: {', '.join(others)}")
+        raise UserError(f"{named} given {why}: leave it out; known: {', '.join(others) or 'none'}")

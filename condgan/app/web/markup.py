@@ -129,6 +129,8 @@ def remark(text: str) -> str:
 
 def progress_bar(progress: Progress) -> str:
     """How far a run is, and its newest samples."""
+    if progress.total is None:
+        return remark(f"There is no log here. The last checkpoint is after {progress.images:,} images of training.")
     done = f"{progress.images:,} of {progress.total:,} images of training"
     facts = [done, *([progress.facts] if progress.facts else [])]
     facts += [] if progress.logged is None else [f"last line of the log {since(progress.logged)}"]

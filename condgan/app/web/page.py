@@ -23,13 +23,15 @@ UPLOAD = "32mb"
 """The largest file that is taken."""
 WAITING, AT_ONCE = 64, 2
 """How many requests wait at most, and how many make images at once."""
-SESSIONS = 256
-"""Open pages of which is known what they show; of the oldest it is forgotten."""
+SESSIONS = 64
+"""Open pages of which is known what they show, up to some 20 MB each; of the oldest it is forgotten."""
 KEPT_SECONDS = 600
 """How long uploaded files are kept."""
 REFRESH_SECONDS = 5
 FEW_CLASSES, MIXED = 12, 6
 """Classes up to which all are shown as boxes to tick; classes in a mixture at most."""
+EQUAL_SHARE = 0.5
+"""Of each class, until somebody changes it."""
 FIRST_IMAGES, HELD_OUT = 24, 24
 """Images that are shown at first, and held-out ones to choose from."""
 SIDE_BY_SIDE, MIXTURE = "each for itself", "mixed with each other"
@@ -45,17 +47,15 @@ LIGHT: dict[str, Any] = {"concurrency_id": "texts", "concurrency_limit": AT_ONCE
 
 
 def serve(runs: Sequence[Path], which: str, port: int) -> None:
-    """Serve a page of some runs on this machine until Ctrl-C. Raises UserError where the port is taken."""
+    """Serve a page of some runs on this machine until Ctrl-C. Raises UserError where it cannot start."""
     blocks = page(runs, which)
     try:
         address = launch(blocks, port)
-    except ServerFailedToStartError:
+    except (ServerFailedToStartError, OSError):  # which of them, depends on how far it came
         raise UserError("the page did not start within 5 seconds: try again when this machine has less to do") from None
     except ValueError as error:
         do = "if proxies are set, set no_proxy=127.0.0.1, too"
         raise UserError(f"the page cannot be reached at 127.0.0.1 ({shown(error)}): {do}") from None
-    except OSError:
-        raise UserError(f"--port {port} given, which is taken: give another one, such as --port {port + 1}") from None
     print(f"look at        {address}  (Ctrl-C ends it)", flush=True)
     try:
         threading.Event().wait()
@@ -80,13 +80,23 @@ def page(runs: Sequence[Path], which: str = "best") -> gr.Blocks:
     """A page with a tab for each run. Raises UserError for a run that cannot be read."""
     names = different([shown(run.resolve().name, 60) for run in runs])
     with gr.Blocks(title="condgan", analytics_enabled=False, delete_cache=(60, KEPT_SECONDS)) as blocks, gr.Tabs():
+        tabs, made = [], []
         for run, name in zip(runs, names, strict=True):
             with gr.Tab(name) as tab:
-                start = _run_tabs(run, which)
-            event = blocks.load if run is runs[0] else tab.select
-            if start is not None:
+                tabs.append(tab)
+                made.append(_run_tabs(run, which))
+        timers, watched = [one.timer for one in made], [one.watched for one in made]
+        for number, (tab, one) in enumerate(zip(tabs, made, strict=True)):
+            tab.select(functools.partial(_seen_alone, number), watched, timers, show_progress="hidden", **LIGHT)
+            event = tab.select if number else blocks.load
+            if (start := one.start) is not None:
                 event(start.function, start.inputs, start.outputs, show_progress_on=start.grid, **HEAVY)
     return blocks
+
+
+def _seen_alone(number: int, *watched: bool) -> list[gr.Timer]:
+    """The timers of all runs where one run is looked at: its own, if its progress is seen, and no other."""
+    return [gr.Timer(active=other == number and seen) for other, seen in enumerate(watched)]
 
 
 class FirstLook(NamedTuple):
@@ -99,7 +109,18 @@ class FirstLook(NamedTuple):
     """Where the page says that it works."""
 
 
-def _run_tabs(run: Path, which: str) -> FirstLook | None:
+class RunTabs(NamedTuple):
+    """What a run's tabs have to do with other runs'."""
+
+    start: FirstLook | None
+    """None where nothing can be made yet."""
+    timer: gr.Timer
+    """By which its progress is read anew."""
+    watched: gr.State
+    """Whether its progress is what is seen of it."""
+
+
+def _run_tabs(run: Path, which: str) -> RunTabs:
     """A run's images, where it has any yet, its progress and its report."""
     with gr.Tabs():
         with gr.Tab("Images") as images:
@@ -110,25 +131,25 @@ def _run_tabs(run: Path, which: str) -> FirstLook | None:
                 _html(markup.remark("This run has no checkpoint yet: start the page again once it has one."))
         with gr.Tab("Progress") as training:
             bar = _html()
-            timer = gr.Timer(REFRESH_SECONDS, active=False)
+            timer, watched = gr.Timer(REFRESH_SECONDS, active=False), gr.State(False)
         with gr.Tab("Report") as report:
             again = gr.Button("Refresh", size="sm")
             frame = _html()
 
     @_told
-    def look() -> tuple[str, gr.Timer]:
-        return markup.progress_bar(progress.run_progress(run)), gr.Timer(active=True)
+    def look() -> tuple[str, gr.Timer, bool]:
+        return markup.progress_bar(progress.run_progress(run)), gr.Timer(active=True), True
 
     @_told
     def read() -> str:
         return markup.report_frame(progress.report_of(run))
 
-    training.select(look, None, [bar, timer], **LIGHT)
+    training.select(look, None, [bar, timer, watched], **LIGHT)
     timer.tick(lambda: look()[0], None, bar, show_progress="hidden", **LIGHT)
     for other in (images, report):
-        other.select(lambda: gr.Timer(active=False), None, timer, **LIGHT)
+        other.select(lambda: (gr.Timer(active=False), False), None, [timer, watched], **LIGHT)
     gr.on([report.select, again.click], read, None, frame, **LIGHT)
-    return start
+    return RunTabs(start, timer, watched)
 
 
 def _generator_tab(run: Path, which: str) -> FirstLook:
@@ -149,7 +170,7 @@ def _generator_tab(run: Path, which: str) -> FirstLook:
             together = gr.Radio(
                 [SIDE_BY_SIDE, MIXTURE], value=SIDE_BY_SIDE, label="Several classes", visible=len(model.classes) > 1
             )
-            shares = [gr.Slider(0, 1, 0.5, step=0.05, visible=False) for _ in range(MIXED)]
+            shares = [gr.Slider(0, 1, EQUAL_SHARE, step=0.05, visible=False) for _ in range(MIXED)]
             per_class = gr.Slider(
                 1,
                 most,
@@ -209,10 +230,11 @@ def _generator_tab(run: Path, which: str) -> FirstLook:
 
     @_told
     def choose(
-        seen: generators.Grid, picks: list[tuple[Any, generators.Picked]], clicked: gr.EventData
+        seen: generators.Grid | None, picks: list[tuple[Any, generators.Picked]], clicked: gr.EventData
     ) -> tuple[list[Any], str, str]:
+        seen = _made(seen)
         one = generators.pick(seen, clicked.number)
-        image = generators.grid_images(seen)[clicked.number]
+        image = generators.grid_images(seen)[clicked.number].copy()  # alone, without the grid that it is of
         picks = [*picks[-1:], (image, one)]
         return (
             picks,
@@ -234,15 +256,17 @@ def _generator_tab(run: Path, which: str) -> FirstLook:
 
     @_told
     def all_of_it(seen: generators.Grid | None) -> dict[str, str]:
-        if seen is None:
-            raise UserError("no images made yet: press Make images first")
-        return _download(run, generators.grid_zip(seen))
+        return _download(run, generators.grid_zip(_made(seen)))
 
-    def named(names: list[str], how: str) -> list[gr.Slider]:
+    def named(names: list[str], how: str, **reset: Any) -> list[gr.Slider]:
         told = [*names[:MIXED], *([""] * (MIXED - len(names)))]
-        return [gr.Slider(label=f"Share of {name}", visible=how == MIXTURE and bool(name)) for name in told]
+        return [gr.Slider(label=f"Share of {name}", visible=how == MIXTURE and bool(name), **reset) for name in told]
 
-    gr.on([chosen.change, together.change], named, [chosen, together], shares, show_progress="hidden", **LIGHT)
+    def of_others(names: list[str], how: str) -> list[gr.Slider]:
+        return named(names, how, value=EQUAL_SHARE)
+
+    chosen.change(of_others, [chosen, together], shares, show_progress="hidden", **LIGHT)
+    together.change(named, [chosen, together], shares, show_progress="hidden", **LIGHT)
     on_grid: dict[str, Any] = HEAVY | {"show_progress_on": grid}
     gr.on([make.click, seed.submit], made, asked, shows, **on_grid)
     other.click(lambda seed: (seed or 0) + 1, seed, seed, show_progress="hidden", **LIGHT).then(
@@ -251,7 +275,7 @@ def _generator_tab(run: Path, which: str) -> FirstLook:
     grid.click(choose, [seen, picks], [picks, large, picked], show_progress="hidden", **HEAVY)
     like.click(more, [picks, distance], shows, **on_grid)
     between.click(way, picks, shows, **on_grid)
-    save.click(all_of_it, seen, zipped, **HEAVY).success(None, zipped, js=SAVE)
+    _saving(save.click(all_of_it, seen, zipped, **HEAVY), zipped)
     return FirstLook(start, [seen, *asked], shows, grid)
 
 
@@ -279,8 +303,8 @@ def _translator_tab(run: Path, which: str) -> FirstLook:
     zipped = gr.JSON(visible=False)
     shows = [source, about, grid, large, *controls]
 
-    def shown_source(one: translators.ChosenPicture, which: str) -> list[Any]:
-        every = translators.in_every_domain(run, which, one)
+    def shown_source(one: translators.ChosenPicture) -> list[Any]:
+        every = translators.in_every_domain(run, one)
         images = markup.image_buttons([translators.picture_of(one), *every.values()], ["the picture", *every])
         said = markup.remark(f"{shown(one.name)}{': ' * bool(one.note)}{one.note}")
         first = next(iter(every))
@@ -306,45 +330,64 @@ def _translator_tab(run: Path, which: str) -> FirstLook:
 
     def of_held_out(number: int, which: str) -> list[Any]:
         which = served.resolved(run, which)
-        return shown_source(translators.held_out_source(run, which, number), which)
+        return shown_source(translators.held_out_source(run, which, number))
 
     @_told
     def of_upload(path: str, which: str) -> list[Any]:
         which = served.resolved(run, which)
-        return shown_source(translators.uploaded(run, which, Path(path)), which)
+        return shown_source(translators.uploaded(run, which, Path(path)))
 
     @_told
     def choose_held_out(which: str, clicked: gr.EventData) -> list[Any]:
         return of_held_out(clicked.number, which)
 
     @_told
-    def choose(source: translators.ChosenPicture, which: str, clicked: gr.EventData) -> str:
-        every = translators.in_every_domain(run, served.resolved(run, which), source)
+    def of_checkpoint(source: translators.ChosenPicture | None, which: str) -> list[Any]:
+        if source is None:
+            return [gr.skip() for _ in shows]
+        return shown_source(source._replace(which=served.resolved(run, which)))
+
+    @_told
+    def choose(source: translators.ChosenPicture | None, clicked: gr.EventData) -> str:
+        one = _there(source)
+        every = translators.in_every_domain(run, one)
         names = ["the picture", *every]
         number = whole("image", clicked.number, 0, len(every))
-        return beside(source, [translators.picture_of(source), *every.values()][number], names[number])
+        return beside(one, [translators.picture_of(one), *every.values()][number], names[number])
 
     @_told
-    def apply(source: translators.ChosenPicture | None, which: str, *wanted: Any) -> str:
+    def apply(source: translators.ChosenPicture | None, *wanted: Any) -> str:
         one = _there(source)
-        return beside(one, translators.translated(run, served.resolved(run, which), one, wanted), "translated")
+        return beside(one, translators.translated(run, one, wanted), "translated")
 
     @_told
-    def all_of_it(source: translators.ChosenPicture | None, which: str) -> dict[str, str]:
-        return _download(run, translators.translations_zip(run, served.resolved(run, which), _there(source)))
+    def all_of_it(source: translators.ChosenPicture | None) -> dict[str, str]:
+        return _download(run, translators.translations_zip(run, _there(source)))
 
     on_grid: dict[str, Any] = HEAVY | {"show_progress_on": grid}
     upload.upload(of_upload, [upload, checkpoint], shows, **on_grid)
     held_out.click(choose_held_out, checkpoint, shows, **on_grid)
-    grid.click(choose, [source, checkpoint], large, show_progress="hidden", **HEAVY)
-    change.click(apply, [source, checkpoint, *controls], large, **HEAVY)
-    save.click(all_of_it, [source, checkpoint], zipped, **HEAVY).success(None, zipped, js=SAVE)
+    checkpoint.input(of_checkpoint, [source, checkpoint], shows, **on_grid)
+    grid.click(choose, source, large, show_progress="hidden", **HEAVY)
+    change.click(apply, [source, *controls], large, **HEAVY)
+    _saving(save.click(all_of_it, source, zipped, **HEAVY), zipped)
     return FirstLook(start, [source, checkpoint], [held_out, *shows], grid)
 
 
 def _html(value: str = "", js_on_load: str | None = None) -> gr.HTML:
     """A piece of HTML in our own style alone."""
     return gr.HTML(value, apply_default_css=False, js_on_load=js_on_load)
+
+
+def _saving(made: Any, zipped: gr.JSON) -> None:
+    """Save a zip once it is made, and forget it."""
+    made.success(None, zipped, js=SAVE).then(lambda: None, None, zipped, show_progress="hidden", **LIGHT)
+
+
+def _made(grid: generators.Grid | None) -> generators.Grid:
+    if grid is None:
+        raise UserError("no images made yet: press Make images first")
+    return grid
 
 
 def _there(source: translators.ChosenPicture | None) -> translators.ChosenPicture:

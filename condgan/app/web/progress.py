@@ -1,17 +1,20 @@
 """Where a run stands, and its report, as they are now. Both are made anew only where a file of the run has changed."""
 
+import stat
 import time
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
+from condgan.app.web.served import checkpoint_names
 from condgan.runs.directory import recipe_of
 from condgan.runs.log_file import records
 from condgan.runs.report import report_page
 from condgan.runs.report.pictures import EmbeddedPicture, embedded_picture
 from condgan.utils.console import duration
-from condgan.utils.files import entries
+from condgan.utils.files import TEMPORARY, entries
 
 _READING = Lock()
 Stamp = tuple[tuple[str, int], ...]
@@ -21,8 +24,8 @@ class Progress(NamedTuple):
     """How far a run is."""
 
     images: int
-    total: int
-    """Images of training."""
+    total: int | None
+    """Images of training; None where there is no log, but a checkpoint, as of a run that was pulled or converted."""
     facts: str
     """Speed, time left and the last score, in a line."""
     samples: EmbeddedPicture | None
@@ -34,7 +37,7 @@ class Progress(NamedTuple):
 def run_progress(run: Path) -> Progress:
     """How far a run is by its log."""
     with _READING:
-        return _progress(run, _stamp(run, run / "samples"))
+        return _progress(run, _stamp(run, run / "samples"), checkpoint_names(run))
 
 
 def report_of(run: Path) -> str:
@@ -50,14 +53,20 @@ def since(moment: float) -> str:
 
 def _stamp(*folders: Path) -> Stamp:
     """What tells whether files have changed."""
-    files = [path for folder in folders for path in entries(folder) if path.is_file()]
-    return tuple((str(path), path.stat().st_mtime_ns) for path in files)
+    found: list[tuple[str, int]] = []
+    for path in (path for folder in folders for path in entries(folder) if not path.name.startswith(TEMPORARY)):
+        with suppress(FileNotFoundError):  # removed meanwhile
+            about = path.stat()
+            found += [(str(path), about.st_mtime_ns)] if stat.S_ISREG(about.st_mode) else []
+    return tuple(found)
 
 
 @lru_cache(16)
-def _progress(run: Path, stamp: Stamp) -> Progress:
+def _progress(run: Path, stamp: Stamp, names: tuple[str, ...]) -> Progress:
     schedule = recipe_of(run).schedule
     log = [record for _, record in records(run / "log.jsonl")]
+    if names and not log:
+        return Progress(int(names[-1]), None, "", None, None)
     images = int(log[-1]["images"]) if log else 0
     rate = log[-1].get("images_per_second", 0) if log else 0
     scores = [record[schedule.best_by] for record in log if schedule.best_by in record]

@@ -3,9 +3,10 @@
 What is kept is known by the checkpoints and files that there are, so that a run may train on meanwhile.
 """
 
-from functools import cache, lru_cache
+from collections.abc import Callable
 from pathlib import Path
-from threading import RLock
+from threading import Lock
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from condgan.build import image_shape
 from condgan.data.dataset import Split
@@ -18,8 +19,39 @@ from condgan.sampling.translator import Translator
 from condgan.types import ImageShape
 
 MODELS = 4
-"""How many are kept in memory, and as many again with standing statistics."""
-_LOADING = RLock()
+"""How many are kept in memory of each kind: generators, these with standing statistics, translators."""
+RESOLVED, HELD_OUT_SPLITS = 256, 64
+"""How many checkpoints by name are known, and of how many runs held-out images."""
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """What is made by keys, each once for all threads, of which the last few are kept; no key waits for another.
+
+    What cannot be made is tried again when it is asked for again.
+    """
+
+    def __init__(self, make: Callable[..., T], most: int) -> None:
+        self.make, self.most = make, most
+        self._lock = Lock()
+        self._entries: dict[tuple[Any, ...], _Entry[T]] = {}
+
+    def __call__(self, *key: Any) -> T:
+        with self._lock:
+            entry = self._entries.pop(key, None) or _Entry(Lock(), [])
+            self._entries[key] = entry  # as the last one that was asked for
+            while len(self._entries) > self.most:
+                del self._entries[next(iter(self._entries))]
+        with entry.lock:
+            if not entry.made:
+                entry.made.append(self.make(*key))
+            return entry.made[0]
+
+
+class _Entry(NamedTuple, Generic[T]):
+    lock: Lock
+    made: list[T]
+    """It, once it is made."""
 
 
 def translates(run: Path) -> bool:
@@ -39,48 +71,22 @@ def checkpoint_names(run: Path) -> tuple[str, ...]:
 
 def resolved(run: Path, which: str) -> str:
     """The checkpoint that best or latest is by now. Raises UserError where there is none yet."""
-    with _LOADING:
-        return _resolved(run, which, checkpoint_names(run))
+    return _resolved(run, which, checkpoint_names(run))
 
 
 def generator_of(run: Path, sampling: Sampling) -> Model:
     """A run's model, of one checkpoint by its number, with the batch norms that are asked for; latents are normal."""
-    with _LOADING:
-        return _loaded(run, sampling.which) if sampling.standing is None else _standing(run, sampling)
+    return _loaded(run, sampling.which) if sampling.standing is None else _standing(run, sampling)
 
 
-def translator_of(run: Path, which: str) -> Translator:
-    """A run's translator, of one checkpoint by its number."""
-    with _LOADING:
-        return _translator(run, which)
-
-
-def held_out_of(run: Path) -> Split:
-    """The images that a run was not trained on. Raises UserError where its data are not here."""
-    with _LOADING:
-        return _held_out(run)
-
-
-@lru_cache(256)
-def _resolved(run: Path, which: str, _names: tuple[str, ...]) -> str:
-    return find_checkpoint(run, which).name
-
-
-@lru_cache(MODELS)
-def _loaded(run: Path, which: str) -> Model:
-    return load_model(run, which)
-
-
-@lru_cache(MODELS)
-def _standing(run: Path, sampling: Sampling) -> Model:
+def _measured(run: Path, sampling: Sampling) -> Model:
     return with_sampling(_loaded(run, sampling.which), sampling).with_latents()
 
 
-@lru_cache(MODELS)
-def _translator(run: Path, which: str) -> Translator:
-    return load_translator(run, which)
-
-
-@cache
-def _held_out(run: Path) -> Split:
-    return held_out_split(run)
+_resolved = Kept(lambda run, which, _names: find_checkpoint(run, which).name, RESOLVED)
+_loaded: Kept[Model] = Kept(load_model, MODELS)
+_standing = Kept(_measured, MODELS)
+translator_of: Kept[Translator] = Kept(load_translator, MODELS)
+"""A run's translator, of one checkpoint by its number."""
+held_out_of: Kept[Split] = Kept(held_out_split, HELD_OUT_SPLITS)
+"""The images that a run was not trained on. Raises UserError where its data are not here."""

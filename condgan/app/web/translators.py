@@ -4,8 +4,9 @@ Axes: d domains, k label values over all fields, h × w pixels, c channels.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from condgan import __version__
-from condgan.app.web.generators import most_images, zipped
+from condgan.app.web.generators import KEPT, most_images, zipped
 from condgan.app.web.served import held_out_of, translator_of
 from condgan.data.preprocessing import opened, pixels, reason
 from condgan.labels import Labels, LabelSpec
@@ -28,8 +29,10 @@ NONE = "none of these"
 
 
 class ChosenPicture(NamedTuple):
-    """A picture to translate."""
+    """A picture to translate, and by which checkpoint."""
 
+    which: str
+    """By its number, so that all that is shown of a picture is of one."""
     name: str
     image: UInt8[Tensor, "1 c h w"]
     labels: Labels
@@ -107,7 +110,7 @@ def uploaded(run: Path, which: str, path: Path) -> ChosenPicture:
             image = torch.from_numpy(pixels(picture, model.preprocessing).copy())[None]
     except Exception as error:  # decoders raise whatever they like
         raise UserError(f"'{shown(path.name)}' is unreadable ({reason(error)}): give a picture, PNG or JPEG") from None
-    return ChosenPicture(path.name, image, model.read(image), "; ".join(fitting([size], model.shape)))
+    return ChosenPicture(which, path.name, image, model.read(image), "; ".join(fitting([size], model.shape)))
 
 
 def held_out_source(run: Path, which: str, number: object) -> ChosenPicture:
@@ -116,20 +119,31 @@ def held_out_source(run: Path, which: str, number: object) -> ChosenPicture:
     number = whole("held-out image", number, 0, len(split) - 1)
     image, labels = split.images[[number]], split.labels[torch.tensor([number])]
     name = split.names[number] if split.names else f"{number}.png"
-    return ChosenPicture(name, image, translator_of(run, which).complete(image, labels), "")
+    return ChosenPicture(which, name, image, translator_of(run, which).complete(image, labels), "")
 
 
-def in_every_domain(run: Path, which: str, source: ChosenPicture) -> dict[str, UInt8[np.ndarray, "h w *c"]]:
-    """A picture in as many domains as a request may have images, by their names."""
+def in_every_domain(run: Path, source: ChosenPicture) -> dict[str, UInt8[np.ndarray, "h w *c"]]:
+    """A picture in as many domains as a request may have images, by their names; those of the last few are kept."""
+    model, labels = translator_of(run, source.which), source.labels
+    parts = (part.numpy().tobytes() for part in (source.image, labels.values, labels.known))
+    return dict(zip(model.domains, _translations(run, source.which, *parts), strict=False))
+
+
+@lru_cache(KEPT)
+def _translations(run: Path, which: str, image: bytes, values: bytes, known: bytes) -> UInt8[np.ndarray, "d h w *c"]:
     model = translator_of(run, which)
-    images = channels_last(model.to_every_domain(source.image, source.labels)[0])
-    return dict(zip(model.domains[: most_images(run)], images, strict=False))
+    of = ((image, torch.uint8), (values, torch.float32), (known, torch.bool))
+    picture, held, mask = (torch.frombuffer(bytearray(data), dtype=kind)[None] for data, kind in of)
+    labels = Labels(model.spec, held, mask)
+    made = channels_last(model.to_every_domain(picture.view(1, *model.shape), labels, most_images(run))[0])
+    made.flags.writeable = False
+    return made
 
 
-def translated(run: Path, which: str, source: ChosenPicture, wanted: Sequence[Answer]) -> UInt8[np.ndarray, "h w *c"]:
+def translated(run: Path, source: ChosenPicture, wanted: Sequence[Answer]) -> UInt8[np.ndarray, "h w *c"]:
     """A picture with the wanted labels. Raises UserError where it has them already."""
     changes = changes_to(source.labels, wanted)
-    return channels_last(translator_of(run, which).apply(source.image, changes, source.labels).images)[0]
+    return channels_last(translator_of(run, source.which).apply(source.image, changes, source.labels).images)[0]
 
 
 def picture_of(source: ChosenPicture) -> UInt8[np.ndarray, "h w *c"]:
@@ -137,11 +151,11 @@ def picture_of(source: ChosenPicture) -> UInt8[np.ndarray, "h w *c"]:
     return channels_last(source.image)[0]
 
 
-def translations_zip(run: Path, which: str, source: ChosenPicture) -> bytes:
+def translations_zip(run: Path, source: ChosenPicture) -> bytes:
     """A zip of a picture and its translations to every domain, and a JSON of what they are made of."""
-    images = {"input": picture_of(source), **in_every_domain(run, which, source)}
+    images = {"input": picture_of(source), **in_every_domain(run, source)}
     files = dict(zip((f"{name}.png" for name in file_names([*images])), images.values(), strict=True))
-    about: dict[str, Any] = {"condgan": __version__, "run": str(run), "checkpoint": which, "picture": source.name}
+    about = {"condgan": __version__, "run": str(run), "checkpoint": source.which, "picture": source.name}
     return zipped(files, about | {"images": [*files]})
 
 

@@ -1,5 +1,6 @@
 """The page as a browser shows it: each control at two widths, the keyboard alone, downloads, errors, no network."""
 
+import base64
 import io
 import json
 import re
@@ -20,12 +21,15 @@ from PIL import Image
 
 pytest.importorskip("gradio", reason="the page needs Gradio, condgan[app]")
 
+import gradio as gr
+
 from condgan.app.web import generators
-from condgan.app.web.page import launch, page
+from condgan.app.web.page import _seen_alone, launch, page
 from condgan.recipes.load import load
 from condgan.runs.models import held_out_split, load_model, load_translator
 from condgan.runs.train import train_run
-from condgan.utils.figures import channels_last
+from condgan.utils.figures import channels_last, png
+from tests.app.test_export import FRUIT, untrained
 from tests.conftest import TINY_TRANSLATOR, write_image
 from tests.helpers import condgan
 
@@ -67,6 +71,28 @@ def served(trained_digits: Callable[[int], Path], tmp_path_factory: pytest.TempP
         blocks.close(verbose=False)
 
 
+def test_what_is_clicked_after_a_session_was_forgotten_is_told() -> None:
+    runs = [untrained(Path(name), recipe, FRUIT) for name, recipe in (("a", "digits-acgan"), ("b", "digits-stargan"))]
+    actions = [one.fn for one in page(runs).fns.values() if getattr(one.fn, "__name__", "") == "choose"]
+    clicked = gr.EventData(None, {"number": 1})
+    with pytest.raises(gr.Error, match="no images made yet: press Make images first"):
+        actions[0](None, [], clicked)
+    with pytest.raises(gr.Error, match="no picture given: upload one, or choose a held-out image"):
+        actions[1](None, clicked)
+    assert len(actions) == 2
+
+
+def test_only_the_run_that_is_looked_at_is_read_anew() -> None:
+    assert [one.active for one in _seen_alone(1, True, True, False)] == [False, True, False]
+    assert [one.active for one in _seen_alone(2, True, True, False)] == [False, False, False]
+
+
+def listening(port: int) -> set[str]:
+    """The addresses at which this machine listens at a port, as the kernel tells, in hexadecimal."""
+    lines = [line.split() for file in ("tcp", "tcp6") for line in Path("/proc/net", file).read_text().splitlines()[1:]]
+    return {line[1].partition(":")[0] for line in lines if line[1].endswith(f":{port:04X}") and line[3] == "0A"}
+
+
 def answer(address: str, data: bytes | None = None, **headers: str) -> int:
     try:
         return urllib.request.urlopen(urllib.request.Request(address, data, headers)).status
@@ -82,10 +108,7 @@ def test_the_page_gives_away_nothing(served: Served) -> None:
         assert answer(f"{served.address}gradio_api/file={path}") in (403, 404)
     assert answer(f"{served.address}monitoring") in (403, 404)
     port = int(served.address.rstrip("/").rpartition(":")[2])
-    own = {one[4][0] for one in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {"127.0.0.1"}
-    for other in {one for one in own if not one.startswith("127.")}:
-        with socket.socket() as tried:
-            assert tried.connect_ex((other, port)) != 0
+    assert listening(port) == {"0100007F"}, "127.0.0.1 and nowhere else"
     large = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + bytes(34_000_000)
     kind = {"Content-Type": "multipart/form-data; boundary=x"}
     assert answer(f"{served.address}gradio_api/upload", large + b"\r\n--x--\r\n", **kind) == 413
@@ -200,14 +223,26 @@ def test_a_generators_controls(tab: Any, served: Served, capsys: pytest.CaptureF
     for file in archive.namelist()[:-1]:
         assert np.array_equal(pixels(archive.read(file)), np.asarray(Image.open(Path("images") / file))), file
 
+    tab.locator("button.label-wrap:visible", has_text="More").click()
+    number(tab, "Standing statistics", 2)
+    tab.get_by_label("Checkpoint").locator("visible=true").click()
+    earlier = min((path.name for path in (served.generator / "checkpoints").iterdir()), key=int)
+    tab.get_by_role("option", name=earlier, exact=True).click()
+    press(tab, "Make images")
+    older = load_model(served.generator, earlier).with_latents(0.5).with_standing_statistics(2, 42)
+    wanted = base64.b64encode(png(Image.fromarray(older.sample(["3", "8"], 3, 42)[4]))).decode()
+    tab.locator(f".result .images img[src$='{wanted}']").wait_for()
+
     images(tab).nth(0).click()
     wait_for(tab, "document.querySelectorAll('.picked img').length === 2")
     press(tab, "The way between")
     wait_for(tab, f"document.querySelectorAll('.result .images button').length === {generators.BETWEEN}")
     assert (names(tab)[0], names(tab)[-1]) == ("8, no. 1", "3, no. 0")
+    number(tab, "How different", 0)
     press(tab, "More like this")
     wait_for(tab, f"document.querySelectorAll('.result .images button').length === {generators.NEARBY}")
     assert names(tab)[0] == "3, no. 0"
+    assert len({*images(tab).locator("img").evaluate_all("all => all.map(one => one.src)")}) == 1, "all the same"
 
 
 @pytest.mark.slow
@@ -224,6 +259,11 @@ def test_mixtures_and_errors(tab: Any, served: Served) -> None:
     images(tab).nth(1).click()
     _, content = saved(tab, lambda: tab.get_by_role("link", name="Download this image").click())
     assert np.array_equal(pixels(content), load_model(served.generator).sample({"3": 0.25, "8": 0.5}, 2, 0)[1])
+    tab.get_by_label("1", exact=True).check()
+    share = tab.get_by_label("number input for Share of 1")
+    share.wait_for()
+    assert share.input_value() == "0.5", "another class does not have the share of the one before"
+    tab.get_by_label("1", exact=True).uncheck()
     tab.get_by_label("each for itself").check()
     number(tab, "Images of each class, or of the mixture", 40)
     press(tab, "Make images")

@@ -54,6 +54,26 @@ def test_a_run_that_has_just_begun(run: Path) -> None:
     assert "No samples yet" in markup.progress_bar(begun)
 
 
+def test_a_run_without_a_log_has_its_checkpoint(run: Path) -> None:
+    (run / "log.jsonl").unlink()
+    for images in (64, 1280):
+        (run / "checkpoints" / str(images)).mkdir(parents=True)
+    told = run_progress(run)
+    assert (told.images, told.total) == (1280, None)
+    page = markup.progress_bar(told)
+    assert "after 1,280 images" in page
+    assert "<progress" not in page
+    add(run, images=1300, seconds=2.0)
+    assert run_progress(run).total == 320, "once it trains on"
+
+
+def test_files_that_come_and_go_meanwhile_are_no_matter(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, listed = progress._stamp(run), progress.entries
+    (run / ".tmp-1-log.jsonl").touch()
+    monkeypatch.setattr(progress, "entries", lambda folder: [*listed(folder), folder / "gone"])
+    assert progress._stamp(run) == before != ()
+
+
 def test_the_report_is_made_anew_where_the_run_changed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = report_of(run)
     assert write_report(run, "report.html").read_text() == made

@@ -54,6 +54,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Translator:
     monkeypatch.setattr(translators, "translator_of", lambda _run, _which: model)
     monkeypatch.setattr(translators, "held_out_of", lambda _run: split)
     monkeypatch.setattr(translators, "most_images", lambda _run: 64)
+    translators._translations.cache_clear()
     return model
 
 
@@ -104,18 +105,32 @@ def test_changes_lead_to_what_is_wanted(before: tuple[str, list[str], str], afte
 def test_translations_are_those_of_the_translator(model: Translator) -> None:
     source = held_out_source(RUN, WHICH, 0)
     assert answers(source.labels) == ["Red_Ink", ["Dark_Paper"]]
-    every = in_every_domain(RUN, WHICH, source)
+    every = in_every_domain(RUN, source)
     assert [*every] == model.domains
     expected = model.to_every_domain(source.image, source.labels)[0]
     assert np.array_equal(np.stack([*every.values()]), channels_last(expected))
-    blue = translated(RUN, WHICH, source, ["Blue_Ink", []])
+    blue = translated(RUN, source, ["Blue_Ink", []])
     changed = model.apply(source.image, {"Blue_Ink": True, "Dark_Paper": False}, source.labels).images
     assert np.array_equal(blue, channels_last(changed)[0])
-    archive = zipfile.ZipFile(io.BytesIO(translations_zip(RUN, WHICH, source)))
+    archive = zipfile.ZipFile(io.BytesIO(translations_zip(RUN, source)))
     assert json.loads(archive.read("made-of.json"))["images"] == archive.namelist()[:-1]
     for name, image in {"input": picture_of(source), **every}.items():
         assert np.array_equal(np.asarray(Image.open(archive.open(f"{name}.png"))), image)
     assert np.array_equal(held_out_few(RUN, 2)[1], picture_of(held_out_source(RUN, WHICH, 1)))
+
+
+def test_no_more_domains_than_are_shown_are_made_and_each_once(
+    model: Translator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, generate = [], Translator.generate
+    monkeypatch.setattr(Translator, "generate", lambda *given: (made.append(given), generate(*given))[1])
+    monkeypatch.setattr(translators, "most_images", lambda _run: 2)
+    sources = [held_out_source(RUN, WHICH, number) for number in (0, 1, 0)]
+    for source in sources:
+        assert [*in_every_domain(RUN, source)] == model.domains[:2]
+    assert len(made) == 4
+    in_every_domain(RUN, sources[0]._replace(which="1"))
+    assert len(made) == 6, "by another checkpoint they are others"
 
 
 def test_uploads_are_decoded_as_data_are(model: Translator, tmp_path: Path) -> None:
@@ -152,7 +167,7 @@ def test_threads_get_their_own_translations(model: Translator) -> None:
     def ask(number: int) -> tuple[ChosenPicture, np.ndarray]:
         source = held_out_source(RUN, WHICH, number % 4)
         wanted: list[Answer] = ["Blue_Ink" if number % 4 < 2 else "Red_Ink", []]
-        return source, translated(RUN, WHICH, source, wanted)
+        return source, translated(RUN, source, wanted)
 
     alone = [ask(number)[1] for number in range(4)]
     with ThreadPoolExecutor(8) as pool:

@@ -1,11 +1,14 @@
 """The command line of the page: what it wants is said in one line."""
 
 import builtins
+import socket
 from importlib import util
 from pathlib import Path
 
 import pytest
 
+from condgan.app.web.start import require_free
+from condgan.utils.errors import UserError
 from tests.helpers import condgan, refused
 
 
@@ -19,7 +22,7 @@ def test_without_gradio_it_says_what_to_install(
         assert name.split(".")[0] != "gradio"
         return load(name, *where)
 
-    monkeypatch.setattr("condgan.app.cli.app.find_spec", lambda name: None if name == "gradio" else find(name))
+    monkeypatch.setattr("condgan.app.web.start.find_spec", lambda name: None if name == "gradio" else find(name))
     monkeypatch.setattr(builtins, "__import__", imported)
     refused(condgan(capsys, "app", tmp_path), "needs Gradio", "pip install 'condgan[app]'")
 
@@ -35,3 +38,22 @@ def test_without_gradio_it_says_what_to_install(
 )
 def test_bad_lines_are_refused(line: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     refused(condgan(capsys, *line.split()), told)
+
+
+def test_a_port_that_cannot_be_had_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=rf"^--port {port} given, which is taken: give another one, such as"):
+            require_free(port)
+    require_free(port)
+
+    def bind(of: socket.socket, address: tuple[str, int]) -> None:
+        raise PermissionError if address[1] < 1024 else OSError(98, "Address already in use")
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    with pytest.raises(UserError, match="^--port 80 given, which this user may not use: give one from 1024 on"):
+        require_free(80)
+    with pytest.raises(UserError, match="such as --port 65534$"):
+        require_free(65_535)

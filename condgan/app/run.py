@@ -1,4 +1,4 @@
-"""A run as one object: what trains returns it, and it samples, translates and is evaluated."""
+"""A run as one object: what trains returns it, and it samples, translates, is evaluated and given to others."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -8,6 +8,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from condgan.app.export.push import push
+from condgan.app.export.subject import ExportOptions
+from condgan.app.export.write import export
+from condgan.app.web.start import PORT, serve_runs
 from condgan.data.dataset import Dataset
 from condgan.evaluation.options import EvaluationOptions
 from condgan.recipes.schema import Recipe
@@ -21,6 +25,7 @@ from condgan.sampling.model import ClassChoice, Model
 from condgan.sampling.options import Sampling
 from condgan.sampling.translator import Changes, GivenPictures, Translator
 from condgan.utils.arguments import positive, several
+from condgan.utils.choices import ExportFormat
 from condgan.utils.console import say
 from condgan.utils.errors import UserError, shown
 from condgan.utils.files import absolute, found, path_of, read_bytes
@@ -90,6 +95,28 @@ class Run:
     ) -> Results:
         """Compare its images with real ones; see `condgan.evaluate`."""
         return evaluate(self.directory, data, options, sampling)
+
+    def export(
+        self,
+        out: str | Path,
+        format: ExportFormat = "safetensors",
+        which: str | int = "best",
+        options: ExportOptions = ExportOptions(),
+        license: str | Path | None = None,
+    ) -> list[str]:
+        """Write its model into a new folder for others; see `condgan.export`."""
+        return export(self.directory, out, format, which, options, license)
+
+    def push(self, name: str, license: str, which: str | int = "best") -> str:
+        """Put its model on the Hub, and return its page there; see `condgan.push`."""
+        return push(self.directory, name, license, which)
+
+    def app(self, port: int = PORT, which: str = "best") -> None:
+        """Serve a page of it on this machine until Ctrl-C, as `condgan app` does.
+
+        Raises UserError where it cannot start.
+        """
+        serve_runs([self.directory], which, port)
 
     def _repr_png_(self) -> bytes | None:
         """Its sheet, as notebooks show it, where there is one yet."""

@@ -72,6 +72,9 @@ def test_a_notebook_shows_a_runs_sheet_and_its_results(run: condgan.Run) -> None
     assert all(line in shown for line in results["verdict"])
     assert f"<td>{100 * results['label_agreement']:.1f}%</td>" in shown
     assert f"<td>{100 * results['real']['label_agreement']:.1f}%</td>" in shown
+    about = results["about"]
+    for key in ("extractor", "split", "fakes"):
+        assert f"<td>{about[key]}</td>" in shown, key
     assert shown.count("<tr>") == shown.count("</tr>") > 5
     for name in ("sheet.png", "metrics.json"):
         (run.directory / name).unlink()
@@ -91,3 +94,17 @@ def test_a_translators_sheet_has_a_row_of_each_picture() -> None:
     rows = [[one, *of_one.values()] for one, of_one in zip(pictures, model.every_domain(pictures), strict=True)]
     cells = model.pixels([one for row in rows for one in row])
     assert png(model.sheet(pictures)) == png(sheet(cells, ["input", *model.domains]))
+
+
+def test_a_run_is_exported_and_served_as_by_the_command_line(
+    run: condgan.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = run.export("ours", options=condgan.ExportOptions(with_discriminator=True))
+    done = command(capsys, "export", run.directory, "--out", "theirs", "--with-discriminator")
+    assert done.code == 0, done.err
+    assert [Path("ours", one).read_bytes() for one in names] == [Path("theirs", one).read_bytes() for one in names]
+    monkeypatch.setattr("condgan.app.web.start.find_spec", lambda _name: None)
+    with pytest.raises(condgan.UserError, match="needs Gradio"):
+        run.app()
+    with pytest.raises(condgan.UserError, match="--port 0 given"):
+        run.app(port=0)
