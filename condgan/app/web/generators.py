@@ -89,7 +89,7 @@ def sample_grid(run: Path, sampling: Sampling, classes: Sequence[str], per_class
     return _sampled(run, sampling, groups, groups, per_class, {"classes": groups}, ["--classes", ",".join(groups)])
 
 
-def mixture_grid(run: Path, sampling: Sampling, shares: dict[str, float], per_class: int) -> Grid:
+def mixture_grid(run: Path, sampling: Sampling, shares: dict[str, int | float], per_class: int) -> Grid:
     """The images of `condgan sample --mixture`: each is part one class and part another, by shares above 0.
 
     Of a single class these are its images. Raises UserError as `sample_grid` does.
@@ -154,7 +154,7 @@ def pick(grid: Grid, number: int) -> Picked:
     )
 
 
-def nearby_grid(run: Path, picked: Picked, distance: float) -> Grid:
+def nearby_grid(run: Path, picked: Picked, distance: int | float) -> Grid:
     """An image and others like it: their latents are turned away from its own, toward random ones.
 
     By `distance` · 90°, so that they are as likely as any: at 0 they are its own, at 1 they have nothing of it.

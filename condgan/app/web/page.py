@@ -212,7 +212,7 @@ def _generator_tab(run: Path, which: str) -> FirstLook:
     ) -> tuple[generators.Grid, str, str]:
         batches = whole("batches of standing statistics", batches, 0, generators.MOST_STANDING)
         sampling = Sampling(
-            served.resolved(run, which), whole("seed", seed), truncation or None, standing=batches or None
+            served.resolved(run, which), whole("seed", seed), float(truncation) or None, standing=batches or None
         )
         if how != MIXTURE:
             return shown_grid(generators.sample_grid(run, sampling, names, count))
