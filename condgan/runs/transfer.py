@@ -91,9 +91,8 @@ def plan(recipe: Recipe, labels: LabelSpec, source: Source) -> Plan:
     Raises UserError where nothing of a network agrees, and for frozen stages that do not agree.
     """
     there = source.contents.spec
-    own, larger = (
-        [bare(network) for network in empty_networks(recipe, known)] for known in (labels, _with_one_more(labels))
-    )
+    networks, more = empty_networks(recipe, labels), empty_networks(recipe, _with_one_more(labels))
+    own, larger = [*map(bare, networks)], [*map(bare, more)]
     fits = []
     for name, network, grown in zip(("generator", "discriminator"), own, larger, strict=True):
         theirs = bare(source.contents.networks[name]).state_dict()
@@ -104,7 +103,7 @@ def plan(recipe: Recipe, labels: LabelSpec, source: Source) -> Plan:
                 "give that run's networks, as without a recipe"
             )
     generator, discriminator = fits
-    _require_frozen(recipe, own[1], discriminator, source.run)
+    _require_frozen(recipe, networks[1], discriminator, source.run)
     place = {value: position for position, value in enumerate(there.fields[0].values)}
     rows = [place.get(value) for value in labels.fields[0].values]
     lines = [f"from '{source.run}' after {int(source.checkpoint):,} images, {_told('generator', own[0], generator)}"]
