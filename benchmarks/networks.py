@@ -20,7 +20,7 @@ from condgan.networks.fused_resampling import DownConv2d
 from condgan.networks.init import initialize
 from condgan.networks.light import LightBackbone, LightDown, LightGenerator, LightUp, light_channels
 from condgan.networks.norms import NORMS
-from condgan.networks.resnet import LABELS, NormMaker, upsample
+from condgan.networks.resnet import NormMaker, upsample
 from condgan.networks.spectral_norm import Spectral, spectral_normalize
 from condgan.types import ImageShape
 
@@ -76,8 +76,7 @@ class VariedGenerator(LightGenerator):
         super().__init__(
             shape, labels, width=width, latent_dim=latent_dim, conditioning=conditioning, spectral_norm=None
         )
-        label = LABELS[conditioning](labels, 64)
-        norms = label.norms(lambda c, affine: NORMS["batch"](c, 1e-5, affine), 0)
+        norms = self.label.norms(lambda c, affine: NORMS["batch"](c, 1e-5, affine), self.label.features)
         channels = light_channels(width, shape.height).values()
         kind = {"plain": PlainUp, "smooth": SmoothUp, "deep": DeepUp}[block]
         self.blocks = nn.ModuleList(kind(entering, leaving, norms) for entering, leaving in pairwise(channels))

@@ -233,7 +233,7 @@ def choose_recipe(
     chosen = [Choice([], reason)]
     chosen += _filled_in([rule for rule in RULES if rule.applies(facts)], facts)
     settings = [
-        f"name={json.dumps(run_name(Path(source).stem))}",
+        named_after(source),
         f"description={json.dumps(description(source, minutes))}",
         f"data.source={json.dumps(source)}",
     ]
@@ -281,6 +281,11 @@ def description(source: str, minutes: float) -> str:
 def run_name(stem: str) -> str:
     """What a run is called that learns from a folder or file of this name."""
     return next((name for name in (stem, *file_names([stem])) if is_name(name)), "data")
+
+
+def named_after(source: str) -> str:
+    """The setting by which a run is called as its data are."""
+    return f"name={json.dumps(run_name(Path(source).stem))}"
 
 
 def patience(images: int) -> str:

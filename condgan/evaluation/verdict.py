@@ -137,6 +137,11 @@ def _between(name: str, least: float, most: float) -> Callable[[Findings], bool]
     return _enough(lambda facts: facts.within(name, least, most))
 
 
+def _surely(name: str, least: float, most: float) -> Callable[[Findings], bool]:
+    """The same, by a classifier that knows real images."""
+    return lambda facts: facts.sure and _between(name, least, most)(facts)
+
+
 REMARKS: dict[str, Remark] = {
     "few images": Remark(
         lambda facts: facts.few,
@@ -160,11 +165,11 @@ GENERATOR_RULES: dict[str, Remark] = {
         lambda facts: f"Classes are often wrong ({facts.beside('label_agreement')}).",
     ),
     "mostly right classes": Remark(
-        _enough(lambda facts: facts.sure and facts.within("label_agreement", 0.7, 0.95)),
+        _surely("label_agreement", 0.7, 0.95),
         lambda facts: f"Classes are mostly right ({facts.beside('label_agreement')}).",
     ),
     "right classes": Remark(
-        _enough(lambda facts: facts.sure and facts.within("label_agreement", 0.95, inf)),
+        _surely("label_agreement", 0.95, inf),
         lambda facts: f"Classes are right ({facts.beside('label_agreement')}).",
     ),
     "copies": Remark(
@@ -237,12 +242,12 @@ TRANSLATOR_RULES: dict[str, Remark] = {
     "grain": GENERATOR_RULES["grain"],
     "blur": GENERATOR_RULES["blur"],
     "mostly shown": Remark(
-        _enough(lambda facts: facts.sure and facts.within("attribute_accuracy", 0.7, 0.95)),
+        _surely("attribute_accuracy", 0.7, 0.95),
         lambda facts: f"What is asked for is mostly shown ({facts.beside('attribute_accuracy')}).",
     ),
     "weak attributes": GENERATOR_RULES["weak classes"],
     "shown": Remark(
-        _enough(lambda facts: facts.sure and facts.within("attribute_accuracy", 0.95, inf)),
+        _surely("attribute_accuracy", 0.95, inf),
         lambda facts: f"What is asked for is shown ({facts.beside('attribute_accuracy')}).",
     ),
 }

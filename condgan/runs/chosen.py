@@ -12,7 +12,7 @@ from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs.directory import is_run, recipe_of, require_run, run_and_checkpoint
 from condgan.runs.train import choose_directory
-from condgan.suggest import choose_recipe, description, look_at_data, patience, run_name, two_digits
+from condgan.suggest import choose_recipe, description, look_at_data, named_after, patience, two_digits
 from condgan.utils import distributed
 from condgan.utils.choices import EMBEDDED_NAMES
 from condgan.utils.errors import UserError
@@ -74,7 +74,7 @@ def _started_from(run: Path, name: str | Path | None, sources: Sequence[str], gi
     directory, _ = run_and_checkpoint(run)
     require_run(directory)
     own = [f"transfer={{run: {whence}}}"]  # not what the run itself was started from
-    own += [f"name={json.dumps(run_name(Path(sources[0]).stem))}"] if sources else []
+    own += [named_after(sources[0])] if sources else []
     return load(directory / "recipe.yaml", [*own, *given, *_source_setting(sources)])
 
 
@@ -82,15 +82,15 @@ def _begun_from(run: Path, sources: Sequence[str], overrides: Sequence[str], out
     """The recipe of a run that began with another's weights already, so that nothing is read of the other again."""
     if out is None and not sources:
         return None  # it is called as the other is
-    directory = choose_directory(_named_after(sources, overrides), out, fresh=False)
+    directory = choose_directory(_called_after(sources, overrides), out, fresh=False)
     if not is_run(directory) or recipe_of(directory).transfer.run != str(run.resolve()):
         return None
     return load(directory / "recipe.yaml", [*overrides, *_source_setting(sources)])
 
 
-def _named_after(sources: Sequence[str], overrides: Sequence[str]) -> Recipe:
+def _called_after(sources: Sequence[str], overrides: Sequence[str]) -> Recipe:
     """Some recipe that is called as a run on these data is."""
-    own = [f"name={json.dumps(run_name(Path(sources[0]).stem))}", *_source_setting(sources)] if sources else []
+    own = [named_after(sources[0]), *_source_setting(sources)] if sources else []
     return load("any-projection", [*own, *(one for one in overrides if one.startswith("name="))])
 
 
@@ -138,7 +138,7 @@ def choose_run(
     if minutes is not None and not 0 < minutes < float("inf"):
         raise UserError(f"--minutes {minutes:g} given: expected a time above 0, such as 10")
     look = look_at_data(sources, overrides, translate)
-    directory = choose_directory(_named_after(sources, overrides), out, fresh)
+    directory = choose_directory(_called_after(sources, overrides), out, fresh)
     if fresh or not is_run(directory):
         recipe, lines, speed = choose_recipe(look, sources[0], overrides, minutes, translate)
         return ChosenRun(recipe, directory, look, lines, speed)

@@ -16,7 +16,8 @@ from condgan.runs.report.pictures import EmbeddedPicture, embedded_picture
 from condgan.utils.console import duration
 from condgan.utils.files import TEMPORARY, entries
 
-_READING = Lock()
+_DRAWING = Lock()
+"""Of the reports' charts: one at a time."""
 Stamp = tuple[tuple[str, int], ...]
 
 
@@ -36,13 +37,12 @@ class Progress(NamedTuple):
 
 def run_progress(run: Path) -> Progress:
     """How far a run is by its log."""
-    with _READING:
-        return _progress(run, _stamp(run, run / "samples"), checkpoint_names(run))
+    return _progress(run, _stamp(run, run / "samples"), checkpoint_names(run))
 
 
 def report_of(run: Path) -> str:
     """A run's report as a page of HTML that is complete in itself."""
-    with _READING:
+    with _DRAWING:
         return _report(run, _stamp(run, run / "samples"))
 
 
