@@ -108,9 +108,9 @@ def build_stream(recipe: Recipe, split: Split, position: int = 0) -> Iterator[Ba
 
 
 def build_model(
-    recipe: Recipe, labels: LabelSpec, generator: Generator, discriminator: nn.Module, images: int
+    recipe: Recipe, labels: LabelSpec, generator: Generator, discriminator: nn.Module, images: int | None
 ) -> Model | Translator:
-    """The model that is sampled from or translates, after `images` images of training."""
+    """The model that is sampled from or translates, after `images` images of training; None: nobody knows."""
     if recipe.translates:
         data = recipe.data
         return Translator(generator, discriminator, labels, image_shape(recipe), data.background, images, data.crop)

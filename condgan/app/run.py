@@ -24,7 +24,7 @@ from condgan.runs.train import train_run
 from condgan.sampling.model import ClassChoice, Model
 from condgan.sampling.options import Sampling
 from condgan.sampling.translator import Changes, GivenPictures, Translator
-from condgan.utils.arguments import positive, several
+from condgan.utils.arguments import plain, positive, several
 from condgan.utils.choices import ExportFormat
 from condgan.utils.console import say
 from condgan.utils.errors import UserError, shown
@@ -111,12 +111,12 @@ class Run:
         """Put its model on the Hub, and return its page there; see `condgan.push`."""
         return push(self.directory, name, license, which)
 
-    def app(self, port: int = PORT, which: str = "best") -> None:
+    def app(self, port: int = PORT, which: str | int = "best") -> None:
         """Serve a page of it on this machine until Ctrl-C, as `condgan app` does.
 
         Raises UserError where it cannot start.
         """
-        serve_runs([self.directory], which, port)
+        serve_runs([self.directory], str(plain(which)), port)
 
     def _repr_png_(self) -> bytes | None:
         """Its sheet, as notebooks show it, where there is one yet."""

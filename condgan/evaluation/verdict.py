@@ -18,7 +18,10 @@ MOST_SENTENCES = 3
 SURE = 0.7
 """The share of real images on which a classifier is right that may praise."""
 GRAINY, NOISE_OF_GRAIN = 0.15, 1.15
-"""Octaves of grain that are told, and the standard deviation of the grain of one real image."""
+"""Octaves of grain that are told, and the standard deviation of those by which two real images differ.
+
+It is 0.6 on CIFAR-10 and 0.8 on photographs of waste; more leaves room for images that vary more.
+"""
 MOST_NAMES = 3
 """Classes that are named."""
 NEIGHBORHOODS = {"precision", "recall", "density", "coverage"}
@@ -84,10 +87,10 @@ class Findings:
     def grainier(self) -> float:
         """By how many octaves fakes are grainier than other real images are; 0 where chance may have done it.
 
-        Two standard deviations of the difference of two means of as many images as the fewer are.
+        Twice the standard deviation of the difference of two means, each of as many images as the fewest are.
         """
         difference = (self["grain"] or 0.0) - (self.real("grain") or 0.0)
-        fewer = min(self.about("fakes", inf), self.about("real", inf))
+        fewer = min(self.about(which, inf) for which in ("fakes", "real", "ceilings"))
         return difference if abs(difference) >= max(GRAINY, 2 * NOISE_OF_GRAIN / fewer**0.5) else 0.0
 
     @cached_property
@@ -214,7 +217,10 @@ GENERATOR_RULES: dict[str, Remark] = {
     ),
     "near": Remark(
         _enough(lambda facts: facts.within("coverage", 0.85, inf) and facts.within("precision", 0.85, inf)),
-        lambda facts: f"By looks and variety pictures are near real ones (coverage {facts.beside('coverage')}).",
+        lambda facts: (
+            f"By these numbers pictures are near real ones (coverage {facts.beside('coverage')}): see whether they "
+            "look so."
+        ),
     ),
 }
 """Of generated images: first their classes, then the gravest fault first, praise last."""

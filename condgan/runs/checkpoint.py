@@ -175,9 +175,13 @@ def progress(path: Path) -> tuple[int, list[Scored]]:
     return description.retries, [Scored(*one) for one in description.history]
 
 
-def was_trained(path: Path) -> bool:
-    """Whether a checkpoint is of a training here, not of weights that were converted."""
-    return _described(path).iteration > 0
+def trained_images(path: Path) -> int | None:
+    """The images of training that a checkpoint is after; None where its weights were converted."""
+    return _trained_images(_described(path))
+
+
+def _trained_images(description: Description) -> int | None:
+    return description.images if description.iteration else None
 
 
 def _optimizers(path: Path) -> dict[str, Any]:
@@ -246,7 +250,7 @@ def load_checkpoint(path: Path, average: str = "ema") -> Model | Translator:
         if name == average or recipe.translates:
             _load_weights(network, path / f"{name}.safetensors", "choose another one with --checkpoint", assign=True)
             placed(network).eval().requires_grad_(False)
-    return build_model(recipe, spec, *networks, description.images)
+    return build_model(recipe, spec, *networks, _trained_images(description))
 
 
 class Contents(NamedTuple):

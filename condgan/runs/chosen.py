@@ -54,11 +54,18 @@ def plan_run(
     _require_no_choice(recipe, source_run, minutes, translate)
     if source_run is not None:
         begun = None if recipe is not None or fresh else _begun_from(source_run, sources, overrides, out)
-        chosen = begun or _started_from(source_run, recipe, sources, overrides)
+        if begun is not None:
+            return begun
+        chosen = _started_from(source_run, recipe, sources, overrides)
     else:
         chosen = load(DEFAULT if recipe is None else recipe, [*overrides, *_source_setting(sources)])
     with distributed.all_or_fail():
         return PlannedRun(chosen, choose_directory(chosen, out, fresh), [], None)
+
+
+def _its_own(directory: Path) -> str:
+    """The line that says that a run goes on by its own recipe."""
+    return f"chose          the recipe of run '{directory}', since it is there; --fresh chooses anew"
 
 
 def _source_setting(sources: Sequence[str]) -> list[str]:
@@ -78,14 +85,15 @@ def _started_from(run: Path, name: str | Path | None, sources: Sequence[str], gi
     return load(directory / "recipe.yaml", [*own, *given, *_source_setting(sources)])
 
 
-def _begun_from(run: Path, sources: Sequence[str], overrides: Sequence[str], out: Path | None) -> Recipe | None:
-    """The recipe of a run that began with another's weights already, so that nothing is read of the other again."""
-    if out is None and not sources:
+def _begun_from(run: Path, sources: Sequence[str], overrides: Sequence[str], out: Path | None) -> PlannedRun | None:
+    """A run that began with another's weights already and goes on, so that nothing is read of the other again."""
+    if out is None and not sources and not any(one.startswith("name=") for one in overrides):
         return None  # it is called as the other is
     directory = choose_directory(_called_after(sources, overrides), out, fresh=False)
     if not is_run(directory) or recipe_of(directory).transfer.run != str(run.resolve()):
         return None
-    return load(directory / "recipe.yaml", [*overrides, *_source_setting(sources)])
+    recipe = load(directory / "recipe.yaml", [*overrides, *_source_setting(sources)])
+    return PlannedRun(recipe, directory, [_its_own(directory)], None)
 
 
 def _called_after(sources: Sequence[str], overrides: Sequence[str]) -> Recipe:
@@ -144,7 +152,7 @@ def choose_run(
         return ChosenRun(recipe, directory, look, lines, speed)
     recipe_of(directory)  # said in one line where it cannot be read
     recipe = load(directory / "recipe.yaml", [*_source_setting(sources), *overrides])
-    about = f"chose          the recipe of run '{directory}', since it is there; --fresh chooses anew"
+    about = _its_own(directory)
     if minutes is None or recipe.description == description(sources[0], minutes):
         return ChosenRun(recipe, directory, look, [about], None)
     speed = timing.images_per_second(recipe, look.listing.labels.spec)

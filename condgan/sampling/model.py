@@ -118,8 +118,8 @@ class Model:
 
     generator: Generator
     spec: LabelSpec
-    images: int
-    """Real images seen in training."""
+    images: int | None
+    """Real images seen in training; None where weights were converted, and nobody here knows."""
     law: Law = normal
     """Of the latents."""
     precision: Precision = "float32"

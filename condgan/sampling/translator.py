@@ -100,8 +100,8 @@ class Translator:
     spec: LabelSpec
     shape: ImageShape
     background: str
-    images: int
-    """Real images seen in training."""
+    images: int | None
+    """Real images seen in training; None where weights were converted, and nobody here knows."""
     crop: Crop = "center"
     precision: Precision = "float32"
     """Of the network that images are made by."""

@@ -24,6 +24,11 @@ def duration(seconds: float) -> str:
     return f"{left} s"
 
 
+def origin(images: int | None) -> str:
+    """What a model came of: images of training, or None for weights that another program trained."""
+    return "converted weights" if images is None else f"{images:,} images of training"
+
+
 def note(text: str) -> None:
     """Tell a Note as warnings are told, which callers can filter; the command line says it as a line."""
     if distributed.is_main():

@@ -217,7 +217,11 @@ def new_directory(path: Path, replacing: bool = False) -> Iterator[Path]:
             if replacing:
                 remove_directory(path)
             _take_place(path)
-            os.rename(temporary, path)
+            try:
+                os.rename(temporary, path)
+            except BaseException:
+                path.rmdir()
+                raise
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

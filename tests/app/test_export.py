@@ -56,7 +56,7 @@ def untrained(out: Path, name: str, spec: LabelSpec, *overrides: str) -> Path:
         if isinstance(norm, nn.BatchNorm2d) and norm.running_var is not None:
             norm.running_mean.normal_(0, 0.1)
             norm.running_var.uniform_(0.5, 2)
-    state.images = 16
+    state.images, state.iteration = 16, 1
     checkpoint.save_checkpoint(out / "checkpoints", state, recipe, spec, {})
     (out / "recipe.yaml").write_text(dump(recipe))
     return out
@@ -248,7 +248,9 @@ def run_script(*arguments: str) -> None:
 
 
 @needs_onnx
-@pytest.mark.parametrize("options", [ExportOptions(), ExportOptions("float", True, 0.7)])
+@pytest.mark.parametrize(
+    "options", [ExportOptions(), ExportOptions("float", True, 0.7), ExportOptions(truncation=10.0)]
+)
 def test_the_script_makes_the_first_images_of_each_class(run: Path, options: ExportOptions) -> None:
     export(run, "out", "onnx", options=options)
     run_script("out/sample.py")

@@ -255,13 +255,14 @@ def test_literal_texts_are_shown_letter_by_letter(text: str) -> None:
 
 def test_the_card_says_what_is_known_alone(hub: StandIn) -> None:
     made = untrained(Path("bare"), "digits-acgan", FRUIT)
+    state = made / STATE
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"iteration": 0}))
     push(made, "alice/bare", "mit")
     text = hub.repositories["alice/bare"].head.files["README.md"].decode()
     assert "model-index" not in text
     assert "It was not evaluated" in text
     assert "It learned from photos.\n" in text
     assert "after 16 images" not in text, "nobody trained it here"
-    state = made / STATE
     state.write_text(json.dumps(json.loads(state.read_text()) | {"iteration": 2}))
     push(made, "alice/bare", "mit")
     assert "after 16 images" in hub.repositories["alice/bare"].head.files["README.md"].decode()

@@ -69,7 +69,10 @@ GENERATORS: dict[str, tuple[dict[str, Any], str]] = {
     "weak classes": (generator(per_class=CLASSES), "7, 0 and 8 are weakest."),
     "some missing kinds": (generator(coverage=0.7), "Some kinds of pictures are missing (coverage 0.70 of 0.95)."),
     "some unlike any": (generator(precision=0.7), "Some pictures are unlike any real one (precision 0.70 of 0.90)."),
-    "near": (generator(), "By looks and variety pictures are near real ones (coverage 0.95 of 0.95)."),
+    "near": (
+        generator(),
+        "By these numbers pictures are near real ones (coverage 0.95 of 0.95): see whether they look so.",
+    ),
 }  # fmt: skip
 
 TRANSLATORS: dict[str, tuple[dict[str, Any], str]] = {
@@ -153,6 +156,8 @@ def test_grain_that_real_images_have_or_chance_may_give_is_not_told() -> None:
     few = {"fakes": 50, "real": 50, "ceilings": 50}
     assert verdict_of(generator(few, grain=0.3)) == verdict_of(generator(few))
     assert "Pictures are grainier than real ones." in verdict_of(generator(few, grain=0.4))
+    few = {"fakes": 500, "real": 500, "ceilings": 50}
+    assert verdict_of(generator(few, grain=0.3)) == verdict_of(generator(few))
 
 
 def test_real_images_are_seldom_called_grainy() -> None:

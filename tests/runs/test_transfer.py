@@ -293,6 +293,7 @@ def test_without_a_recipe_it_goes_on_without_the_run_that_it_began_with(
     done = condgan(capsys, *again, "schedule.images=128")
     assert done.code == 0, done.err
     assert "resuming runs/photos at 64 images" in done.err
+    assert "chose          the recipe of run 'runs/photos', since it is there; --fresh chooses anew" in done.out
     refused(condgan(capsys, *again, "--fresh"), "'first' is no run directory")
 
 

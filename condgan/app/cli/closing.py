@@ -1,6 +1,7 @@
 """The last lines of a training: what to do with what came of it."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +15,21 @@ if TYPE_CHECKING:
 
 def print_next_steps(recipe: "Recipe", directory: Path) -> None:
     """Name the picture to look at, and the commands that use a run, go on with it and report on it, by their use."""
-    verb, more = ("translate", "IMAGE --every-domain ") if recipe.translates else ("sample", "")
     advice, command = _how_to_go_on(recipe, directory)
     steps = {
         "look at": directory / "sheet.png",
-        f"{verb} it": f"condgan {verb} {directory} {more}--out DIR",
+        f"{'translate' if recipe.translates else 'sample'} it": making(recipe, directory),
         advice: command,
-        "see all of it": f"condgan report {directory}",
+        "see all of it": f"condgan report {shlex.quote(str(directory))}",
     }
     click.echo("\n" + "\n".join(f"{name:15}{what}" for name, what in steps.items()))
+
+
+def making(recipe: "Recipe", name: str | Path) -> str:
+    """The command that makes images by a run, or a model on the Hub, that is called so."""
+    quoted = shlex.quote(str(name))
+    verb = f"translate {quoted} IMAGE --every-domain" if recipe.translates else f"sample {quoted}"
+    return f"condgan {verb} --out DIR"
 
 
 def _how_to_go_on(recipe: "Recipe", directory: Path) -> tuple[str, str]:

@@ -6,7 +6,9 @@ from typing import Annotated
 import click
 
 from condgan import recipes
+from condgan.app.cli.closing import making
 from condgan.app.cli.usage import Argument, Option
+from condgan.runs.directory import recipe_of
 from condgan.utils.errors import UserError
 
 
@@ -38,6 +40,4 @@ def convert_command(
     names = None if classes is None else class_names(classes)
     given = [one for one in arguments if one not in files]
     directory = convert_weights(files, recipe, out, given, names)
-    translates = len(files) > 1
-    use = f"translate {directory} IMAGE --every-domain" if translates else f"sample {directory}"
-    click.echo(f"wrote run {directory}; use it with: condgan {use} --out DIR")
+    click.echo(f"wrote run {directory}; use it with: {making(recipe_of(directory), directory)}")

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import click
 
+from condgan.app.cli.closing import making
 from condgan.app.cli.options import CheckpointOption, ModelArgument
 from condgan.app.cli.usage import Argument, Option
 from condgan.hub import require_name
@@ -28,7 +29,8 @@ def push_command(
     require_run(directory)
     from condgan.app.export.push import push
 
-    click.echo(f"pushed to {push(directory, name, license, checkpoint)}; others use it with: {_use(directory, name)}")
+    page, use = push(directory, name, license, checkpoint), making(recipe_of(directory), name)
+    click.echo(f"pushed to {page}; others use it with: {use}")
 
 
 def pull_command(
@@ -40,10 +42,4 @@ def pull_command(
     from condgan.app.export.push import pull
 
     directory = pull(name, out)
-    click.echo(f"wrote {directory}; use it with: {_use(directory, directory)}")
-
-
-def _use(run: Path, name: str | Path) -> str:
-    """The command that makes images by a run, which is called so."""
-    verb = f"translate {name} IMAGE --every-domain" if recipe_of(run).translates else f"sample {name}"
-    return f"condgan {verb} --out DIR"
+    click.echo(f"wrote {directory}; use it with: {making(recipe_of(directory), directory)}")

@@ -21,6 +21,7 @@ from condgan.app.cli.options import (
 from condgan.app.cli.usage import Option
 from condgan.runs.directory import require_run, run_directory
 from condgan.utils.choices import Precision, Vary, Way
+from condgan.utils.console import origin
 from condgan.utils.errors import UserError
 from condgan.utils.files import require_file, write
 
@@ -62,7 +63,7 @@ def sample_command(
 
     model = _model(directory, checkpoint, truncation, latent_scale, standing, seed, precision, compiled)
     chosen = list(model.classes) if classes is None else chosen_names(classes, model.classes)
-    trained = f"from {model.images:,} images of training"
+    trained = f"from {origin(model.images)}"
     if out.suffix == ".npz":
         write(out, model.npz(chosen, per_class, seed))
         click.echo(f"wrote {len(chosen) * per_class} images to {out}, {trained}")

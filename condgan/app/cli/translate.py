@@ -9,6 +9,7 @@ import click
 from condgan.app.cli.options import CheckpointOption, ModelArgument, pieces
 from condgan.app.cli.usage import Argument, Option
 from condgan.runs.directory import require_run, run_directory
+from condgan.utils.console import origin
 from condgan.utils.errors import UserError
 from condgan.utils.files import require_outside
 
@@ -58,7 +59,7 @@ def translate_command(
         if changes is not None:
             click.echo(f"{name}: {_changed(changed)}")
     count = len(pictures.names)
-    click.echo(f"wrote {count} image{'s' * (count > 1)} to {out}, from {model.images:,} images of training")
+    click.echo(f"wrote {count} image{'s' * (count > 1)} to {out}, from {origin(model.images)}")
 
 
 def _expected(text: str) -> str:

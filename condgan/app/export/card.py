@@ -12,7 +12,6 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from condgan.build import image_shape
 from condgan.recipes.schema import Recipe
-from condgan.runs.checkpoint import checkpoints, was_trained
 from condgan.runs.directory import recipe_of
 from condgan.runs.models import load_either
 from condgan.runs.report.metrics import judgement, metric_text, number_names
@@ -75,7 +74,6 @@ def model_card(folder: Path, run_recipe: Recipe, data: DataRecord | None, reposi
         colors=CHANNELS.get(shape.channels, f"{shape.channels} channels"),
         labels=labels if recipe.conditional else {},
         images=model.images,
-        trained=was_trained(checkpoints(folder / "checkpoints")[-1]),
         sheet=found(folder / "sheet.png"),
         data_name=name,
         data=data,

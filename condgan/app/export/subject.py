@@ -110,7 +110,8 @@ class ExportSubject:
             source, entering = images if self.options.output == "uint8" else to_float(images), to_float(images)
             return Case(source, vectors, generator(entering, vectors_read(self.spec)(vectors)))
         latents = draw_latents(batch, 0, batch, latent_dim(generator))
-        far = [5.6, *([] if self.options.truncation is None else [self.options.truncation])]  # as far as draws go
+        truncation = self.options.truncation
+        far = [5.6, *([] if truncation is None or truncation > 5.6 else [truncation])]  # as far as draws go
         edges = torch.tensor([sign * one for one in far for sign in (1, -1)])[: latents.shape[1]]
         latents[-1, : len(edges)] = edges
         entering = torch.from_numpy(self.model.law(latents.numpy()).astype(np.float32))

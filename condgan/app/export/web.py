@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from condgan.app.export.programs import onnx_model
 from condgan.app.export.subject import ExportSubject
+from condgan.utils.console import origin
 from condgan.utils.errors import UserError, said_of
 from condgan.utils.files import open_plain
 from condgan.utils.limits import TooLarge, require_at_most
@@ -50,7 +51,7 @@ def web_files(subject: ExportSubject) -> dict[str, bytes]:
     page = _template().render(
         name=subject.recipe.name,
         description=subject.recipe.description,
-        images=f"{subject.model.images:,}",
+        origin=origin(subject.model.images),
         about=about,
         runtime=RUNTIME.replace("@", " "),
         parts={"program": packed(program), "machine": packed(machine), "model": packed(model)},

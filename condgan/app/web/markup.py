@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from condgan.app.web.progress import Progress, since
+from condgan.utils.console import origin
 from condgan.utils.figures import png
 
 SMALL = 96
@@ -130,7 +131,7 @@ def remark(text: str) -> str:
 def progress_bar(progress: Progress) -> str:
     """How far a run is, and its newest samples."""
     if progress.total is None:
-        return remark(f"There is no log here. The last checkpoint is after {progress.images:,} images of training.")
+        return remark(f"There is no log here. The last checkpoint is of {origin(progress.images)}.")
     done = f"{progress.images:,} of {progress.total:,} images of training"
     facts = [done, *([progress.facts] if progress.facts else [])]
     facts += [] if progress.logged is None else [f"last line of the log {since(progress.logged)}"]

@@ -12,6 +12,7 @@ import gradio as gr  # pyright: ignore[reportMissingImports] - an extra
 from gradio.exceptions import ServerFailedToStartError  # pyright: ignore[reportMissingImports]
 
 from condgan.app.web import generators, markup, progress, served, translators
+from condgan.app.web.start import require_free
 from condgan.sampling.options import Sampling
 from condgan.utils.arguments import whole
 from condgan.utils.device import lacks_memory
@@ -44,6 +45,8 @@ SAVE = """zip => {
 """Saves what the server made, without a file there."""
 HEAVY: dict[str, Any] = {"concurrency_id": "images", "concurrency_limit": AT_ONCE, "api_visibility": "private"}
 LIGHT: dict[str, Any] = {"concurrency_id": "texts", "concurrency_limit": AT_ONCE, "api_visibility": "private"}
+DRAWN: dict[str, Any] = {"concurrency_id": "reports", "concurrency_limit": 1, "api_visibility": "private"}
+"""Reports: one at a time, which nothing else waits for."""
 
 
 def serve(runs: Sequence[Path], which: str, port: int) -> None:
@@ -52,6 +55,7 @@ def serve(runs: Sequence[Path], which: str, port: int) -> None:
     try:
         address = launch(blocks, port)
     except (ServerFailedToStartError, OSError):  # which of them, depends on how far it came
+        require_free(port)  # it may have been taken meanwhile
         raise UserError("the page did not start within 5 seconds: try again when this machine has less to do") from None
     except ValueError as error:
         do = "if proxies are set, set no_proxy=127.0.0.1, too"
@@ -87,7 +91,8 @@ def page(runs: Sequence[Path], which: str = "best") -> gr.Blocks:
                 made.append(_run_tabs(run, which))
         timers, watched = [one.timer for one in made], [one.watched for one in made]
         for number, (tab, one) in enumerate(zip(tabs, made, strict=True)):
-            tab.select(functools.partial(_seen_alone, number), watched, timers, show_progress="hidden", **LIGHT)
+            if len(made) > 1:
+                tab.select(functools.partial(_seen_alone, number), watched, timers, show_progress="hidden", **LIGHT)
             event = tab.select if number else blocks.load
             if (start := one.start) is not None:
                 event(start.function, start.inputs, start.outputs, show_progress_on=start.grid, **HEAVY)
@@ -95,7 +100,7 @@ def page(runs: Sequence[Path], which: str = "best") -> gr.Blocks:
 
 
 def _seen_alone(number: int, *watched: bool) -> list[gr.Timer]:
-    """The timers of all runs where one run is looked at: its own, if its progress is seen, and no other."""
+    """The timers of several runs where one is looked at: its own, if its progress is seen, and no other."""
     return [gr.Timer(active=other == number and seen) for other, seen in enumerate(watched)]
 
 
@@ -148,7 +153,7 @@ def _run_tabs(run: Path, which: str) -> RunTabs:
     timer.tick(lambda: look()[0], None, bar, show_progress="hidden", **LIGHT)
     for other in (images, report):
         other.select(lambda: (gr.Timer(active=False), False), None, [timer, watched], **LIGHT)
-    gr.on([report.select, again.click], read, None, frame, **LIGHT)
+    gr.on([report.select, again.click], read, None, frame, **DRAWN)
     return RunTabs(start, timer, watched)
 
 
@@ -345,7 +350,7 @@ def _translator_tab(run: Path, which: str) -> FirstLook:
     def of_checkpoint(source: translators.ChosenPicture | None, which: str) -> list[Any]:
         if source is None:
             return [gr.skip() for _ in shows]
-        return shown_source(source._replace(which=served.resolved(run, which)))
+        return shown_source(translators.by_checkpoint(run, source, served.resolved(run, which)))
 
     @_told
     def choose(source: translators.ChosenPicture | None, clicked: gr.EventData) -> str:

@@ -5,10 +5,10 @@ import time
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
 from condgan.app.web.served import checkpoint_names
+from condgan.runs.checkpoint import trained_images
 from condgan.runs.directory import recipe_of
 from condgan.runs.log_file import records
 from condgan.runs.report import report_page
@@ -16,15 +16,14 @@ from condgan.runs.report.pictures import EmbeddedPicture, embedded_picture
 from condgan.utils.console import duration
 from condgan.utils.files import TEMPORARY, entries
 
-_DRAWING = Lock()
-"""Of the reports' charts: one at a time."""
 Stamp = tuple[tuple[str, int], ...]
 
 
 class Progress(NamedTuple):
     """How far a run is."""
 
-    images: int
+    images: int | None
+    """None of converted weights."""
     total: int | None
     """Images of training; None where there is no log, but a checkpoint, as of a run that was pulled or converted."""
     facts: str
@@ -42,8 +41,7 @@ def run_progress(run: Path) -> Progress:
 
 def report_of(run: Path) -> str:
     """A run's report as a page of HTML that is complete in itself."""
-    with _DRAWING:
-        return _report(run, _stamp(run, run / "samples"))
+    return _report(run, _stamp(run, run / "samples"))
 
 
 def since(moment: float) -> str:
@@ -66,7 +64,7 @@ def _progress(run: Path, stamp: Stamp, names: tuple[str, ...]) -> Progress:
     schedule = recipe_of(run).schedule
     log = [record for _, record in records(run / "log.jsonl")]
     if names and not log:
-        return Progress(int(names[-1]), None, "", None, None)
+        return Progress(trained_images(run / "checkpoints" / names[-1]), None, "", None, None)
     images = int(log[-1]["images"]) if log else 0
     rate = log[-1].get("images_per_second", 0) if log else 0
     scores = [record[schedule.best_by] for record in log if schedule.best_by in record]

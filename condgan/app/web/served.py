@@ -28,7 +28,7 @@ T = TypeVar("T")
 class Kept(Generic[T]):
     """What is made by keys, each once for all threads, of which the last few are kept; no key waits for another.
 
-    What cannot be made is tried again when it is asked for again.
+    What is being made stays meanwhile. What cannot be made takes no place, and is tried again when it is asked for.
     """
 
     def __init__(self, make: Callable[..., T], most: int) -> None:
@@ -40,12 +40,25 @@ class Kept(Generic[T]):
         with self._lock:
             entry = self._entries.pop(key, None) or _Entry(Lock(), [])
             self._entries[key] = entry  # as the last one that was asked for
-            while len(self._entries) > self.most:
-                del self._entries[next(iter(self._entries))]
         with entry.lock:
             if not entry.made:
-                entry.made.append(self.make(*key))
+                try:
+                    entry.made.append(self.make(*key))
+                except BaseException:
+                    self._forget(key)
+                    raise
+                self._keep_few()
             return entry.made[0]
+
+    def _forget(self, key: tuple[Any, ...]) -> None:
+        with self._lock:
+            self._entries.pop(key, None)
+
+    def _keep_few(self) -> None:
+        with self._lock:
+            made = [key for key, entry in self._entries.items() if entry.made]
+            for key in made[: -self.most]:
+                del self._entries[key]
 
 
 class _Entry(NamedTuple, Generic[T]):

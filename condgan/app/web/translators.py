@@ -35,8 +35,10 @@ class ChosenPicture(NamedTuple):
     """By its number, so that all that is shown of a picture is of one."""
     name: str
     image: UInt8[Tensor, "1 c h w"]
+    known: Labels | None
+    """As the data have them; None for a picture from outside."""
     labels: Labels
-    """All of its fields: as known, or as the discriminator reads them."""
+    """All of its fields: as known, or as the checkpoint's discriminator reads them."""
     note: str
     """How it was resized, where it was."""
 
@@ -110,7 +112,8 @@ def uploaded(run: Path, which: str, path: Path) -> ChosenPicture:
             image = torch.from_numpy(pixels(picture, model.preprocessing).copy())[None]
     except Exception as error:  # decoders raise whatever they like
         raise UserError(f"'{shown(path.name)}' is unreadable ({reason(error)}): give a picture, PNG or JPEG") from None
-    return ChosenPicture(which, path.name, image, model.read(image), "; ".join(fitting([size], model.shape)))
+    note = "; ".join(fitting([size], model.shape))
+    return ChosenPicture(which, path.name, image, None, model.complete(image), note)
 
 
 def held_out_source(run: Path, which: str, number: object) -> ChosenPicture:
@@ -119,7 +122,13 @@ def held_out_source(run: Path, which: str, number: object) -> ChosenPicture:
     number = whole("held-out image", number, 0, len(split) - 1)
     image, labels = split.images[[number]], split.labels[torch.tensor([number])]
     name = split.names[number] if split.names else f"{number}.png"
-    return ChosenPicture(which, name, image, translator_of(run, which).complete(image, labels), "")
+    return ChosenPicture(which, name, image, labels, translator_of(run, which).complete(image, labels), "")
+
+
+def by_checkpoint(run: Path, source: ChosenPicture, which: str) -> ChosenPicture:
+    """The same picture, read and translated by another checkpoint."""
+    labels = translator_of(run, which).complete(source.image, source.known)
+    return source._replace(which=which, labels=labels)
 
 
 def in_every_domain(run: Path, source: ChosenPicture) -> dict[str, UInt8[np.ndarray, "h w *c"]]:

@@ -97,7 +97,8 @@ def contrast(detail: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c i j"]:
 def alternating(detail: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c i j"]:
     """The share of each place's detail, squared, at the three frequencies that alternate from pixel to pixel.
 
-    Stripes of either direction and checkers of one pixel: 1 where there is nothing else, 3/64 of white noise.
+    Stripes of either direction and checkers of one pixel: 1 where there is nothing else; of white noise 3/64,
+    or 3/16 where the shorter side is below 12 pixels.
     """
     side = LARGE_PLACE if min(detail.shape[2:]) >= LARGE_PLACE else PLACE
     rows, columns = (1.0 - 2 * (torch.arange(length, device=detail.device) % 2) for length in detail.shape[2:])

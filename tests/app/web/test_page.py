@@ -87,6 +87,14 @@ def test_only_the_run_that_is_looked_at_is_read_anew() -> None:
     assert [one.active for one in _seen_alone(2, True, True, False)] == [False, False, False]
 
 
+def test_a_timer_of_one_run_alone_is_never_given_a_list() -> None:
+    """A list for a single output is its value: a timer would then tick without a pause."""
+    blocks = page([untrained(Path("alone"), "digits-acgan", FRUIT)])
+    (timer,) = (one for one in blocks.blocks.values() if isinstance(one, gr.Timer))
+    only = [one.fn for one in blocks.fns.values() if [*one.outputs] == [timer]]
+    assert not only
+
+
 def listening(port: int) -> set[str]:
     """The addresses at which this machine listens at a port, as the kernel tells, in hexadecimal."""
     lines = [line.split() for file in ("tcp", "tcp6") for line in Path("/proc/net", file).read_text().splitlines()[1:]]

@@ -9,6 +9,7 @@ from condgan.app.web import markup, progress
 from condgan.app.web.progress import report_of, run_progress
 from condgan.recipes.load import dump, load
 from condgan.runs.report import write_report
+from tests.app.test_export import FRUIT, untrained
 from tests.conftest import write_image
 
 
@@ -54,14 +55,18 @@ def test_a_run_that_has_just_begun(run: Path) -> None:
     assert "No samples yet" in markup.progress_bar(begun)
 
 
-def test_a_run_without_a_log_has_its_checkpoint(run: Path) -> None:
-    (run / "log.jsonl").unlink()
-    for images in (64, 1280):
-        (run / "checkpoints" / str(images)).mkdir(parents=True)
+@pytest.mark.parametrize(
+    ("iteration", "images", "line"),
+    [(1, 16, "The last checkpoint is of 16 images of training."), (0, None, "is of converted weights.")],
+)
+def test_a_run_without_a_log_has_its_checkpoint(iteration: int, images: int | None, line: str) -> None:
+    run = untrained(Path("pulled"), "digits-acgan", FRUIT, "schedule.images=320")
+    state = run / "checkpoints/16/state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"iteration": iteration}))
     told = run_progress(run)
-    assert (told.images, told.total) == (1280, None)
+    assert (told.images, told.total) == (images, None)
     page = markup.progress_bar(told)
-    assert "after 1,280 images" in page
+    assert line in page
     assert "<progress" not in page
     add(run, images=1300, seconds=2.0)
     assert run_progress(run).total == 320, "once it trains on"

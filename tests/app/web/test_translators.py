@@ -19,6 +19,7 @@ from condgan.app.web.translators import (
     Answer,
     ChosenPicture,
     answers,
+    by_checkpoint,
     changes_to,
     held_out_few,
     held_out_source,
@@ -117,6 +118,20 @@ def test_translations_are_those_of_the_translator(model: Translator) -> None:
     for name, image in {"input": picture_of(source), **every}.items():
         assert np.array_equal(np.asarray(Image.open(archive.open(f"{name}.png"))), image)
     assert np.array_equal(held_out_few(RUN, 2)[1], picture_of(held_out_source(RUN, WHICH, 1)))
+
+
+def test_another_checkpoint_reads_a_picture_itself(
+    model: Translator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(path := tmp_path / "mine.png", 90)
+    sources = uploaded(RUN, WHICH, path), held_out_source(RUN, WHICH, 0)
+    read = Labels(model.spec, 1 - sources[0].labels.values, sources[0].labels.known)
+    monkeypatch.setattr(Translator, "read", lambda *_given: read)
+    mine, known = (by_checkpoint(RUN, one, "1") for one in sources)
+    assert (mine.which, known.which) == ("1", "1")
+    assert torch.equal(mine.labels.values, read.values)
+    assert torch.equal(mine.image, sources[0].image)
+    assert torch.equal(known.labels.values, sources[1].labels.values), "of the data, nothing is to be read"
 
 
 def test_no_more_domains_than_are_shown_are_made_and_each_once(
