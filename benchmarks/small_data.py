@@ -17,6 +17,7 @@ SETS = {
     "cifar10, 10 %": Set("cifar10-jpeg.zip", by_folders, 0.1, COLORS, 40_000),
     "cifar10, 20 %": Set("cifar10-jpeg.zip", by_folders, 0.2, COLORS, 40_000),
     "hairs": Set("sprites-attributes.zip", by_hair, 1.0, COLORS, 40_000),
+    "hairs, 30 a class": Set("sprites-attributes.zip", by_hair, 1.0, COLORS, 40_000, most=30),
 }
 
 LECAM = "objective.penalties.lecam={start: 0, end: 0.3, images: 1, begin: 10000}"

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import torch
 
 from condgan import timing
+from condgan.data.glance import Glance, glance, share_in_place
 from condgan.data.listing import Listing
-from condgan.data.mirror import Mirrored, look_at_mirrored
+from condgan.data.mirror import Mirrored, tell_mirrored
 from condgan.data.open import list_source
 from condgan.data.preprocessing import height_and_width
 from condgan.data.survey import Survey, quick_look
@@ -32,6 +33,8 @@ SHARE = 0.7
 """Of a device's memory, what training may take."""
 LEARNED_BY_HEART = 100
 """How often each image is seen for a discriminator to learn them by heart."""
+LOOSE = 0.2
+"""The share of the pixels' variance in the mean image below which what images show has no place of its own."""
 WIDTHS = frozenset({"generator.width", "backbone.width"})
 WAITS = 0.4
 """The share of a run without a better score after which it ends."""
@@ -105,6 +108,18 @@ class Facts(NamedTuple):
     """Images of training that there is time for, as soon as networks are chosen; 0 before."""
     mirrored: Mirrored | None
     """How many mirrored images were told from the originals; None where nobody tried, or they are too few."""
+    in_place: float
+    """How much of the pixels' variance is that of the mean image."""
+
+    @property
+    def by_heart(self) -> bool:
+        """Whether a discriminator would learn images by heart."""
+        return self.repeats >= LEARNED_BY_HEART
+
+    @property
+    def penalized(self) -> bool:
+        """Whether a penalty is chosen against that."""
+        return self.by_heart and self.light and "objective" not in self.stated
 
     @property
     def repeats(self) -> float:
@@ -167,14 +182,20 @@ RULES = (
 
 FOR_REPEATED = (
     Rule(
-        lambda facts: facts.light and "objective" not in facts.stated and facts.repeats >= LEARNED_BY_HEART,
+        lambda facts: facts.penalized and facts.in_place < LOOSE,
+        ["objective.penalties.consistency=10"],
+        "a penalty on other scores of shifted images (objective.penalties.consistency=10), since each image is seen "
+        "{repeats:.0f} times, a discriminator learns them by heart, and what they show is now here, now there",
+    ),
+    Rule(
+        lambda facts: facts.penalized and facts.in_place >= LOOSE,
         ["objective.penalties.approximate_r1=1"],
         "a penalty on steep scores (objective.penalties.approximate_r1=1), since each image is seen {repeats:.0f} "
-        "times, and a discriminator learns them by heart",
+        "times, a discriminator learns them by heart, and what they show has its place",
     ),
     Rule(
         lambda facts: (
-            facts.signed and not (facts.translates or "augment" in facts.stated) and facts.repeats >= LEARNED_BY_HEART
+            facts.by_heart and facts.signed and not (facts.penalized or facts.translates or "augment" in facts.stated)
         ),
         ["augment={{name: ada, images: {half}, color: false}}"],
         "images turned, shifted and stretched (augment.name=ada) as far as the discriminator knows them by heart: each "
@@ -316,6 +337,7 @@ def _facts(look: Survey, base: Recipe, stated: Collection[str]) -> Facts:
     listing = look.listing
     field, counts = listing.labels.spec.fields[0], listing.labels.at(slice(listing.train)).counts().tolist()
     classes = len(counts) if field.exclusive else 1
+    few = glance(listing, look.channels)
     return Facts(
         images=listing.train,
         classes=classes,
@@ -332,13 +354,14 @@ def _facts(look: Survey, base: Recipe, stated: Collection[str]) -> Facts:
         hierarchical=bool(base.generator.options.get("hierarchical")),
         stated=frozenset(option.partition(".")[0] for option in stated),
         trained=0,
-        mirrored=None if "data.flip" in stated else _mirrored(look),
+        mirrored=None if "data.flip" in stated else _mirrored(few),
+        in_place=distributed.from_main(round(1000 * share_in_place(few.images))) / 1000,
     )
 
 
-def _mirrored(look: Survey) -> Mirrored | None:
+def _mirrored(few: Glance) -> Mirrored | None:
     """What the leader finds, for all processes."""
-    found = look_at_mirrored(look.listing, look.channels)
+    found = tell_mirrored(*few)
     told, of = (distributed.from_main(count) for count in found or (0, 0))
     return Mirrored(told, of) if of else None
 

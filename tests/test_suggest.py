@@ -91,7 +91,7 @@ def test_what_is_stated_stays(look: Survey, pets: str) -> None:
 def test_flips_are_for_images_whose_mirror_images_are_like_them(
     look: Survey, pets: str, monkeypatch: pytest.MonkeyPatch, mirrored: Mirrored | None, flip: bool, said: str
 ) -> None:
-    monkeypatch.setattr(suggest, "look_at_mirrored", lambda _listing, _channels: mirrored)
+    monkeypatch.setattr(suggest, "tell_mirrored", lambda _images, _labels: mirrored)
     recipe, lines, _ = choose_recipe(look, pets, [])
     assert recipe.data.flip == flip
     assert any(said in line for line in lines)
@@ -114,12 +114,21 @@ def test_a_rule_that_does_not_apply_leaves_no_trace(look: Survey, pets: str, mon
         assert ("chose          4 images are shifted" in lines) == there
 
 
+@pytest.fixture
+def _in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What images show has its place."""
+    monkeypatch.setattr(suggest, "share_in_place", lambda _images: suggest.LOOSE)
+
+
+@pytest.mark.usefixtures("_in_place")
 def test_images_that_are_seen_again_and_again_are_augmented(look: Survey, pets: str) -> None:
+    stated = choose_recipe(look, pets, ["objective.adversarial=hinge"], 10.0).recipe
+    assert stated.augment.name == "ada"
+    assert stated.augment.options["images"] == 24_000
+    assert not stated.augment.options["color"]
     often = choose_recipe(look, pets, [], 10.0)
-    assert often.recipe.augment.name == "ada"
-    assert often.recipe.augment.options["images"] == 24_000
-    assert not often.recipe.augment.options["color"]
-    assert often.recipe.objective.options["penalties"].approximate_r1 == 1
+    penalties = often.recipe.objective.options["penalties"]
+    assert (penalties.approximate_r1, penalties.consistency, often.recipe.augment.name) == (1, 0, "none")
     assert any("since each image is seen 12000 times" in line for line in often.lines)
     seldom = choose_recipe(look, pets, ["schedule.images=399"], 10.0)
     assert seldom.recipe.augment.name == "none"
@@ -127,9 +136,21 @@ def test_images_that_are_seen_again_and_again_are_augmented(look: Survey, pets: 
     assert not any("augment" in line or "penalty" in line for line in seldom.lines)
 
 
+def test_scores_are_the_same_for_shifted_images_that_are_seen_again_and_again(look: Survey, pets: str) -> None:
+    often = choose_recipe(look, pets, [], 10.0)
+    penalties = often.recipe.objective.options["penalties"]
+    assert (penalties.consistency, penalties.approximate_r1, often.recipe.augment.name) == (10, 0, "none")
+    assert any("since each image is seen 12000 times" in line for line in often.lines)
+    stated = choose_recipe(look, pets, ["objective.adversarial=hinge"], 10.0).recipe
+    assert (stated.objective.options["penalties"].consistency, stated.augment.name) == (0, "ada")
+    seldom = choose_recipe(look, pets, ["schedule.images=399"], 10.0).recipe
+    assert seldom.objective.options["penalties"].consistency == 0
+
+
+@pytest.mark.usefixtures("_in_place")
 @pytest.mark.parametrize(
     ("stated", "changed", "left"),
-    [("augment.name=none", "penalty", "ada"), ("objective.adversarial=hinge", "ada", "penalty")],
+    [("augment.name=diffaugment", "penalty", "ada"), ("objective.adversarial=hinge", "ada", "penalty")],
 )
 def test_what_was_said_of_a_part_stands_for_all_of_it(
     look: Survey, pets: str, stated: str, changed: str, left: str
@@ -141,19 +162,21 @@ def test_what_was_said_of_a_part_stands_for_all_of_it(
 
 def test_what_does_not_go_with_the_chosen_parts_is_left_out(look: Survey, pets: str) -> None:
     other = choose_recipe(look, pets, ["backbone={name: acgan, width: 8}"], 10.0).recipe
-    assert other.objective.options["penalties"].approximate_r1 == 0, "it is no part for strangers"
+    penalties = other.objective.options["penalties"]
+    assert (penalties.consistency, penalties.approximate_r1) == (0, 0), "they are no part for strangers"
     squares = choose_recipe(look, pets, ["objective.adversarial=least-squares"], 10.0).recipe
     assert squares.augment.name == "none", "its scores tell nothing by their sign"
     falling = choose_recipe(look, pets, ["schedule.decay=1000"], 10.0).recipe
     assert (falling.schedule.decay, falling.schedule.patience) == (1000, None)
 
 
+@pytest.mark.usefixtures("_in_place")
 def test_what_slows_training_shortens_it(look: Survey, pets: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "images_per_second", lambda recipe, _: 100 / (1 + (recipe.augment.name == "ada")))
-    recipe, lines, _ = choose_recipe(look, pets, [], 10.0)
+    recipe, lines, _ = choose_recipe(look, pets, ["objective.adversarial=hinge"], 10.0)
     assert recipe.schedule.images == 24_000
     assert recipe.augment.options["images"] == 12_000, "what is told and set goes with the shorter run"
-    assert any("since each image is seen 6000 times" in line for line in lines)
+    assert any("each is seen 6000 times" in line for line in lines)
 
 
 def test_files_of_the_same_names_may_be_translated(tmp_path: Path, pets: str) -> None:

@@ -1,27 +1,18 @@
 """Tell whether images may be flipped: whether their mirror images could be theirs."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from condgan.data.listing import Listing
-from condgan.data.preprocessing import Preprocessing, pixels
 from condgan.labels import Labels, LabelTable
 from condgan.types import to_float
 
-AT_MOST = 2_000
-"""Images that are looked at, evenly spread."""
 AT_LEAST = 500
 """Images of which a network learns enough to tell mirrored ones; of fewer it would be right by chance alone."""
-SIDE = 32
-"""Pixels that they are brought to."""
 LIMIT = 2 / 3
 """Flips are fine if surely fewer mirrored images are told: where half are by chance, one in three shows it at most."""
 STEPS, BATCH = 120, 64
@@ -50,33 +41,16 @@ class Mirrored(NamedTuple):
         return self.at_most < LIMIT
 
 
-def look_at_mirrored(listing: Listing, channels: int) -> Mirrored | None:
-    """Try to tell mirrored images of a listing from the originals; None where they are too few to learn from."""
-    places = np.unique(np.linspace(0, listing.train - 1, min(AT_MOST, listing.train)).round().astype(int))
-    if len(places) < AT_LEAST:
-        return None
-    preprocessing = Preprocessing(SIDE, SIDE, channels)
-
-    def read(place: int) -> UInt8[np.ndarray, "c h w"] | None:
-        with suppress(Exception):  # decoders raise whatever they like
-            return pixels(listing.pictures.read(int(listing.numbers[place])), preprocessing)
-        return None
-
-    with ThreadPoolExecutor() as pool:
-        images = list(pool.map(read, places.tolist()))
-    good = [number for number, image in enumerate(images) if image is not None]
-    if len(good) < AT_LEAST:
-        return None
-    stacked = np.stack([image for image in images if image is not None])
-    return tell_mirrored(torch.from_numpy(stacked), listing.labels.at(torch.from_numpy(places[good])))
-
-
-def tell_mirrored(images: UInt8[Tensor, "n c h w"], labels: LabelTable) -> Mirrored:
+def tell_mirrored(images: UInt8[Tensor, "n c h w"], labels: LabelTable) -> Mirrored | None:
     """Of how many images a network that learned on the others tells which is mirrored, given the label.
+
+    None where they are too few to learn from.
 
     Each half of the images is held out once. The network's answer is g(x, y) − g(mirror(x), y), which changes its sign
     where x is mirrored, so that one answer for each image tells all; it is right half of the time by chance.
     """
+    if len(images) < AT_LEAST:
+        return None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         order = torch.randperm(len(images))

@@ -414,7 +414,8 @@ def test_what_cannot_be_had_is_one_line(tmp_path: Path, network: list[str]) -> N
     before = socket.getdefaulttimeout()
     for name in KNOWN:
         root = tmp_path / "nothing"
-        with pytest.raises(UserError, match=f"data '{name}' is not in '{root}', .*give --root FOLDER") as caught:
+        expected = f"data '{name}' is not in '{root}', .*put it there, or in training give --root FOLDER"
+        with pytest.raises(UserError, match=expected) as caught:
             list_known(name, root, None)
         assert "\n" not in str(caught.value)
         assert ".tmp-" not in str(caught.value)

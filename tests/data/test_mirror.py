@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from condgan.data import glance as looks
 from condgan.data import mirror
-from condgan.data.mirror import Mirrored, look_at_mirrored, tell_mirrored
+from condgan.data.glance import glance, share_in_place
+from condgan.data.mirror import Mirrored, tell_mirrored
 from condgan.data.open import list_source
 from condgan.labels import LabelSpec, LabelTable
 from tests.conftest import write_image
@@ -17,8 +19,8 @@ from tests.conftest import write_image
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "SIDE", 16)
-    monkeypatch.setattr(mirror, "AT_MOST", 600)
+    monkeypatch.setattr(looks, "SIDE", 16)
+    monkeypatch.setattr(looks, "AT_MOST", 600)
     monkeypatch.setattr(mirror, "STEPS", 50)
 
 
@@ -33,7 +35,7 @@ def halves(count: int) -> LabelTable:
 
 
 def test_mirrored_digits_are_told() -> None:
-    found = look_at_mirrored(list_source("digits"), 1)
+    found = tell_mirrored(*glance(list_source("digits"), 1))
     assert found is not None
     assert found.of == 600
     assert found.share > 0.8
@@ -58,22 +60,40 @@ def test_a_class_that_is_the_mirror_image_of_another_may_not() -> None:
 
 def test_the_random_numbers_stay_as_they_are() -> None:
     before = torch.random.get_rng_state()
-    tell_mirrored(noise(4), halves(4))
+    tell_mirrored(noise(500), halves(500))
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_few_images_tell_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(6):
         write_image(tmp_path / "few" / "a" / f"{i}.png", 30 * i)
-    assert look_at_mirrored(list_source(str(tmp_path / "few")), 1) is None
+    few = list_source(str(tmp_path / "few"))
+    assert tell_mirrored(*glance(few, 1)) is None
     monkeypatch.setattr(mirror, "AT_LEAST", 4)
-    found = look_at_mirrored(list_source(str(tmp_path / "few")), 1)
+    found = tell_mirrored(*glance(few, 1))
     assert found is not None
     assert found.of == 5, "the sixth is held out"
     (tmp_path / "few" / "a" / "0.png").write_text("no image")
     (tmp_path / "few" / "a" / "1.png").write_text("no image")
-    found = look_at_mirrored(list_source(str(tmp_path / "few")), 1)
-    assert found is None or found.of == 4, "what cannot be read is left out"
+    images, labels = glance(list_source(str(tmp_path / "few")), 1)
+    assert len(images) == len(labels) >= 3, "what cannot be read is left out"
+
+
+def test_what_has_its_place_is_told_from_what_has_none() -> None:
+    rng = np.random.default_rng(0)
+    one = rng.integers(0, 256, (3, 8, 8))
+    assert share_in_place(torch.from_numpy(np.repeat(one[None], 5, 0)).byte()) == 1
+    noises = torch.from_numpy(rng.integers(0, 256, (300, 3, 8, 8))).byte()
+    assert share_in_place(noises) == pytest.approx(0, abs=0.005)
+    assert share_in_place(noises[:2]) == pytest.approx(0, abs=0.15), "chance, which two have much of, is taken away"
+    mixed = torch.from_numpy((one + rng.integers(0, 256, (300, 3, 8, 8))) // 2).byte()
+    of_one, of_noise = one.var(axis=(1, 2)).mean(), (255**2 + 2 * 255) / 12
+    assert share_in_place(mixed) == pytest.approx(of_one / (of_one + of_noise), abs=0.02)
+    assert share_in_place(noises[:1]) == 1
+
+
+def test_digits_have_their_place() -> None:
+    assert share_in_place(glance(list_source("digits"), 1).images) > 0.4
 
 
 @pytest.mark.parametrize(("told", "of"), [(50, 100), (0, 7), (300, 400), (1, 2)])

@@ -12,7 +12,7 @@ import gradio as gr  # pyright: ignore[reportMissingImports] - an extra
 from gradio.exceptions import ServerFailedToStartError  # pyright: ignore[reportMissingImports]
 
 from condgan.app.web import generators, markup, progress, served, translators
-from condgan.app.web.start import require_free
+from condgan.app.web.port import require_free
 from condgan.sampling.options import Sampling
 from condgan.utils.arguments import whole
 from condgan.utils.device import lacks_memory

@@ -90,7 +90,8 @@ class _Kept:
         except Exception as error:  # torchvision raises whatever it likes
             raise UserError(
                 f"data '{name}' is not in '{root}', where e.g. '{self.example}' was looked for, and could not be "
-                f"downloaded ({_line(error)}): give --root FOLDER that holds it, e.g. FOLDER/{self.example}"
+                f"downloaded ({_line(error)}): put it there, or in training give --root FOLDER that holds it, e.g. "
+                f"FOLDER/{self.example}"
             ) from None
 
     def _download(self, root: Path, make: Make) -> None:

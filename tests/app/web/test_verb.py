@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from condgan.app.web.start import require_free
+from condgan.app.web.port import require_free
 from condgan.utils.errors import UserError
 from tests.helpers import condgan, refused
 
