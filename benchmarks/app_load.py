@@ -173,7 +173,7 @@ class Client(threading.Thread):
             came = "turned away"
             time.sleep(0.5)
         except Exception as error:  # told in the record
-            came = f"failed: {type(error).__name__}"
+            came = f"failed: {type(error).__name__} {str(error)[:120]}"
         self.asked.append(Asked(kind, self.name_of_class, seed, time.monotonic() - start, came, clicked))
         return not isinstance(came, str)
 
