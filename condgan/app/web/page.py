@@ -24,7 +24,7 @@ UPLOAD = "32mb"
 """The largest file that is taken."""
 WAITING, AT_ONCE = 64, 2
 """How many requests wait at most, and how many make images at once."""
-SESSIONS = 96
+SESSIONS = 128
 """Open pages of which is known what they show, up to some 20 MB each; of the oldest it is forgotten."""
 KEPT_SECONDS = 600
 """How long uploaded files are kept."""
