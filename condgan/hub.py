@@ -93,9 +93,11 @@ def download_model(name: HubName, largest_weights: Callable[[Path], Mapping[str,
         where = snapshot_download(name.repository, revision=commit, allow_patterns=texts)
         _require_fitting(name, sizes, largest_weights(Path(where)))
         snapshot_download(name.repository, revision=commit, allow_patterns=[*LIMITS])
-        # so that the cache knows the commit by its branch, too
-        if snapshot_download(name.repository, revision=name.revision, allow_patterns=[RECIPE_FILE]) != where:
+        now = _listing(name)
+        if now is None or now.sha != commit:
             raise UserError(f"'{name}' was changed meanwhile: repeat it")
+        # so that the cache knows the commit by its branch, too
+        snapshot_download(name.repository, revision=name.revision, allow_patterns=[RECIPE_FILE])
         return Path(where)
 
 

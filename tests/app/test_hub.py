@@ -359,6 +359,7 @@ def test_what_is_downloaded_is_of_one_commit(pushed: Repository, hub: StandIn, m
     )
     with pytest.raises(UserError, match=r"^'alice/fruit' was changed meanwhile: repeat it$"):
         pull("alice/fruit", "here")
+    assert not [*Path("cache").rglob("refs/main")], "without a network, no part of the new commit is taken for it"
     pull(f"alice/fruit@{first.sha}", "here")
     assert Path("here/recipe.yaml").read_bytes() == first.files["recipe.yaml"]
 
