@@ -21,7 +21,6 @@ from condgan.app.cli.options import (
 from condgan.app.cli.usage import Option
 from condgan.runs.directory import require_run, run_directory
 from condgan.utils.choices import Precision, Vary, Way
-from condgan.utils.console import origin
 from condgan.utils.errors import UserError
 from condgan.utils.files import require_file, write
 
@@ -60,6 +59,7 @@ def sample_command(
     directory = run_directory(run)
     require_run(directory, out)
     from condgan.sampling.files import SampleFiles, require_own, write_samples
+    from condgan.utils.console import origin
 
     model = _model(directory, checkpoint, truncation, latent_scale, standing, seed, precision, compiled)
     chosen = list(model.classes) if classes is None else chosen_names(classes, model.classes)

@@ -9,7 +9,6 @@ import click
 from condgan.app.cli.options import CheckpointOption, ModelArgument, pieces
 from condgan.app.cli.usage import Argument, Option
 from condgan.runs.directory import require_run, run_directory
-from condgan.utils.console import origin
 from condgan.utils.errors import UserError
 from condgan.utils.files import require_outside
 
@@ -45,6 +44,7 @@ def translate_command(
         require_outside(out, folder, f"--out {out}")
     from condgan.runs.models import held_out_split, load_translator
     from condgan.sampling.files import fitting, pictures_of, read_pictures, write_translations
+    from condgan.utils.console import origin
 
     model = load_translator(directory, checkpoint)
     changes = _changes(text, model) if change else None
