@@ -68,8 +68,10 @@ def main(chosen: list[str]) -> None:
         if chosen and path.stem not in chosen:
             continue
         notebook = json.loads(path.read_text())
-        os.chdir(tempfile.mkdtemp(prefix="condgan-notebook-"))
-        path.write_text(json.dumps(executed(notebook), indent=1, ensure_ascii=False) + "\n")
+        folder = tempfile.mkdtemp(prefix="condgan-notebook-")
+        os.chdir(folder)
+        written = json.dumps(executed(notebook), indent=1, ensure_ascii=False)
+        path.write_text(written.replace(f"{folder}/", "") + "\n")
 
 
 if __name__ == "__main__":
