@@ -90,7 +90,7 @@ class Log:
         """Move the bar, and once it can be known say how long the run will take."""
         if self.pace.see(images):
             self.bar.set_description_str(self.short_line(images), refresh=False)
-            left = None if self.promised else self.pace.left(self.total - images)
+            left = None if self.promised or images >= self.total else self.pace.left(self.total - images)
             if left is not None:
                 self.promised = True
                 say(f"the {self.total - images:,} images to come will take about {duration(left)}")

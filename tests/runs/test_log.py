@@ -66,6 +66,16 @@ def test_a_steady_rate_is_told_as_it_is(steps: list[float], rate: int) -> None:
         assert pace.rate == pytest.approx(rate, abs=3 / 0.5)
 
 
+def test_nothing_is_promised_of_a_run_that_is_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    log = Log(tmp_path, 0, 1_990)
+    log.pace.clock = clock
+    for images in (0, 2_000):
+        log.advance(images)
+        clock.now += 20
+    assert "to come" not in capsys.readouterr().err
+
+
 def test_a_line_tells_images_rate_time_and_the_last_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     log = Log(tmp_path, 0, 10_000)
