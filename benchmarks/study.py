@@ -201,6 +201,7 @@ def study(
     parser.add_argument("--only", help=f"of {'; '.join(sets)}, with ; between")
     parser.add_argument("--variants", help=f"of {'; '.join(variants)}, with ; between")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images", type=int, help="that a run sees, instead of the set's number")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no run begins")
     parser.add_argument("--out", type=Path, default=Path(f"benchmarks/records/{name.replace('_', '-')}/record.json"))
     parser.add_argument(
@@ -233,7 +234,7 @@ def study(
                 continue
             if time.monotonic() - begun > 60 * options.minutes:
                 return
-            images = round(one.images * speeds.get(variant, 1))
+            images = round((options.images or one.images) * speeds.get(variant, 1))
             kept = options.runs and options.runs / f"{where}-{variant}-{seed}".replace(" ", "-").replace(",", "")
             found = run(compared[variant], overrides, images, seed, kept)
             machine = describe_machine()
