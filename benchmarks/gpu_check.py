@@ -41,7 +41,7 @@ STEPS: dict[str, tuple[Step, float]] = {
     "failures": (steps.failures, 60),
     "features": (steps.features, 40),
     "ceilings": (steps.ceilings, 20),
-    "biggan-cifar10": (Throughput("biggan-cifar10", widths(96)), 90),
+    "biggan-cifar10": (Throughput("biggan-cifar10", widths(96)), 150),
     "biggan-imagenet128": (Throughput("biggan-imagenet128", largest=True), 90),
     "resuming": (steps.resuming, 90),
     "penalties": (steps.penalties, 30),

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from os import cpu_count
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -141,26 +142,33 @@ def _normalize(layer: nn.Module) -> None:
     layer.weight_v.copy_(norm.v[0].view(columns.shape).movedim(-1, 0).flatten())  # pyright: ignore
 
 
+class Converted(NamedTuple):
+    """Numbered pictures as a batch; a class of the module, so that processes that are started anew can have it."""
+
+    convert: Callable[[Image.Image], Tensor]
+
+    def __call__(self, items: list[tuple[int, Image.Image]]) -> tuple[Tensor, Tensor]:
+        numbers, chosen = zip(*items, strict=True)
+        return torch.stack([self.convert(picture) for picture in chosen]), torch.tensor(numbers)
+
+
 def loader(recipe: Recipe, split: Split) -> Iterator[Batch]:
     """Endless batches from pictures in memory, converted one by one: beside a GPU, by eight processes."""
-    convert = transforms.Compose(
-        [
-            *([transforms.RandomCrop(split.images.shape[2:], recipe.data.pad_crop)] if recipe.data.pad_crop else []),
-            *([transforms.RandomHorizontalFlip()] if recipe.data.flip else []),
-            transforms.ToTensor(),
-            transforms.Normalize([0.5], [0.5]),
-        ]
+    converted = Converted(
+        transforms.Compose(
+            [
+                *([transforms.RandomCrop(split.images.shape[2:], recipe.data.pad_crop)] * bool(recipe.data.pad_crop)),
+                *([transforms.RandomHorizontalFlip()] if recipe.data.flip else []),
+                transforms.ToTensor(),
+                transforms.Normalize([0.5], [0.5]),
+            ]
+        )
     )
     pictures = [Image.fromarray(image.permute(1, 2, 0).squeeze(-1).numpy()) for image in split.images.cpu()]
     labels = split.labels.to("cpu")
-
-    def collate(items: list[tuple[int, Image.Image]]) -> tuple[Tensor, Tensor]:
-        numbers, chosen = zip(*items, strict=True)
-        return torch.stack([convert(picture) for picture in chosen]), torch.tensor(numbers)
-
     workers = min(8, cpu_count() or 1) if device().type == "cuda" else 0
     batches = DataLoader(
-        list(enumerate(pictures)), recipe.schedule.batch, shuffle=True, drop_last=True, collate_fn=collate,  # pyright: ignore
+        list(enumerate(pictures)), recipe.schedule.batch, shuffle=True, drop_last=True, collate_fn=converted,  # pyright: ignore
         num_workers=workers, pin_memory=workers > 0, persistent_workers=workers > 0,
     )  # fmt: skip
     while True:

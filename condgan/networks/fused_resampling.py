@@ -25,7 +25,7 @@ class UpConv2d(nn.Conv2d):
 
         In the weights' layout, which is that of the result, whatever the image's is.
         """
-        sums = F.avg_pool2d(self.weight, 2, stride=1, padding=1, divisor_override=1)
+        sums = means_of_windows(self.weight, divisor=1)
         last = self.weight.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if last else torch.contiguous_format
         return sums.flip(2, 3).transpose(0, 1).contiguous(memory_format=layout)
@@ -42,4 +42,16 @@ class DownConv2d(nn.Conv2d):
 
     def kernel(self) -> Float[Tensor, "d c 4 4"]:
         """Of the convolution of stride 2: the means of each 2 × 2 of the weights."""
-        return F.avg_pool2d(self.weight, 2, stride=1, padding=1)
+        return means_of_windows(self.weight)
+
+
+def means_of_windows(weight: Float[Tensor, "d c 3 3"], divisor: int | None = None) -> Float[Tensor, "d c 4 4"]:
+    """The means of each 2 × 2 of weights, and of zeros around them; `divisor`: sums, divided by it instead."""
+    if weight.is_cpu:
+        return F.avg_pool2d(weight, 2, stride=1, padding=1, divisor_override=divisor)
+    return padded_before(weight, divisor)
+
+
+def padded_before(weight: Float[Tensor, "d c 3 3"], divisor: int | None = None) -> Float[Tensor, "d c 4 4"]:
+    """The same for GPUs, where PyTorch's gradients of padded pooling are wrong with channels last (pytorch#188344)."""
+    return F.avg_pool2d(F.pad(weight, (1, 1, 1, 1)), 2, stride=1, divisor_override=divisor)

@@ -1,6 +1,7 @@
 """Networks: published parameter counts, sizes, norms, attention, spectral normalization, initialization."""
 
 import itertools
+from collections.abc import Callable
 from copy import deepcopy
 
 import pytest
@@ -12,7 +13,7 @@ from torch.nn.utils import parametrize
 from condgan.build import build_generator
 from condgan.estimate import count_parameters
 from condgan.labels import Labels, LabelSpec
-from condgan.networks import BACKBONES, GENERATORS, HEADS, Discriminator
+from condgan.networks import BACKBONES, GENERATORS, HEADS, Discriminator, fused_resampling
 from condgan.networks.attention import Attention
 from condgan.networks.embeddings import CONDITIONING, LabelEmbedding
 from condgan.networks.fused_resampling import DownConv2d, UpConv2d
@@ -374,8 +375,12 @@ def test_networks_are_a_function_of_the_seed() -> None:
 
 
 @pytest.mark.parametrize("fused", [UpConv2d, DownConv2d])
-def test_fused_convolutions_are_the_two_steps(fused: type[nn.Conv2d]) -> None:
-    """With their gradients, those of weights and of gradients among them; borders included."""
+@pytest.mark.parametrize("windows", [fused_resampling.means_of_windows, fused_resampling.padded_before])
+def test_fused_convolutions_are_the_two_steps(
+    fused: type[nn.Conv2d], windows: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With their gradients, those of weights and of gradients among them; borders included; as on a GPU, too."""
+    monkeypatch.setattr(fused_resampling, "means_of_windows", windows)
     torch.manual_seed(0)
     layer = fused(3, 5).double()
     x = torch.randn(2, 3, 4, 6, dtype=torch.float64, requires_grad=True)
