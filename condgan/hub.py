@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from condgan.utils.errors import UserError, shown
+from condgan.utils.errors import UserError, shown, to_install
 from condgan.utils.limits import ENCODED, TABLE, TEXT, WEIGHTS, TooLarge, require_at_most
 
 if TYPE_CHECKING:
@@ -211,8 +211,7 @@ def _told(name: HubName) -> Iterator[None]:
     """Say in one line what goes wrong between here and the Hub."""
     if find_spec("huggingface_hub") is None:
         raise UserError(
-            f"'{name}' given, a model on the Hub, for which huggingface_hub is not installed: pip install "
-            "'condgan[hub]'"
+            f"'{name}' given, a model on the Hub, for which huggingface_hub is not installed: {to_install('hub')}"
         )
     from huggingface_hub import constants, errors
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars

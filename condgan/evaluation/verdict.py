@@ -262,7 +262,7 @@ TRANSLATOR_RULES: dict[str, Remark] = {
 COURSE_RULES: dict[str, Remark] = {
     "improving": Remark(
         lambda facts: facts.course.trend == "improving",
-        lambda _: "Scores were still improving: train longer.",
+        lambda _: "The last quarter of training still made scores better: train longer.",
     ),
     "worse": Remark(
         lambda facts: facts.course.trend == "worse",

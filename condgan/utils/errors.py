@@ -1,10 +1,16 @@
 """Why a command ends early, said in one line; first of all what a user did wrong."""
 
 import difflib
+import shlex
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[2]
+"""Where the source tree lies, if this package runs from one."""
 
 
 class UserError(ValueError):
@@ -67,6 +73,14 @@ def escaped(text: str, kept: str = "") -> str:
         else one.encode("unicode_escape", "backslashreplace").decode()
         for one in text
     )
+
+
+def to_install(extra: str) -> str:
+    """The command that installs an extra of this package; where it runs from a source tree, the versions tested."""
+    if not (SOURCE / "constraints.txt").is_file():
+        return f"pip install 'condgan[{extra}]'"
+    python, tree = shlex.quote(sys.executable), shlex.quote(str(SOURCE))
+    return f"cd {tree} && {python} -m pip install -c constraints.txt -e '.[{extra}]'"
 
 
 def repeated(names: Iterable[str]) -> str | None:

@@ -216,24 +216,24 @@ def new_directory(path: Path, replacing: bool = False) -> Iterator[Path]:
             sync(temporary)
             if replacing:
                 remove_directory(path)
-            _take_place(path)
-            try:
-                os.rename(temporary, path)
-            except BaseException:
-                path.rmdir()
-                raise
+            _take_place(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync(path.parent)
 
 
-def _take_place(path: Path) -> None:
-    """Make an empty directory, which a rename replaces, and nothing else. Raises UserError where something is there."""
+def _take_place(temporary: Path, path: Path) -> None:
+    """Rename a directory, to where nothing is. Raises UserError where something is."""
     try:
         path.mkdir()
     except FileExistsError:
         raise UserError(f"'{path}' is there already, and is left as it is: give a new folder") from None
+    try:
+        os.rename(temporary, path)
+    except BaseException:
+        path.rmdir()
+        raise
 
 
 def file_names(names: Sequence[str]) -> list[str]:

@@ -36,7 +36,7 @@ GO_ON = "condgan train run/recipe.yaml --out run"
 @pytest.mark.parametrize(
     ("distances", "overrides", "retries", "advice"),
     [
-        ([9, 8, 7, 5], [], 0, f"not finished   {GO_ON} schedule.images=800"),
+        ([9, 8, 7, 5], [], 0, f"train longer   {GO_ON} schedule.images=800"),
         ([9, 8, 7, 7], [], 0, f"train longer   {GO_ON} schedule.images=800"),
         ([9, 8], ["schedule.images=200"], 0, f"train longer   {GO_ON} schedule.images=400"),
         ([9, 8, 7, 7], ["schedule.decay=50"], 0,

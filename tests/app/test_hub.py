@@ -431,7 +431,7 @@ def test_what_the_hub_refuses_is_one_line(
     monkeypatch.setenv("HF_TOKEN", "")
     refused(condgan(capsys, "pull", "alice/none"), "'alice/none' is no path here and no model on")
     monkeypatch.setattr(hub_module, "find_spec", lambda _name: None)
-    refused(condgan(capsys, "pull", "alice/fruit"), "huggingface_hub is not installed: pip install 'condgan[hub]'")
+    refused(condgan(capsys, "pull", "alice/fruit"), "huggingface_hub is not installed: cd ", "-e '.[hub]'")
     assert os.listdir("there") == []
 
 

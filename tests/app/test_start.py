@@ -13,6 +13,7 @@ from typing import get_args
 import pytest
 
 import condgan
+from condgan.__main__ import SPINS
 from condgan.app.cli.main import app
 from condgan.data.open import EMBEDDED
 from condgan.data.preprocessing import Preprocessing
@@ -181,3 +182,24 @@ def test_what_can_be_chosen_is_there() -> None:
         assert Preprocessing(8, 8, 3, crop).crop == crop
     for wanted in get_args(Precision):
         assert precision(wanted, device()).is_floating_point
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"GOMP_SPINCOUNT": str(SPINS)}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+    ],
+)
+def test_threads_wait_asleep_where_nobody_said_otherwise(given: dict[str, str], expected: dict[str, str]) -> None:
+    """Before torch is imported, which reads it."""
+    script = (
+        "import os, sys; from condgan import __main__; from unittest import mock\n"
+        "def main(): print({n: v for n, v in os.environ.items() if n in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY')})\n"
+        "sys.modules['condgan.app.cli.main'] = mock.Mock(main=main)\n"
+        "__main__.start(); assert 'torch' not in sys.modules"
+    )
+    others = {n: v for n, v in os.environ.items() if n not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", script], env=others | given, capture_output=True, text=True)
+    assert done.stdout.strip() == str(expected), done.stderr

@@ -389,7 +389,7 @@ def test_the_hash_of_a_state_tells_every_difference(place: int, value: int) -> N
 def test_without_timm_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     for name in ("dinov2", "timm:resnet18"):
-        assert "pip install 'condgan[timm]'" in message(name)
+        assert "-e '.[timm]'" in message(name)
 
 
 def test_models_of_timm_are_themselves(tmp_path: Path) -> None:

@@ -104,7 +104,10 @@ TRANSLATORS: dict[str, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 
 COURSES: dict[str, tuple[Course, str]] = {
-    "improving": (Course("improving", 90_000, 0), "Scores were still improving: train longer."),
+    "improving": (
+        Course("improving", 90_000, 0),
+        "The last quarter of training still made scores better: train longer.",
+    ),
     "worse": (Course("worse", 40_000, 0), "Scores became worse after 40,000 images: lower rates may help."),
     "broke down": (Course("flat", 40_000, 2), "Training broke down twice and went on at lower rates."),
     "flat": (Course("flat", 40_000, 0), "Scores hardly changed of late, the best was at 40,000 images."),

@@ -18,7 +18,7 @@ def print_next_steps(recipe: "Recipe", directory: Path) -> None:
     advice, command = _how_to_go_on(recipe, directory)
     steps = {
         "look at": directory / "sheet.png",
-        f"{'translate' if recipe.translates else 'sample'} it": making(recipe, directory),
+        f"{_verb(recipe)} it": making(recipe, directory),
         advice: command,
         "see all of it": f"condgan report {shlex.quote(str(directory))}",
     }
@@ -27,15 +27,18 @@ def print_next_steps(recipe: "Recipe", directory: Path) -> None:
 
 def making(recipe: "Recipe", name: str | Path) -> str:
     """The command that makes images by a run, or a model on the Hub, that is called so."""
-    quoted = shlex.quote(str(name))
-    verb = f"translate {quoted} IMAGE --every-domain" if recipe.translates else f"sample {quoted}"
-    return f"condgan {verb} --out DIR"
+    images = " IMAGE --every-domain" if recipe.translates else ""
+    return f"condgan {_verb(recipe)} {shlex.quote(str(name))}{images} --out DIR"
+
+
+def _verb(recipe: "Recipe") -> str:
+    return "translate" if recipe.translates else "sample"
 
 
 def _how_to_go_on(recipe: "Recipe", directory: Path) -> tuple[str, str]:
     """What there is left to do for a run, and the command for it."""
     from condgan.runs.checkpoint import checkpoints
-    from condgan.runs.stopping import Decision, course, decide, progress_of
+    from condgan.runs.stopping import Decision, decide, progress_of
 
     schedule, resume = recipe.schedule, resume_command(directory)
     retries, history = progress_of(directory)
@@ -48,5 +51,4 @@ def _how_to_go_on(recipe: "Recipe", directory: Path) -> tuple[str, str]:
     longer = f"{resume} schedule.images={2 * seen}"
     if schedule.decay:  # the rates have reached zero
         longer += f" schedule.decay={2 * schedule.decay} --fresh"
-    improving = course(history, retries, schedule.best_by).trend == "improving"
-    return "not finished" if improving else "train longer", longer
+    return "train longer", longer

@@ -14,7 +14,7 @@ from condgan.app.export.parity import measured
 from condgan.app.export.scripts import script
 from condgan.app.export.subject import ExportSubject
 from condgan.utils.device import can_compile
-from condgan.utils.errors import UserError
+from condgan.utils.errors import UserError, to_install
 
 OPSET = 20
 METADATA = "condgan"
@@ -30,7 +30,7 @@ def onnx_files(subject: ExportSubject) -> dict[str, bytes]:
 def onnx_model(subject: ExportSubject) -> bytes:
     """The network as an ONNX model, compared with this package by ONNX Runtime."""
     if missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]:
-        raise UserError(f"onnx asked for, and {missing[0]} is not installed: pip install 'condgan[export]'")
+        raise UserError(f"onnx asked for, and {missing[0]} is not installed: {to_install('export')}")
     import onnxruntime
 
     made = torch.onnx.export(

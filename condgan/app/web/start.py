@@ -7,7 +7,7 @@ from pathlib import Path
 from condgan.app.web.port import require_free
 from condgan.runs.directory import require_run
 from condgan.utils.arguments import whole
-from condgan.utils.errors import UserError
+from condgan.utils.errors import UserError, to_install
 
 PORT = 7860
 
@@ -18,7 +18,7 @@ def serve_runs(runs: Sequence[Path], which: str = "best", port: int = PORT) -> N
     for run in runs:
         require_run(run)
     if find_spec("gradio") is None:
-        raise UserError("condgan app needs Gradio, which is not installed: pip install 'condgan[app]'")
+        raise UserError(f"condgan app needs Gradio, which is not installed: {to_install('app')}")
     require_free(port)
     from condgan.app.web.page import serve
 

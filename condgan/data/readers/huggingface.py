@@ -14,7 +14,7 @@ from condgan.data.readers.columns import guessed_labels, is_empty, named_labels
 from condgan.data.readers.labels import SPLIT_WORDS, require_few, table_of
 from condgan.data.readers.lines import LABEL_COLUMNS, key
 from condgan.labels import Field, LabelSpec, LabelTable
-from condgan.utils.errors import UserError
+from condgan.utils.errors import UserError, to_install
 from condgan.utils.files import open_plain
 from condgan.utils.limits import ENCODED, read_at_most
 
@@ -43,8 +43,8 @@ def list_saved(path: Path, share: float | None) -> Listing:
         import datasets
     except ImportError:
         raise UserError(
-            f"data '{path}' is a saved Hugging Face data set, which needs the package datasets: pip install "
-            "'condgan[huggingface]'"
+            f"data '{path}' is a saved Hugging Face data set, which needs the package datasets: "
+            f"{to_install('huggingface')}"
         ) from None
     try:
         saved = datasets.load_from_disk(str(path))

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from condgan.evaluation.extractors.base import Extractor, as_rgb
 from condgan.evaluation.extractors.weights import download, misfit, read_weights
-from condgan.utils.errors import UserError, unknown
+from condgan.utils.errors import UserError, to_install, unknown
 from condgan.utils.files import cache_directory
 
 DINOV2 = "vit_large_patch14_dinov2.lvd142m"
@@ -69,7 +69,7 @@ def _timm_network(name: str, model: str, weights: Path | None) -> tuple[Any, dic
         import timm
         from timm.data.config import resolve_model_data_config
     except ImportError:
-        raise UserError(f"extractor '{name}' needs timm, which is not installed: pip install 'condgan[timm]'") from None
+        raise UserError(f"extractor '{name}' needs timm, which is not installed: {to_install('timm')}") from None
     names = [*timm.list_models(), *timm.list_pretrained()]
     if model not in names:
         raise unknown("timm model", model, names)

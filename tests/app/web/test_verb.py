@@ -24,7 +24,7 @@ def test_without_gradio_it_says_what_to_install(
 
     monkeypatch.setattr("condgan.app.web.start.find_spec", lambda name: None if name == "gradio" else find(name))
     monkeypatch.setattr(builtins, "__import__", imported)
-    refused(condgan(capsys, "app", tmp_path), "needs Gradio", "pip install 'condgan[app]'")
+    refused(condgan(capsys, "app", tmp_path), "needs Gradio", "-e '.[app]'")
 
 
 @pytest.mark.parametrize(
