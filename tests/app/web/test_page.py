@@ -169,10 +169,16 @@ def press(tab: Any, name: str) -> None:
 
 
 def number(tab: Any, name: str, value: float) -> None:
+    """Type a number into a slider's box, which loses what is typed in the moment in which it appears."""
     box = tab.get_by_label(f"number input for {name}").locator("visible=true")
-    box.fill(str(value))
-    box.press("Enter")
-    box.blur()
+    for _ in range(20):
+        box.fill(str(value))
+        box.press("Enter")
+        box.blur()
+        tab.wait_for_timeout(100)
+        if float(box.input_value()) == value:
+            return
+    pytest.fail(f"{name} does not take {value}")
 
 
 def saved(tab: Any, act: Callable[[], None]) -> tuple[str, bytes]:
