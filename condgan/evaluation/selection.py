@@ -14,7 +14,7 @@ from torch import Tensor
 from condgan.evaluation.metrics.neighbors import Nearest
 from condgan.utils.seeds import derive_seed
 
-NEIGHBORS = 10
+NEXT_ONES = 10
 """Training images around a fake, by which its distance to the nearest one is measured."""
 COPIES = 0.01
 """The share of other real images that lie as near to a training image as what counts as its copy."""
@@ -85,7 +85,7 @@ def log_odds(
     is_real = np.arange(len(given)) >= len(fake_logits)
     line = LogisticRegression(C=1e6, class_weight="balanced")
     line.fit(((given - center) / scale).numpy()[:, None], is_real)
-    slope, shift = float(line.coef_[0, 0]), float(line.intercept_[0])
+    slope, shift = (float(np.ravel(one)[0]) for one in (line.coef_, line.intercept_))
     return slope * (logits.double() - center) / scale + shift
 
 
@@ -109,14 +109,14 @@ def drawn(probabilities: Float[Tensor, " n"], seed: int) -> Bool[Tensor, " n"]:
     return torch.from_numpy(chances) < probabilities
 
 
-def no_copies(
-    fakes: Float[Tensor, "n d"], training: Float[Tensor, "t d"], others: Float[Tensor, "m d"], share: float = COPIES
-) -> Bool[Tensor, " n"]:
-    """Which fakes are no copies of training images, by their features.
+def relative_nearness(images: Float[Tensor, "n d"], training: Float[Tensor, "t d"]) -> Float[Tensor, " n"]:
+    """The distance of each to its nearest training image, relative to those to the next ones: near 0 of a copy."""
+    return Nearest.among(images, training, min(NEXT_ONES, len(training))).relative
 
-    A copy is nearer to its nearest training image, relative to the next ones, than all but a `share` of other real
-    images are to theirs; of fewer than 1 / share others, than any of them is.
+
+def no_copies(fakes: Float[Tensor, " n"], others: Float[Tensor, " m"], share: float = COPIES) -> Bool[Tensor, " n"]:
+    """Which fakes are no copies of training images, by the relative nearness of these and of other real images.
+
+    A copy is nearer than all but a `share` of the others; of fewer than 1 / share others, than any of them.
     """
-    keep = min(NEIGHBORS, len(training))
-    near, usual = (Nearest.among(one, training, keep).relative for one in (fakes, others))
-    return near >= usual.quantile(share, interpolation="lower")
+    return fakes >= others.quantile(share, interpolation="lower")

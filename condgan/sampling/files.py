@@ -33,6 +33,8 @@ from condgan.utils.figures import channels_last, class_sheets, png, sheet, sheet
 from condgan.utils.files import TEMPORARY, file_names, require_outside_runs, write
 
 DATASET_JSON = "dataset.json"
+SELECTION_CSV = "selection.csv"
+"""What made each image that was selected."""
 
 
 class Opened(NamedTuple):
@@ -118,7 +120,7 @@ class SampleFiles:
 
     @classmethod
     def of(cls, groups: Sequence[str], per_group: int) -> "SampleFiles":
-        beside = [*sheet_names(len(groups)), DATASET_JSON]
+        beside = [*sheet_names(len(groups)), DATASET_JSON, SELECTION_CSV]
         return cls(groups, file_names([*beside, *groups])[len(beside) :], per_group)
 
     @property

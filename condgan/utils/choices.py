@@ -27,6 +27,8 @@ KNOWN_NAMES = (
 """Data sets that are looked for in a folder, or downloaded."""
 SOURCES = (*EMBEDDED_NAMES, *KNOWN_NAMES)
 """Data sets that are known by name."""
+Criterion = Literal["agreement", "centroid", "discriminator", "copies"]
+"""By which images are selected."""
 ExportFormat = Literal["safetensors", "onnx", "pt2", "aoti", "web"]
 """What a model is exported as."""
 ExportOutput = Literal["uint8", "float"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import click
 
@@ -16,17 +16,21 @@ from condgan.app.cli.options import (
     StandingOption,
     TruncationOption,
     chosen_names,
+    comma_separated,
     pieces,
 )
 from condgan.app.cli.usage import Option
 from condgan.runs.directory import require_run, run_directory
-from condgan.utils.choices import Precision, Vary, Way
-from condgan.utils.errors import UserError
+from condgan.utils.choices import Criterion, Precision, Vary, Way
+from condgan.utils.errors import UserError, shown, unknown
 from condgan.utils.files import require_file, write
 
 if TYPE_CHECKING:
+    from condgan.runs.select import Selected
     from condgan.sampling.model import Model
 
+SHOWN_RATES = 10
+"""Classes whose share of accepted images is told."""
 CURVE = ("truncation.csv", "truncation.png", "sheet.png")
 TRUNCATIONS = "0.2,0.4,0.6,0.8,1.0,1.2,1.4,1.6,1.8,2.0"
 
@@ -48,17 +52,24 @@ def sample_command(
     compiled: Annotated[
         bool, Option("Compile it first, in up to a minute: for thousands of images.", "--compile")
     ] = False,
+    select: Annotated[
+        str | None,
+        Option(f"Keep only what these accept, of {', '.join(get_args(Criterion))}, with commas between."),
+    ] = None,
 ) -> None:
     """Write images of chosen classes: OUT/CLASS/INDEX.png and OUT/sheet.png, or one OUT.npz."""
     if classes is not None and mixture is not None:
         raise UserError(f"--classes {classes} and --mixture {mixture} given: expected one of them")
     if mixture is not None and out.suffix == ".npz":
         raise UserError(f"--mixture {mixture} and --out {out} given: a mixture has no class number, give a folder")
+    if select is not None and (mixture is not None or out.suffix == ".npz"):
+        other = f"--out {out}" if mixture is None else f"--mixture {mixture}"
+        raise UserError(f"--select {select} and {other} given: images of classes are selected, into a folder")
     if out.suffix == ".npz":
         require_file(out, ".npz", f"--out {out}")
     directory = run_directory(run)
     require_run(directory, out)
-    from condgan.sampling.files import SampleFiles, require_own, write_samples
+    from condgan.sampling.files import SELECTION_CSV, SampleFiles, require_own, write_samples
     from condgan.utils.console import origin
 
     model = _model(directory, checkpoint, truncation, latent_scale, standing, seed, precision, compiled)
@@ -70,10 +81,33 @@ def sample_command(
         return
     weights = {} if mixture is None else _weights(mixture, model.classes)
     groups = [",".join(f"{name}={weight:g}" for name, weight in weights.items())] if weights else chosen
-    require_own(out, SampleFiles.of(groups, per_class))
-    images = model.sample(weights or chosen, per_class, seed)
-    sheets = write_samples(out, images, groups)
+    files = SampleFiles.of(groups, per_class)
+    require_own(out, files)
+    if select is None:
+        images = model.sample(weights or chosen, per_class, seed)
+        sheets = write_samples(out, images, groups)
+    else:
+        selected = _selected(directory, model, select, chosen, per_class, seed, checkpoint)
+        images = selected.images
+        sheets = [*write_samples(out, images, groups), SELECTION_CSV]
+        write(out / SELECTION_CSV, selected.manifest([*files], checkpoint, seed))
     click.echo(f"wrote {len(images)} images and {_listed(out, sheets)}, {trained}")
+
+
+def _selected(
+    directory: Path, model: "Model", criteria: str, classes: list[str], per_class: int, seed: int, checkpoint: str
+) -> "Selected":
+    """Select, and tell the share of each class that was accepted."""
+    from condgan.runs.select import select
+
+    names = comma_separated(criteria)
+    if wrong := next((name for name in names if name not in get_args(Criterion)), None):
+        raise unknown("criterion", wrong, get_args(Criterion))
+    selected = select(directory, model, cast(list[Criterion], names), classes, per_class, seed, checkpoint)
+    rates = sorted(selected.accepted.items(), key=lambda one: one[1])
+    told = ", ".join(f"{shown(name)} {rate:.0%}" for name, rate in rates[:SHOWN_RATES])
+    click.echo(f"accepted {told}{f' (the lowest of {len(rates)})' if len(rates) > SHOWN_RATES else ''}")
+    return selected
 
 
 def interpolate_command(
