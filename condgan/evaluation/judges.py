@@ -32,6 +32,17 @@ class Judge(NamedTuple):
     agreement: Float[Tensor, " m"]
     nearness: Float[Tensor, " m"]
 
+    def scores(self, images: UInt8[Tensor, "n c h w"], labels: LabelTable) -> tuple[Tensor, Tensor]:
+        """How sure of its class it is of each image, and how near the class's centroid that is."""
+        return _scores(self.model, self.centroids, images, labels)
+
+
+def _scores(
+    model: SmallClassifier, centroids: Float[Tensor, "k d"], images: UInt8[Tensor, "n c h w"], labels: LabelTable
+) -> tuple[Tensor, Tensor]:
+    seen, classes = model.predict(images, labels[:]), labels.index().cpu()
+    return log_agreement(seen.logits, classes), nearness(seen.features, classes, centroids)
+
 
 @dataclass(frozen=True)
 class CrossFitted:
@@ -49,29 +60,24 @@ class CrossFitted:
             known, unknown = real.at(mine), real.at(others)
             key = f"{content_hash} all but fold {number} of {JUDGES}"
             model = trained_classifier(known.images, known.labels, key, where)
-            of_known = model.predict(known.images, known.labels[:])
-            seen = model.predict(unknown.images, unknown.labels[:])
-            centroids = class_centroids(of_known.features, classes[mine], spec.width)
-            own = classes[others]
-            near = nearness(seen.features, own, centroids)
-            judges.append(Judge(model, centroids, own, log_agreement(seen.logits, own), near))
+            features = model.predict(known.images, known.labels[:]).features
+            centroids = class_centroids(features, classes[mine], spec.width)
+            scores = _scores(model, centroids, unknown.images, unknown.labels)
+            judges.append(Judge(model, centroids, classes[others], *scores))
         return cls(judges)
 
     def agreement(self, images: UInt8[Tensor, "n c h w"], labels: LabelTable) -> Float[Tensor, " n"]:
         """Ranks by how sure of its class classifiers are; NaN for a class of which none holds a real image back."""
-        classes, found = labels.index(), list[Tensor]()
-        for judge in self.judges:
-            mine = log_agreement(judge.model.predict(images, labels[:]).logits, classes)
-            found.append(ranks(mine, classes, judge.agreement, judge.classes))
-        return torch.stack(found).nanmean(0)
+        return self._mean([(judge, judge.scores(images, labels)[0], judge.agreement) for judge in self.judges], labels)
 
     def centroid(self, images: UInt8[Tensor, "n c h w"], labels: LabelTable) -> Float[Tensor, " n"]:
         """Ranks by how near the class's centroid is, likewise."""
-        classes, found = labels.index(), list[Tensor]()
-        for judge in self.judges:
-            mine = nearness(judge.model.predict(images, labels[:]).features, classes, judge.centroids)
-            found.append(ranks(mine, classes, judge.nearness, judge.classes))
-        return torch.stack(found).nanmean(0)
+        return self._mean([(judge, judge.scores(images, labels)[1], judge.nearness) for judge in self.judges], labels)
+
+    def _mean(self, scores: list[tuple[Judge, Tensor, Tensor]], labels: LabelTable) -> Float[Tensor, " n"]:
+        """The mean rank by scores of fakes and of the real images that each judge has not learned from."""
+        of_each = [ranks(mine, labels.index(), of_real, judge.classes) for judge, mine, of_real in scores]
+        return torch.stack(of_each).nanmean(0)
 
 
 def joint_logits(said: DiscriminatorOutput, classes: Int[Tensor, " n"]) -> Float[Tensor, " n"]:

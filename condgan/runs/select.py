@@ -24,7 +24,6 @@ from condgan.runs.directory import recipe_of
 from condgan.runs.models import find_checkpoint, read_data, require_same_data
 from condgan.sampling.model import Drawn, Fakes, Model
 from condgan.utils.arguments import whole
-from condgan.utils.choices import Criterion
 from condgan.utils.device import device
 from condgan.utils.errors import UserError, shown, unknown
 from condgan.utils.figures import channels_first, channels_last
@@ -45,7 +44,7 @@ class Selected(NamedTuple):
     """Of each image."""
     numbers: list[int]
     """Of each image, its number among those that `sample` makes of its class and seed."""
-    scores: dict[Criterion, list[float]]
+    scores: dict[str, list[float]]
     """Of each image."""
     accepted: dict[str, float]
     """By class, the share of the images made that were accepted."""
@@ -129,7 +128,7 @@ class _Bench:
         return _Judged(score, lambda found, _: no_copies(found, usual))
 
 
-CRITERIA: dict[Criterion, Callable[[_Bench], _Judged]] = {
+CRITERIA: dict[str, Callable[[_Bench], _Judged]] = {
     "agreement": _Bench.agreement,
     "centroid": _Bench.centroid,
     "discriminator": _Bench.discriminator,
@@ -140,7 +139,7 @@ CRITERIA: dict[Criterion, Callable[[_Bench], _Judged]] = {
 def select(
     run: str | Path,
     model: Model,
-    criteria: Sequence[Criterion],
+    criteria: Sequence[str],
     classes: Sequence[str] | None = None,
     per_class: int = 16,
     seed: int = 0,
@@ -162,10 +161,10 @@ def select(
     bench = _Bench(Path(run), model, which, whole("seed", seed))
     if bench.data.spec.fields != model.spec.fields:
         raise UserError(f"the classes of run '{run}' are not those of its data: give back the old data")
-    judged: dict[Criterion, _Judged] = {name: CRITERIA[name](bench) for name in dict.fromkeys(criteria)}
+    judged = {name: CRITERIA[name](bench) for name in dict.fromkeys(criteria)}
     asked = torch.tensor([model.classes.index(name) for name in chosen])
     parts = list[Tensor]()
-    scores: dict[Criterion, list[Tensor]] = {name: [] for name in judged}
+    scores = {name: list[Tensor]() for name in judged}
     count, accepted = 0, torch.zeros(len(chosen), 0, dtype=torch.bool)
     while count < MADE_AT_MOST * per_class and (accepted.sum(1) < per_class).any():
         made = 2 * count or MADE_AT_FIRST * per_class
@@ -178,9 +177,9 @@ def select(
             all_scores = torch.cat(scores[name], 1).flatten()
             accepted &= one.accepts(all_scores, asked.repeat_interleave(made)).unflatten(0, (len(chosen), -1))
         count = made
-    rates = dict(zip(chosen, accepted.double().mean(1).tolist(), strict=True))
-    if scarce := [name for name, mine in zip(chosen, accepted.sum(1).tolist(), strict=True) if mine < per_class]:
-        told = f"{round(rates[scarce[0]] * count):,} of {count:,} images of class '{shown(scarce[0])}'"
+    counts = dict(zip(chosen, accepted.sum(1).tolist(), strict=True))
+    if scarce := next((name for name, number in counts.items() if number < per_class), None):
+        told = f"{counts[scarce]:,} of {count:,} images of class '{shown(scarce)}'"
         raise UserError(f"{', '.join(judged)} accepted {told}: expected {per_class:,}; ask for fewer, or by less")
     numbers = torch.stack([mine.nonzero().squeeze(1)[:per_class] for mine in accepted])
     rows = torch.arange(len(chosen))[:, None]
@@ -189,7 +188,7 @@ def select(
         [name for name in chosen for _ in range(per_class)],
         numbers.flatten().tolist(),
         {name: torch.cat(found, 1)[rows, numbers].flatten().tolist() for name, found in scores.items()},
-        rates,
+        {name: number / count for name, number in counts.items()},
     )
 
 

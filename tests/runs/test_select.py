@@ -67,14 +67,14 @@ def test_what_is_kept_is_what_the_model_samples(
     monkeypatch.setattr(selecting, "CENTRAL", 0.0)
     run = digits_run()
     model = load_model(run)
-    found = select(run, model, [name], ["3", "8"], 2, seed=5)  # pyright: ignore[reportArgumentType]
+    found = select(run, model, [name], ["3", "8"], 2, seed=5)
     assert found.classes == ["3", "3", "8", "8"]
     every = model.sample(["3", "8"], 1 + max(found.numbers), 5).reshape(2, -1, 16, 16)
     for i, (image, number) in enumerate(zip(found.images, found.numbers, strict=True)):
         assert np.array_equal(image, every[i // 2, number])
     assert set(found.accepted) == {"3", "8"}
     assert all(0 < rate <= 1 for rate in found.accepted.values())
-    again = select(run, model, [name], ["3", "8"], 2, seed=5)  # pyright: ignore[reportArgumentType]
+    again = select(run, model, [name], ["3", "8"], 2, seed=5)
     assert again.numbers == found.numbers
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import click
 
@@ -22,7 +22,7 @@ from condgan.app.cli.options import (
 from condgan.app.cli.usage import Option
 from condgan.runs.directory import require_run, run_directory
 from condgan.utils.choices import Criterion, Precision, Vary, Way
-from condgan.utils.errors import UserError, shown, unknown
+from condgan.utils.errors import UserError, shown
 from condgan.utils.files import require_file, write
 
 if TYPE_CHECKING:
@@ -100,10 +100,7 @@ def _selected(
     """Select, and tell the share of each class that was accepted."""
     from condgan.runs.select import select
 
-    names = comma_separated(criteria)
-    if wrong := next((name for name in names if name not in get_args(Criterion)), None):
-        raise unknown("criterion", wrong, get_args(Criterion))
-    selected = select(directory, model, cast(list[Criterion], names), classes, per_class, seed, checkpoint)
+    selected = select(directory, model, comma_separated(criteria), classes, per_class, seed, checkpoint)
     rates = sorted(selected.accepted.items(), key=lambda one: one[1])
     told = ", ".join(f"{shown(name)} {rate:.0%}" for name, rate in rates[:SHOWN_RATES])
     click.echo(f"accepted {told}{f' (the lowest of {len(rates)})' if len(rates) > SHOWN_RATES else ''}")
