@@ -129,6 +129,8 @@ def test_the_command_tells_shares_and_writes_a_table(
         assert np.array_equal(np.asarray(Image.open(Path("o") / row["file"])), image)
         assert row["checkpoint"] == "best"
         float(row["discriminator"])
+    assert condgan(capsys, "sample", run, "--per-class", 3, "--classes", "3,8", "--out", "o").code == 0
+    assert not Path("o/selection.csv").exists(), "it would tell of images that are there no more"
 
 
 @pytest.mark.parametrize(

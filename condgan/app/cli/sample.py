@@ -83,14 +83,15 @@ def sample_command(
     groups = [",".join(f"{name}={weight:g}" for name, weight in weights.items())] if weights else chosen
     files = SampleFiles.of(groups, per_class)
     require_own(out, files)
-    if select is None:
-        images = model.sample(weights or chosen, per_class, seed)
-        sheets = write_samples(out, images, groups)
-    else:
+    selected = None
+    if select is not None:
         selected = _selected(directory, model, select, chosen, per_class, seed, checkpoint)
-        images = selected.images
-        sheets = [*write_samples(out, images, groups), SELECTION_CSV]
+    images = model.sample(weights or chosen, per_class, seed) if selected is None else selected.images
+    (out / SELECTION_CSV).unlink(missing_ok=True)  # of images that these replace
+    sheets = write_samples(out, images, groups)
+    if selected is not None:
         write(out / SELECTION_CSV, selected.manifest([*files], checkpoint, seed))
+        sheets = [*sheets, SELECTION_CSV]
     click.echo(f"wrote {len(images)} images and {_listed(out, sheets)}, {trained}")
 
 
