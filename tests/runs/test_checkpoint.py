@@ -72,7 +72,7 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def first(path: Path) -> str:
-    return next(name for name, value in tensors(path).items() if value.ndim)
+    return next(name for name, value in sorted(tensors(path).items()) if value.ndim)
 
 
 def changed(path: Path, value: Callable[[torch.Tensor], torch.Tensor]) -> bytes:
@@ -99,7 +99,7 @@ JUNK: dict[str, Callable[[Path], bytes]] = {
     ),
     "no tensors": lambda _: save({}),
     "a tensor more": lambda path: save(tensors(path) | {"more": torch.ones(1)}),
-    "another shape": lambda path: changed(path, lambda value: value[:1].clone()),
+    "another shape": lambda path: changed(path, lambda value: value[None].clone()),
     "another type": lambda path: changed(path, lambda value: value.double()),
     "a pickle": lambda _: pickle.dumps({"a": 1}),
 }
@@ -117,7 +117,7 @@ def test_weights_that_are_none_are_told_in_a_line_though_their_checksum_fits(sav
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_neither_sampled_nor_trained(saved: Path, value: float) -> None:
-    name = next(name for name, tensor in tensors(saved).items() if tensor.is_floating_point())
+    name = next(name for name, tensor in sorted(tensors(saved).items()) if tensor.is_floating_point())
     bad = tensors(saved)
     bad[name].view(-1)[0] = value
     sign(saved, "ema.safetensors", save(bad))
