@@ -19,11 +19,11 @@ import condgan as api
 from condgan import recipes
 from condgan.data.preprocessing import Preprocessing
 from condgan.data.readers import digits
-from condgan.evaluation import classifier, usefulness
-from condgan.runs import chosen
+from condgan.evaluation import classifier
+from condgan.runs import chosen, utility
 from condgan.utils.files import cache_directory
 from tests.conftest import TINY, TINY_TRANSLATOR
-from tests.helpers import condgan
+from tests.helpers import condgan, linear_classifier
 
 ROOT = Path(__file__).parent.parent
 DOCS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
@@ -80,8 +80,10 @@ def _small_data(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader's folder `photos`, an MNIST that needs no download, the first of the digits, and hasty judges."""
     assert photos == Path.cwd() / "photos"
     monkeypatch.setenv("CONDGAN_CACHE", str(Path.cwd() / "cache"))
-    for module in (classifier, usefulness):
-        monkeypatch.setattr(module, "training_steps", lambda _images, _spec: 5)
+    monkeypatch.setattr(classifier, "training_steps", lambda _images, _spec: 5)
+    monkeypatch.setattr(utility, "training_batches", lambda _real: 2)
+    monkeypatch.setattr(utility, "find_classifier", linear_classifier)
+    monkeypatch.setattr(utility, "SELECTIONS", {"none": ()})
     fashioned_mnist(cache_directory() / "downloads" / "MNIST" / "raw")
     whole = digits._read
 

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from condgan.evaluation.metrics.neighbors import Nearest
+from condgan.utils.errors import UserError
 from condgan.utils.seeds import derive_seed
 
 NEXT_ONES = 10
@@ -22,13 +23,16 @@ HIGH = 0.95
 """The quantile of log-odds in a class from which on fakes are always accepted."""
 
 
+class TooFew(UserError):
+    """Of the images that can be made, fewer are accepted than were asked for."""
+
+
 def folds_of(classes: Int[Tensor, " m"], count: int, seed: int = 0) -> Int[Tensor, " m"]:
-    """A fold for each image, drawn so that the numbers of a class's images in two folds differ by one at most."""
+    """A fold for each image, drawn; of a class, and of all, the numbers in two folds differ by one at most."""
     order = torch.from_numpy(np.random.default_rng(derive_seed(seed, "folds", 0)).permutation(len(classes)))
     order = order[classes[order].argsort(stable=True)]  # by class, at random within
-    first = torch.cat([torch.zeros(1, dtype=torch.long), classes.bincount().cumsum(0)[:-1]])
     folds = torch.empty_like(classes)
-    folds[order] = (torch.arange(len(classes)) - first[classes[order]]) % count
+    folds[order] = torch.arange(len(classes)) % count
     return folds
 
 

@@ -1,26 +1,42 @@
-"""Measure of what use fakes are to a classifier: what it learns from them with real images, and from them alone.
+"""Whether fakes help a classifier, beyond what augmentation gives: search how to mix them in, then judge on others.
 
-Axes: n images, c channels, h × w pixels; a arms, s seeds, t test images.
+Axes: n images, s seeds, t test images, k classes, c channels, h × w pixels.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, UInt8
-from scipy.special import stdtrit
 from torch import Tensor
 from tqdm import tqdm
 
-from condgan.evaluation.classifier import train_classifier, training_steps
+from condgan.evaluation.advice import advice, signed
+from condgan.evaluation.mixtures import TO_BALANCE, Mixture, Trial, halve, mixtures, unbalanced
+from condgan.evaluation.paired import (
+    HELPS,
+    NO_BETTER,
+    NO_DIFFERENCE,
+    balanced,
+    class_gains,
+    gain,
+    means_by_class,
+)
+from condgan.evaluation.selection import TooFew
 from condgan.labels import LabelTable
+from condgan.utils.console import duration, say
 from condgan.utils.errors import UserError
 
-ARMS = ("real", "real+fakes", "fakes")
-"""The training sets of classifiers."""
 LEAST_SEEDS = 3
 """Of two, the spread is too uncertain for the intervals: they missed the truth in up to 12 % of simulations."""
-CONFIDENCE = 0.95
+BASELINE_SEEDS = 2
+"""Classifiers by whose mean the baseline is chosen."""
+SEARCH_SHARE = 0.4
+"""The share of the time that is left for the search before arms that the verdict can do without are left out."""
+FRESH = 1_000
+"""Seeds of the verdict begin here: none of the search's."""
 
 
 class Pool(NamedTuple):
@@ -30,111 +46,361 @@ class Pool(NamedTuple):
     labels: LabelTable
 
 
-def usefulness(
-    real: Pool, draw: Callable[[int], Pool], test: Pool, seeds: int = 5, device: torch.device | str = "cpu"
-) -> dict[str, Any]:
-    """Train the small classifier on real images, on these and fakes, and on fakes alone; test it on other real images.
+class Arm(NamedTuple):
+    """What classifiers learn from."""
 
-    `draw`: a seed's fakes; those of a folder are always the same. The classifiers of a seed share their first weights
-    and the number of their batches, which is what the largest of the three sets needs, so that a larger set does not
-    mean longer training. "real+fakes" is the plain union (Naive Augmentation Score, Ravuri & Vinyals 2019): the share
-    of fakes in its batches is that among its images. Returns the sizes ("seeds", "n_real", "n_fakes" of each seed,
-    "n_test") and what `compare` does. Raises UserError for fewer than three seeds or two classes, for no images, for
-    attributes, and for shapes or classes that are not those of the real images.
+    augmented: bool = False
+    reweighted: bool = False
+    """The losses of a class count as many times more as it has fewer images."""
+    fakes: bool = False
+    real: bool = True
+
+    @property
+    def name(self) -> str:
+        parts = {"real": self.real, "augmented": self.augmented, "reweighted": self.reweighted, "fakes": self.fakes}
+        told = [name for name, is_so in parts.items() if is_so]
+        return "+".join(told[1:] if self.augmented or self.reweighted else told)
+
+
+BASELINES = (Arm(), Arm(augmented=True), Arm(reweighted=True), Arm(augmented=True, reweighted=True))
+ALONE = Arm(fakes=True, real=False)
+"""By whose accuracy Ravuri & Vinyals (2019) judge a generator: as many fakes as real images, as they come."""
+REAL, AUGMENTED, _, _ = BASELINES
+
+
+@runtime_checkable
+class FakesSource(Protocol):
+    """Where fakes come from."""
+
+    @property
+    def selections(self) -> Sequence[str]:
+        """Ways to select them, the first: none."""
+        ...
+
+    @property
+    def truncations(self) -> Sequence[float | None]: ...
+
+    @property
+    def there(self) -> Sequence[int] | None:
+        """How many of each class there are; None where they are made as they are asked for."""
+        ...
+
+    def draw(self, selection: str, truncation: float | None, counts: dict[int, int], seed: int) -> Pool:
+        """So many of each class, class by class. Raises TooFew where there are not enough."""
+        ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """How classifiers are trained."""
+
+    @property
+    def augmentations(self) -> Sequence[str]: ...
+
+    def learn(
+        self,
+        images: UInt8[Tensor, "n c h w"],
+        classes: Int[Tensor, " n"],
+        weights: Float[Tensor, " k"],
+        augmentation: str | None,
+        seed: int,
+    ) -> Callable[[UInt8[Tensor, "m c h w"]], Int[Tensor, " m"]]:
+        """A classifier of images whose losses count by their classes' weights: it tells the classes of others."""
+        ...
+
+
+@dataclass
+class _Study:
+    """What classifiers of an arm get right, each as soon as it is asked for, with a bar that tells the time left."""
+
+    real: Pool
+    fakes: FakesSource
+    learner: Learner
+    bar: tqdm
+    augmentation: str = ""
+    learning: list[float] = field(default_factory=list)
+    """Seconds that each classifier took, …"""
+    drawing: list[float] = field(default_factory=list)
+    """… and each draw of fakes."""
+    to_come: int = 0
+    """Classifiers."""
+
+    @property
+    def counts(self) -> list[int]:
+        """Real images of each class."""
+        return self.real.labels.index().bincount(minlength=self.real.labels.spec.width).tolist()
+
+    def mixed(self, mixture: Mixture) -> dict[int, int]:
+        """How many fakes each class gets."""
+        return mixture.counts(self.counts, self.fakes.there)
+
+    def draw(self, selection: str, truncation: float | None, counts: dict[int, int], seed: int) -> Pool:
+        start = time.monotonic()
+        drawn = self.fakes.draw(selection, truncation, counts, seed)
+        self.drawing.append(time.monotonic() - start)
+        return drawn
+
+    def right(self, arm: Arm, fakes: Pool | None, seed: int, on: Pool, augmentation: str = "") -> Float[Tensor, " t"]:
+        """Which images of others a classifier gets right, 1 or 0."""
+        start = time.monotonic()
+        pools = [*([self.real] if arm.real else []), *([fakes] if fakes is not None else [])]
+        images = pools[0].images if len(pools) == 1 else torch.cat([one.images for one in pools])
+        classes = torch.cat([one.labels.index() for one in pools]).long()
+        width = self.real.labels.spec.width
+        counts = classes.bincount(minlength=width).double()
+        weights = len(classes) / (counts.clamp(min=1) * width) if arm.reweighted else torch.ones(width)
+        how = (augmentation or self.augmentation) if arm.augmented else None
+        told = self.learner.learn(images, classes, weights.float(), how, seed)(on.images)
+        self.learning.append(time.monotonic() - start)
+        self.to_come = max(0, self.to_come - 1)
+        self.bar.update()
+        return (told == on.labels.index()).double()
+
+    @property
+    def each(self) -> float:
+        """Seconds that a classifier takes."""
+        return sum(self.learning) / len(self.learning)
+
+    def expect(self, more: int) -> None:
+        """Tell the bar how many classifiers are to come."""
+        self.to_come, self.bar.total = more, self.bar.n + more
+        self.bar.refresh()
+
+    def seconds(self, classifiers: int, draws: int) -> float:
+        """How long so many take; a draw as long as the longest one."""
+        return classifiers * self.each + draws * max(self.drawing, default=0.0)
+
+    def tell(self, line: str) -> None:
+        left = f"   ({duration(self.to_come * self.each)} left)" if self.to_come and self.learning else ""
+        say(line + left)
+
+
+def usefulness(
+    real: Pool,
+    fakes: FakesSource,
+    validation: Pool,
+    test: Pool,
+    learner: Learner,
+    seeds: int = 5,
+    minutes: float = 10.0,
+) -> dict[str, Any]:
+    """Find on validation images how fakes help classifiers most, and judge it on test images, with other seeds.
+
+    First the baseline: real images as they are, augmented, re-weighted by class, or both, whichever is best. Then, by
+    successive halving as far as the time reaches, how many fakes are added to it, how selected and how truncated. At
+    last classifiers of fresh seeds, with fresh fakes, learn from each of `BASELINES`, these and fakes, and fakes alone;
+    all classifiers are trained as long. The verdict is on the balanced accuracy, with fakes against the baseline
+    without; so the choice, made on other images, cannot flatter it.
+
+    Returns {"verdict", "difference", "interval", "advice", "baseline", "augmentation", "chosen", "counts", "arms",
+    "comparisons", "per_class", "search", "classification_accuracy_score", …}. Raises UserError for fewer than three
+    seeds or two classes, for no images, and for shapes or classes that are not those of the real images.
     """
     if seeds < LEAST_SEEDS:
         raise UserError(f"{seeds} seeds given: expected {LEAST_SEEDS} or more, because the verdict needs their spread")
-    real, test = _like(real, real, "training images"), _like(test, real, "test images")
-    spec = real.labels.spec
-    if spec.width < 2:
-        raise UserError(f"real images of one class given, '{spec.classes[0]}': expected two or more to tell apart")
-    correct, counts = [], []
-    for seed in tqdm(range(seeds), desc="seeds", leave=False, disable=None):
-        fakes = _like(draw(seed), real, "fakes")
-        counts.append(len(fakes.images))
-        steps = training_steps(len(real.images) + len(fakes.images), spec)
-        models = (train_classifier(*pool, steps, seed, device) for pool in (real, _union(real, fakes), fakes))
-        seen = [model.predict(test.images, test.labels[:]) for model in models]
-        correct.append(torch.stack([one.labels.accuracy(one.logits) for one in seen]))
-    sizes = {"seeds": seeds, "n_real": len(real.images), "n_fakes": counts[0], "n_test": len(test.images)}
-    return sizes | compare(torch.stack(correct, 1), test.labels.index(), spec.classes)
+    real = like(real, real, "training images")
+    validation, test = (like(one, real, "held-out images") for one in (validation, test))
+    if real.labels.spec.width < 2:
+        name = real.labels.spec.classes[0]
+        raise UserError(f"real images of one class given, '{name}': expected two or more to tell apart")
+    deadline = time.monotonic() + 60 * minutes
+    with tqdm(desc="classifiers", leave=False, disable=None) as bar:
+        study = _Study(real, fakes, learner, bar)
+        baseline, before = _baseline(study, validation)
+        arms = _arms(baseline, study, deadline - time.monotonic(), seeds)
+        needed = duration(study.seconds(len(arms) * seeds, seeds))
+        study.tell(f"the verdict takes {len(arms) * seeds} classifiers, {needed}; the search as long as is left")
+        rounds = _search(study, baseline, validation, deadline, len(arms), seeds)
+        chosen, correct = _judge(study, arms, rounds, seeds, test)
+    counts = study.mixed(chosen)
+    sizes = {
+        "seeds": seeds, "n_real": len(real.images), "n_validation": len(validation.images), "n_test": len(test.images),
+        "n_fakes": sum(counts.values()), "classifiers": len(study.learning),
+        "seconds_each": round(study.each, 2), "augmentation": study.augmentation,
+    }  # fmt: skip
+    names = real.labels.spec.classes
+    mixed = {names[number]: count for number, count in counts.items()}
+    found = sizes | {
+        "real_counts": dict(zip(names, study.counts, strict=True)),
+        "chosen": _told(chosen) | {"counts": mixed},
+        "baselines": before,
+        "search": [
+            _told(trial.mixture) | {"round": number, "seeds": len(trial.gains), "difference": trial.mean}
+            for number, trials in enumerate(rounds)
+            for trial in trials
+        ],
+        **compare(correct, baseline, test.labels.index(), names),
+    }
+    return found | {"advice": advice(found)}
 
 
-def compare(correct: Float[Tensor, "a s t"], index: Int[Tensor, " t"], classes: tuple[str, ...]) -> dict[str, Any]:
-    """Compare accuracies, given which test images (their classes: `index`) the classifiers of `ARMS` get right, 1 or 0.
+def _baseline(study: _Study, validation: Pool) -> tuple[Arm, dict[str, float]]:
+    """The best baseline on validation images, and the balanced accuracy of each."""
+    candidates = [(REAL, ""), *((AUGMENTED, one) for one in study.learner.augmentations)]
+    reweighted = unbalanced(study.counts)
+    study.expect(BASELINE_SEEDS * (len(candidates) + 2 * reweighted))
+    found: dict[tuple[Arm, str], float] = {}
 
-    {"arms": {arm: {"accuracy": {"mean", "std", "values"}, "per_class": {class: {"mean", "std"}}}},
-    "classification_accuracy_score", "difference", "interval", "verdict", "per_class": {class: {"difference",
-    "interval", "verdict"}}}. The score (Ravuri & Vinyals 2019) is the mean accuracy of "fakes"; std is over seeds;
-    differences are of "real+fakes" from "real", paired by seed and image. Intervals are those of `interval`, at 95 %;
-    those of classes at 95 % for all of them together (Bonferroni). "helps" or "hurts" is a verdict whose interval
-    leaves out 0, "no difference" any other. Classes without test images are left out.
+    def measure(arm: Arm, augmentation: str) -> None:
+        right = [study.right(arm, None, seed, validation, augmentation) for seed in range(BASELINE_SEEDS)]
+        found[arm, augmentation] = float(balanced(torch.stack(right), validation.labels.index()).mean())
+        name = f"{arm.name} by {augmentation}" if augmentation else arm.name
+        study.tell(f"{name:32}{100 * found[arm, augmentation]:6.1f} %  of validation images")
+
+    for arm, augmentation in candidates:
+        measure(arm, augmentation)
+    _, study.augmentation = max(((one for one in found if one[1])), key=lambda one: found[one])
+    if reweighted:
+        for arm in BASELINES[2:]:
+            measure(arm, study.augmentation if arm.augmented else "")
+    best = max(found, key=lambda one: found[one])[0]
+    return best, {f"{arm.name} by {how}" if how else arm.name: value for (arm, how), value in found.items()}
+
+
+def _arms(baseline: Arm, study: _Study, seconds: float, seeds: int) -> list[Arm]:
+    """What is judged: what the verdict needs, and the rest where there is time."""
+    needed = [REAL, AUGMENTED, baseline, baseline._replace(fakes=True), REAL._replace(fakes=True)]
+    others = [one for one in BASELINES if unbalanced(study.counts) or not one.reweighted]
+    rest = [ALONE, *(one._replace(fakes=True) for one in others), *others]
+    arms = list(dict.fromkeys(needed))
+    for one in dict.fromkeys(rest):
+        if one not in arms and (len(arms) + 1) * seeds * study.each <= (1 - SEARCH_SHARE) * seconds:
+            arms.append(one)
+    every = [*BASELINES, *(one._replace(fakes=True) for one in BASELINES), ALONE]
+    return sorted(arms, key=every.index)
+
+
+def _search(
+    study: _Study, baseline: Arm, validation: Pool, deadline: float, arms: int, seeds: int
+) -> list[list[Trial]]:
+    """Rounds of trials on validation images; the last has the best mixture alone."""
+    classes, fakes, began = validation.labels.index(), study.fakes, time.monotonic()
+    without = dict[int, Tensor]()
+    pools, failed = dict[tuple[str, float | None], Pool](), dict[tuple[str, float | None], int]()
+    candidates = mixtures(study.counts, fakes.selections, fakes.truncations, fakes.there)
+
+    def some_of(mixture: Mixture) -> Pool:
+        """The first of the fakes that mixtures of this selection and truncation share. Raises TooFew."""
+        own, key = study.mixed(mixture), (mixture.selection, mixture.truncation)
+        total = sum(own.values())
+        if total >= failed.get(key, total + 1):
+            raise TooFew("already fewer were too many")
+        if key not in pools or len(pools[key].images) < total:
+            try:
+                pools[key] = study.draw(*key, own, 0)
+            except TooFew:
+                failed[key] = total
+                raise
+        return _first(pools[key], own)
+
+    def try_one(mixture: Mixture, seed: int) -> float | None:
+        if seed not in without:
+            without[seed] = study.right(baseline, None, seed, validation)
+        try:
+            drawn = some_of(mixture)
+        except TooFew as error:
+            study.tell(f"{mixture} left out: {error}")
+            return None
+        right = study.right(baseline._replace(fakes=True), drawn, seed, validation)
+        return float(balanced((right - without[seed])[None], classes))
+
+    def late() -> bool:
+        """The rounds after the first take as long again, and then the verdict."""
+        now = time.monotonic()
+        return now - began > deadline - now - study.seconds(arms * seeds, seeds)
+
+    rounds = list[list[Trial]]()
+    study.expect(2 * len(candidates) + arms * seeds)
+    for trials in halve(candidates, try_one, late):
+        if not trials:
+            raise UserError(
+                "no mixture of fakes can be made: of some class too few are there, or accepted; give more images, or "
+                "train longer"
+            )
+        rounds.append(trials)
+        study.expect((len(trials) if len(trials) > 1 else 0) + arms * seeds)
+        study.tell(
+            f"{len(trials)} mixture{'s' * (len(trials) > 1)} tried with {len(rounds)} seed{'s' * (len(rounds) > 1)}, "
+            f"the best: {trials[0].mixture} ({signed(trials[0].mean)} % of validation images)"
+        )
+    return rounds
+
+
+def _judge(
+    study: _Study, arms: Sequence[Arm], rounds: list[list[Trial]], seeds: int, test: Pool
+) -> tuple[Mixture, dict[Arm, Float[Tensor, "s t"]]]:
+    """The best mixture of which fresh fakes can be made, and which test images classifiers of fresh seeds get right."""
+    fresh = range(FRESH, FRESH + seeds)
+    study.expect(len(arms) * seeds)
+    ranked = dict.fromkeys(trial.mixture for trials in reversed(rounds) for trial in trials)
+    chosen, drawn = _fresh(study, [*ranked], fresh)
+    found = dict[Arm, Tensor]()
+    for arm in arms:
+        own = drawn
+        if arm == ALONE:
+            every = {number: count for number, count in enumerate(study.counts) if count}
+            try:
+                own = [study.draw(study.fakes.selections[0], None, every, seed) for seed in fresh]
+            except TooFew:  # a folder need not have as many
+                study.expect(study.to_come - seeds)
+                continue
+        found[arm] = torch.stack(
+            [study.right(arm, own[i] if arm.fakes else None, seed, test) for i, seed in enumerate(fresh)]
+        )
+        per_seed = 100 * balanced(found[arm], test.labels.index())
+        study.tell(f"{arm.name:32}{per_seed.mean():6.1f} ± {per_seed.std():.1f} %  of test images")
+    return chosen, found
+
+
+def _fresh(study: _Study, ranked: Sequence[Mixture], seeds: range) -> tuple[Mixture, list[Pool]]:
+    """Fakes of each seed, of the first mixture of which enough are accepted."""
+    for mixture in ranked:
+        try:
+            how = mixture.selection, mixture.truncation, study.mixed(mixture)
+            return mixture, [study.draw(*how, seed) for seed in seeds]
+        except TooFew as error:
+            study.tell(f"{mixture} left out: {error}")
+    raise UserError("of no mixture enough fakes are accepted for every seed: give more images, or train longer")
+
+
+def compare(
+    correct: dict[Arm, Float[Tensor, "s t"]], baseline: Arm, index: Int[Tensor, " t"], classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """Compare arms by which test images (their classes: `index`) classifiers of the same seeds get right, 1 or 0.
+
+    "verdict", "difference" and "interval": of the balanced accuracy of the baseline with fakes from that without;
+    "accuracy": the same of all images alike; "per_class": of each class, corrected for their number; "comparisons":
+    the same of other pairs of arms. A verdict of "no difference" is "no better than augmentation" where both help real
+    images, fakes do not help more, and the baseline is augmented.
     """
-    correct = correct.double()
-    difference = correct[ARMS.index("real+fakes")] - correct[ARMS.index("real")]
-    of_class = {name: index == number for number, name in enumerate(classes) if (index == number).any()}
-    arms = {}
-    for arm, one in zip(ARMS, correct, strict=True):
-        arms[arm] = {
-            "accuracy": _over_seeds(one) | {"values": one.mean(1).tolist()},
-            "per_class": {name: _over_seeds(one[:, where]) for name, where in of_class.items()},
-        }
-    for_each = 1 - (1 - CONFIDENCE) / len(of_class)
+    mixed, real_mixed = baseline._replace(fakes=True), REAL._replace(fakes=True)
+    pairs = dict.fromkeys([(mixed, baseline), (real_mixed, REAL), (AUGMENTED, REAL), (real_mixed, AUGMENTED)])
+    comparisons = {
+        f"{one.name} over {other.name}": gain(correct[one] - correct[other], index=index) for one, other in pairs
+    }
+    of_pair = correct[mixed] - correct[baseline]
+    found = gain(of_pair, index=index)
+    of_fakes, of_augmentation, between = (
+        comparisons[f"{one.name} over {other.name}"]["verdict"]
+        for one, other in ((real_mixed, REAL), (AUGMENTED, REAL), (real_mixed, AUGMENTED))
+    )
+    alike = of_fakes == of_augmentation == HELPS != between
+    if found["verdict"] == NO_DIFFERENCE and alike and baseline.augmented:
+        found["verdict"] = NO_BETTER
+    arms = {arm.name: _arm(one, index, classes) for arm, one in correct.items()}
+    alone = arms.get(ALONE.name)
     return {
+        **found,
+        "baseline": baseline.name,
+        "accuracy": gain(of_pair),
+        "per_class": class_gains(of_pair, index, classes),
+        "comparisons": comparisons,
         "arms": arms,
-        "classification_accuracy_score": arms["fakes"]["accuracy"]["mean"],
-        **_verdict(difference, CONFIDENCE),
-        "per_class": {name: _verdict(difference[:, where], for_each) for name, where in of_class.items()},
+        "classification_accuracy_score": None if alone is None else alone["accuracy"]["mean"],
     }
 
 
-def interval(differences: Float[Tensor, "s t"], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """A confidence interval of the mean over all seeds and test images there might be, for differences in −1 … 1.
-
-    Both are drawn by chance and crossed. The squared standard errors of the means over seeds and over images are
-    added; what is of neither alone counts in both, which errs on the wide side. Student's t has Satterthwaite's (1946)
-    degrees of freedom. As many images more as in the interval of Agresti & Min (2005), half of one with each of
-    the four outcomes of a pair, keep a few images that all agree from proving anything.
-    """
-    per_seed, per_image = differences.double().mean(1), differences.double().mean(0)
-    seeds, images = len(per_seed), len(per_image) + 2
-    center = per_image.sum() / images
-    of_seeds = per_seed.var() / seeds
-    of_images = ((per_image.square().sum() + 1) / images - center.square()) / images
-    variance = of_seeds + of_images
-    freedom = variance.square() / (of_seeds.square() / (seeds - 1) + of_images.square() / (images - 1))
-    reach = float(variance.sqrt()) * float(stdtrit(float(freedom), (1 + confidence) / 2))
-    return float(center) - reach, float(center) + reach
-
-
-def as_table(result: dict[str, Any]) -> str:
-    """Write what `usefulness` returns as plain text, in percent; the last line is the verdict."""
-    all_images = {arm: row["accuracy"] for arm, row in result["arms"].items()}
-    rows = [
-        ["class", *ARMS, "difference", "interval", "verdict"],
-        *(
-            _row(name, {arm: row["per_class"][name] for arm, row in result["arms"].items()}, found)
-            for name, found in result["per_class"].items()
-        ),
-        _row("all", all_images, result),
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    seeds, n_test, percent = result["seeds"], f"{result['n_test']:,} test images", f"{100 * CONFIDENCE:.0f} %"
-    return "\n".join(
-        [
-            f"accuracy in %, mean ± standard deviation of {seeds} seeds, on {n_test};",
-            f"trained on {result['n_real']:,} real images, on these and {result['n_fakes']:,} fakes, and on the fakes",
-            *table,
-            f"intervals: {percent} for all classes together (Bonferroni), in the last row {percent}",
-            f"classification accuracy score: {100 * result['classification_accuracy_score']:.1f} %",
-            f"verdict: {result['verdict']} ({_signed(result['difference'])} %, {percent} interval "
-            f"{_range(result['interval'])} %, {seeds} seeds, {n_test})",
-        ]
-    )
-
-
-def _like(pool: Pool, real: Pool, what: str) -> Pool:
+def like(pool: Pool, real: Pool, what: str) -> Pool:
     """A pool with its classes numbered as those of the real images. Raises UserError unless it is of their kind."""
     fields, known = pool.labels.spec.fields, real.labels.spec
     if len(fields) != 1 or not fields[0].exclusive:
@@ -155,30 +421,26 @@ def _like(pool: Pool, real: Pool, what: str) -> Pool:
     return Pool(pool.images, LabelTable.from_index(known, number[pool.labels.index()]))
 
 
-def _union(a: Pool, b: Pool) -> Pool:
-    codes = torch.cat([a.labels.codes, b.labels.codes])
-    return Pool(torch.cat([a.images, b.images]), LabelTable(a.labels.spec, codes))
+def _first(pool: Pool, counts: dict[int, int]) -> Pool:
+    """The first images of each class, so many."""
+    classes = pool.labels.index()
+    chosen = torch.cat([(classes == number).nonzero().squeeze(1)[:count] for number, count in counts.items()])
+    return Pool(pool.images[chosen], pool.labels.at(chosen))
 
 
-def _over_seeds(correct: Float[Tensor, "s t"]) -> dict[str, Any]:
-    accuracy = correct.mean(1)
-    return {"mean": float(accuracy.mean()), "std": float(accuracy.std())}
+def _arm(correct: Float[Tensor, "s t"], index: Int[Tensor, " t"], classes: tuple[str, ...]) -> dict[str, Any]:
+    of_classes = zip(index.unique().tolist(), means_by_class(correct, index).T, strict=True)
+    return {
+        "balanced": _over_seeds(balanced(correct, index)),
+        "accuracy": _over_seeds(correct.double().mean(1)),
+        "per_class": {classes[number]: _over_seeds(one) for number, one in of_classes},
+    }
 
 
-def _verdict(differences: Float[Tensor, "s t"], confidence: float) -> dict[str, Any]:
-    low, high = interval(differences, confidence)
-    verdict = "helps" if low > 0 else "hurts" if high < 0 else "no difference"
-    return {"difference": float(differences.mean()), "interval": [low, high], "verdict": verdict}
+def _over_seeds(accuracy: Float[Tensor, " s"]) -> dict[str, Any]:
+    return {"mean": float(accuracy.mean()), "std": float(accuracy.std()), "values": accuracy.tolist()}
 
 
-def _row(name: str, accuracies: dict[str, dict[str, Any]], found: dict[str, Any]) -> list[str]:
-    of_arms = [f"{100 * one['mean']:.1f} ± {100 * one['std']:.1f}" for one in accuracies.values()]
-    return [name, *of_arms, _signed(found["difference"]), _range(found["interval"]), found["verdict"]]
-
-
-def _signed(share: float) -> str:
-    return f"{100 * share:+.1f}".replace("-", "−")
-
-
-def _range(ends: list[float]) -> str:
-    return f"{_signed(ends[0])} … {_signed(ends[1])}"
+def _told(mixture: Mixture) -> dict[str, Any]:
+    ratio = "balance" if mixture.ratio == TO_BALANCE else mixture.ratio
+    return {"ratio": ratio, "selection": mixture.selection, "truncation": mixture.truncation}

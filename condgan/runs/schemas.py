@@ -87,35 +87,76 @@ class MeanAndSpread(_Part):
     std: float
 
 
-class Arm(_Part):
+class ArmRecord(_Part):
     """Classifiers that learned from the same kind of images."""
 
+    balanced: MeanAndSpread
     accuracy: MeanAndSpread
     per_class: dict[str, MeanAndSpread]
 
 
 class Gain(_Part):
-    """What fakes change."""
+    """What fakes, or augmentation, change."""
 
     difference: float
     interval: Pair
-    verdict: Literal["helps", "hurts", "no difference"]
+    verdict: Literal["helps", "hurts", "no difference", "no better than augmentation"]
+
+
+class MixtureRecord(_Part):
+    """Fakes that joined the real images."""
+
+    ratio: float | Literal["balance"]
+    selection: str
+    truncation: float | None
+
+
+class TrialRecord(MixtureRecord):
+    """What they changed, on validation images, in a round of the search."""
+
+    round: Count
+    seeds: Count
+    difference: float
+
+
+class ChosenRecord(MixtureRecord):
+    """Those that were judged."""
+
+    counts: dict[str, Count]
 
 
 class Utility(Gain):
     """utility.json."""
 
+    advice: str
+    baseline: str
+    augmentation: str
     seeds: Count
     n_real: Count
     n_fakes: Count
-    arms: dict[Literal["real", "real+fakes", "fakes"], Arm]
+    n_validation: Count
+    n_test: Count
+    chosen: ChosenRecord
+    baselines: dict[str, float]
+    """Balanced accuracies on validation images."""
+    search: list[TrialRecord]
+    arms: dict[str, ArmRecord]
+    comparisons: dict[str, Gain]
     per_class: dict[str, Gain]
 
     @model_validator(mode="after")
     def _complete(self) -> "Utility":
-        if missing := [name for arm in self.arms.values() for name in self.per_class.keys() - arm.per_class.keys()]:
-            raise ValueError(f"class '{missing[0]}' has no accuracy")
+        for arm in (self.baseline, self.mixed):
+            if arm not in self.arms:
+                raise ValueError(f"no arm '{arm}'")
+            if missing := self.per_class.keys() - self.arms[arm].per_class.keys():
+                raise ValueError(f"class '{min(missing)}' has no accuracy")
         return self
+
+    @property
+    def mixed(self) -> str:
+        """The baseline with fakes."""
+        return f"{self.baseline}+fakes"
 
 
 Schema = TypeVar("Schema", bound=BaseModel)

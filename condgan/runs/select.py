@@ -1,4 +1,7 @@
-"""Select a run's images: those that classifiers of real images, its discriminator and its training images speak for."""
+"""Select images: those that classifiers of real images, a discriminator and the training images speak for.
+
+Axes: n images, m real images, k classes, c channels, h × w pixels.
+"""
 
 import csv
 import io
@@ -6,27 +9,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from condgan.build import placed
-from condgan.data.dataset import Dataset
-from condgan.evaluation.classifier import classifier_of
+from condgan.data.dataset import Split
+from condgan.evaluation.classifier import SmallClassifier, trained_classifier
 from condgan.evaluation.judges import CrossFitted, discriminator_logits
-from condgan.evaluation.selection import acceptance, drawn, log_odds, no_copies, relative_nearness
-from condgan.labels import LabelTable
+from condgan.evaluation.selection import TooFew, acceptance, drawn, log_odds, no_copies, relative_nearness
+from condgan.labels import LabelSpec, LabelTable
 from condgan.runs import checkpoint
 from condgan.runs.directory import recipe_of
 from condgan.runs.models import find_checkpoint, read_data, require_same_data
-from condgan.sampling.model import Drawn, Fakes, Model
+from condgan.sampling.model import Drawn, Model
 from condgan.utils.arguments import whole
 from condgan.utils.device import device
 from condgan.utils.errors import UserError, shown, unknown
 from condgan.utils.figures import channels_first, channels_last
+from condgan.utils.seeds import derive_seed
 
 AGREES = 0.1
 """The rank of agreement among real images of the class from which on an image is kept, …"""
@@ -36,6 +40,33 @@ MADE_AT_FIRST, MADE_AT_MOST = 2, 32
 """How many images are made for each that is asked for."""
 
 
+@runtime_checkable
+class Maker(Protocol):
+    """Whatever makes images of classes, or has some."""
+
+    @property
+    def spec(self) -> LabelSpec: ...
+
+    def make(self, number: int, which: range, seed: int) -> UInt8[Tensor, "n c h w"]:
+        """The images of some numbers of a class; fewer where there are no more."""
+        ...
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The images that `Model.sample` makes of each class."""
+
+    model: Model
+
+    @property
+    def spec(self) -> LabelSpec:
+        return self.model.spec
+
+    def make(self, number: int, which: range, seed: int) -> UInt8[Tensor, "n c h w"]:
+        every = self.model.draw([self.spec.classes[number]], which.stop, seed)
+        return channels_first(self.model.make(Drawn(*(one[which.start :] for one in every))))
+
+
 class Selected(NamedTuple):
     """Images that were selected, class by class, and how."""
 
@@ -43,7 +74,7 @@ class Selected(NamedTuple):
     classes: list[str]
     """Of each image."""
     numbers: list[int]
-    """Of each image, its number among those that `sample` makes of its class and seed."""
+    """Of each image, its number among those that are made of its class and seed."""
     scores: dict[str, list[float]]
     """Of each image."""
     accepted: dict[str, float]
@@ -60,79 +91,88 @@ class Selected(NamedTuple):
         return text.getvalue().encode()
 
 
-class _Judged(NamedTuple):
-    """A criterion, ready to judge images of a run."""
+class Judged(NamedTuple):
+    """A criterion, ready to judge images."""
 
     score: Callable[[UInt8[Tensor, "n c h w"], LabelTable], Float[Tensor, " n"]]
     accepts: Callable[[Float[Tensor, " n"], Int[Tensor, " n"]], Bool[Tensor, " n"]]
-    """By the scores of all images made and their classes."""
+    """By the scores of all images made of a class, and their classes."""
 
 
 @dataclass(frozen=True)
-class _Bench:
+class Judges:
     """What criteria are made of, as far as one asks for it."""
 
-    run: Path
-    model: Model
-    which: str
-    seed: int
-
-    @cached_property
-    def data(self) -> Dataset:
-        data = read_data(recipe_of(self.run), skip_bad_images=True)
-        require_same_data(self.run, data)
-        return data
+    training: Split
+    others: Split
+    """Real images that neither the generator nor the classifiers have learned from."""
+    content_hash: str
+    """Of the data set of the training images."""
+    open_discriminator: Callable[[], nn.Module] | None = None
 
     @cached_property
     def cross_fitted(self) -> CrossFitted:
-        return CrossFitted.of(self.data.train, self.data.content_hash, device())
+        return CrossFitted.of(self.training, self.content_hash, device())
 
-    def agreement(self) -> _Judged:
-        return _Judged(self.cross_fitted.agreement, lambda ranks, _: ranks >= AGREES)
+    @cached_property
+    def classifier(self) -> SmallClassifier:
+        return trained_classifier(self.training.images, self.training.labels, self.content_hash, device())
 
-    def centroid(self) -> _Judged:
-        return _Judged(self.cross_fitted.centroid, lambda ranks, _: ranks >= CENTRAL)
+    def agreement(self, maker: Maker, seed: int) -> Judged:
+        return Judged(self.cross_fitted.agreement, lambda ranks, _: ranks >= AGREES)
 
-    def discriminator(self) -> _Judged:
+    def centroid(self, maker: Maker, seed: int) -> Judged:
+        return Judged(self.cross_fitted.centroid, lambda ranks, _: ranks >= CENTRAL)
+
+    def discriminator(self, maker: Maker, seed: int) -> Judged:
         """Its logits become log-odds by real images that it has not learned from, and images not asked for."""
-        path = find_checkpoint(self.run, self.which, needed=checkpoint.NETWORKS)
-        contents = checkpoint.load_networks(path, "choose another one with --checkpoint")
-        network = placed(contents.networks["discriminator"]).eval().requires_grad_(False)
-        held_out = self.data.held_out
-        if not len(held_out):
-            raise UserError("criterion 'discriminator' given, and the run has no held-out images to calibrate it by")
-        of_real = discriminator_logits(network, held_out.images, held_out.labels)
-        others = torch.cat([*Fakes(self.model, held_out.labels, self.seed + 1).chunks()])
-        of_fakes = discriminator_logits(network, others, held_out.labels)
+        if self.open_discriminator is None:
+            raise UserError("criterion 'discriminator' given, and these images have none: expected those of a run")
+        self._require_others("discriminator", "to calibrate it by")
+        network, classes = self.open_discriminator(), self.others.labels.index().cpu()
+        order = classes.argsort(stable=True)
+        labels, counts = self.others.labels.at(order), classes.bincount().tolist()
+        of_real = discriminator_logits(network, self.others.images[order], labels)
+        made = [maker.make(number, range(count), seed + 1) for number, count in enumerate(counts) if count]
+        of_fakes = discriminator_logits(network, torch.cat(made), labels)
 
         def score(images: Tensor, labels: LabelTable) -> Tensor:
             return log_odds(discriminator_logits(network, images, labels), of_fakes, of_real)
 
-        return _Judged(score, lambda odds, classes: drawn(acceptance(odds, classes), self.seed))
+        def accepts(odds: Tensor, classes: Tensor) -> Tensor:
+            return drawn(acceptance(odds, classes), derive_seed(seed, "class", int(classes[0])))
 
-    def copies(self) -> _Judged:
-        """By features of the run's classifier, in which a copy that is shifted or brighter lies near, too."""
-        model, data = classifier_of(self.data), self.data
+        return Judged(score, accepts)
 
-        def features(images: Tensor, labels: LabelTable) -> Tensor:
-            return model.predict(images, labels[:]).features
-
-        if not len(data.held_out):
-            raise UserError("criterion 'copies' given, and the run has no held-out images to tell what is usual")
-        known = features(data.train.images, data.train.labels)
-        usual = relative_nearness(features(data.held_out.images, data.held_out.labels), known)
+    def copies(self, maker: Maker, seed: int) -> Judged:
+        """By features of the data's classifier, in which a copy that is shifted or brighter lies near, too."""
+        self._require_others("copies", "to tell what is usual")
+        known, usual = self._nearness_of_others
 
         def score(images: Tensor, labels: LabelTable) -> Tensor:
-            return relative_nearness(features(images, labels), known)
+            return relative_nearness(self._features(images, labels), known)
 
-        return _Judged(score, lambda found, _: no_copies(found, usual))
+        return Judged(score, lambda found, _: no_copies(found, usual))
+
+    @cached_property
+    def _nearness_of_others(self) -> tuple[Tensor, Tensor]:
+        """Features of the training images, and how near to them the others are."""
+        known = self._features(self.training.images, self.training.labels)
+        return known, relative_nearness(self._features(self.others.images, self.others.labels), known)
+
+    def _features(self, images: UInt8[Tensor, "n c h w"], labels: LabelTable) -> Float[Tensor, "n d"]:
+        return self.classifier.predict(images, labels[:]).features
+
+    def _require_others(self, criterion: str, purpose: str) -> None:
+        if not len(self.others):
+            raise UserError(f"criterion '{criterion}' given, and there are no held-out images {purpose}")
 
 
-CRITERIA: dict[str, Callable[[_Bench], _Judged]] = {
-    "agreement": _Bench.agreement,
-    "centroid": _Bench.centroid,
-    "discriminator": _Bench.discriminator,
-    "copies": _Bench.copies,
+CRITERIA: dict[str, Callable[[Judges, Maker, int], Judged]] = {
+    "agreement": Judges.agreement,
+    "centroid": Judges.centroid,
+    "discriminator": Judges.discriminator,
+    "copies": Judges.copies,
 }
 
 
@@ -158,42 +198,68 @@ def select(
     if not criteria:
         raise UserError(f"no criterion given: expected some of {', '.join(CRITERIA)}")
     chosen, per_class = list(classes or model.classes), whole("images per class", per_class, 1)
-    bench = _Bench(Path(run), model, which, whole("seed", seed))
-    if bench.data.spec.fields != model.spec.fields:
+    run, seed = Path(run), whole("seed", seed)
+    data = read_data(recipe_of(run), skip_bad_images=True)
+    require_same_data(run, data)
+    if data.spec.fields != model.spec.fields:
         raise UserError(f"the classes of run '{run}' are not those of its data: give back the old data")
-    judged = {name: CRITERIA[name](bench) for name in dict.fromkeys(criteria)}
-    asked = torch.tensor([model.classes.index(name) for name in chosen])
-    parts = list[Tensor]()
-    scores = {name: list[Tensor]() for name in judged}
-    count, accepted = 0, torch.zeros(len(chosen), 0, dtype=torch.bool)
-    while count < MADE_AT_MOST * per_class and (accepted.sum(1) < per_class).any():
-        made = 2 * count or MADE_AT_FIRST * per_class
-        images = _images(model, chosen, slice(count, made), seed)
-        labels = LabelTable.from_index(model.spec, asked.repeat_interleave(made - count))
-        parts.append(images.unflatten(0, (len(chosen), -1)))
-        accepted = torch.ones(len(chosen), made, dtype=torch.bool)
-        for name, one in judged.items():
-            scores[name].append(one.score(images, labels).unflatten(0, (len(chosen), -1)))
-            all_scores = torch.cat(scores[name], 1).flatten()
-            accepted &= one.accepts(all_scores, asked.repeat_interleave(made)).unflatten(0, (len(chosen), -1))
-        count = made
-    counts = dict(zip(chosen, accepted.sum(1).tolist(), strict=True))
-    if scarce := next((name for name, number in counts.items() if number < per_class), None):
-        told = f"{counts[scarce]:,} of {count:,} images of class '{shown(scarce)}'"
-        raise UserError(f"{', '.join(judged)} accepted {told}: expected {per_class:,}; ask for fewer, or by less")
-    numbers = torch.stack([mine.nonzero().squeeze(1)[:per_class] for mine in accepted])
-    rows = torch.arange(len(chosen))[:, None]
+    judges = Judges(data.train, data.held_out, data.content_hash, lambda: open_discriminator(run, which))
+    counts = {model.classes.index(name): per_class for name in chosen}
+    return selected(Generated(model), judges, list(dict.fromkeys(criteria)), counts, seed)
+
+
+def open_discriminator(run: Path, which: str) -> nn.Module:
+    """The discriminator of a run's checkpoint, in evaluation mode. Raises UserError where there is none."""
+    path = find_checkpoint(run, which, needed=checkpoint.NETWORKS)
+    contents = checkpoint.load_networks(path, "choose another one with --checkpoint")
+    return placed(contents.networks["discriminator"]).eval().requires_grad_(False)
+
+
+def selected(maker: Maker, judges: Judges, criteria: Sequence[str], counts: dict[int, int], seed: int) -> Selected:
+    """The first images of each class, so many by its number, that all criteria accept; of none, the first ones.
+
+    Raises TooFew where there are not enough.
+    """
+    judged = {name: CRITERIA[name](judges, maker, seed) for name in criteria}
+    names = maker.spec.classes
+    found = {number: _of_class(maker, judged, number, asked, seed) for number, asked in counts.items()}
+    every = found.values()
     return Selected(
-        channels_last(torch.cat(parts, 1)[rows, numbers].flatten(0, 1)),
-        [name for name in chosen for _ in range(per_class)],
-        numbers.flatten().tolist(),
-        {name: torch.cat(found, 1)[rows, numbers].flatten().tolist() for name, found in scores.items()},
-        {name: number / count for name, number in counts.items()},
+        channels_last(torch.cat([one.images for one in every])),
+        [names[number] for number, one in found.items() for _ in one.numbers],
+        [number for one in every for number in one.numbers.tolist()],
+        {name: [score for one in every for score in one.scores[name].tolist()] for name in judged},
+        {names[number]: one.share for number, one in found.items()},
     )
 
 
-def _images(model: Model, classes: Sequence[str], which: slice, seed: int) -> UInt8[Tensor, "n c h w"]:
-    """The images of some numbers that `sample` makes of each class, class by class."""
-    every = model.draw(classes, which.stop, seed)
-    parts = (one.unflatten(0, (len(classes), -1))[:, which].flatten(0, 1) for one in every)
-    return channels_first(model.make(Drawn(*parts)))
+class _OfClass(NamedTuple):
+    images: UInt8[Tensor, "n c h w"]
+    numbers: Int[Tensor, " n"]
+    scores: dict[str, Float[Tensor, " n"]]
+    share: float
+
+
+def _of_class(maker: Maker, judged: dict[str, Judged], number: int, asked: int, seed: int) -> _OfClass:
+    """More images are made until enough are accepted, at most so many for each, or as many as there are."""
+    parts, scores = list[Tensor](), {name: list[Tensor]() for name in judged}
+    count, accepted = 0, torch.zeros(0, dtype=torch.bool)
+    while count < MADE_AT_MOST * asked and int(accepted.sum()) < asked:
+        images = maker.make(number, range(count, 2 * count or (MADE_AT_FIRST if judged else 1) * asked), seed)
+        if not len(images):
+            break
+        count += len(images)
+        parts.append(images)
+        accepted = torch.ones(count, dtype=torch.bool)
+        classes = torch.full((count,), number)
+        labels = LabelTable.from_index(maker.spec, classes[: len(images)])
+        for name, one in judged.items():
+            scores[name].append(one.score(images, labels))
+            accepted &= one.accepts(torch.cat(scores[name]), classes)
+    if (there := int(accepted.sum())) < asked:
+        accepts = f"{', '.join(judged)} accepted {there:,} of" if judged else "there are"
+        told = f"{accepts} {count:,} images of class '{shown(maker.spec.classes[number])}'"
+        raise TooFew(f"{told}: expected {asked:,}; ask for fewer{', or by less' if judged else ''}")
+    numbers = accepted.nonzero().squeeze(1)[:asked]
+    of_kept = {name: torch.cat(found)[numbers] for name, found in scores.items()}
+    return _OfClass(torch.cat(parts)[numbers], numbers, of_kept, there / count)

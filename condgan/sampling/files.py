@@ -158,17 +158,17 @@ def write_samples(out: Path, images: UInt8[np.ndarray, "n h w *c"], groups: Sequ
     return [*sheets]
 
 
-def require_own(out: Path, files: Container[str]) -> None:
+def require_own(out: Path, files: Container[str], option: str = "--out") -> None:
     """Raises UserError where a folder to write these files to is no folder, is a run's, or holds other images."""
     if blocking := next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None):
-        raise UserError(f"--out {out} given: '{blocking}' is a file; give a folder")
-    require_outside_runs(out, f"--out {out}")
+        raise UserError(f"{option} {out} given: '{blocking}' is a file; give a folder")
+    require_outside_runs(out, f"{option} {out}")
     for folder, _, names in os.walk(out):
         for name in names:
             file = (Path(folder) / name).relative_to(out).as_posix()
             if (is_image(name) or file == DATASET_JSON) and not name.startswith(TEMPORARY) and file not in files:
                 raise UserError(
-                    f"--out {out} given, where other images are that would be taken for new ones, such as "
+                    f"{option} {out} given, where other images are that would be taken for new ones, such as "
                     f"'{shown(file)}': give another folder, or remove them"
                 )
 

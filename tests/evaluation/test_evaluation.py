@@ -381,20 +381,6 @@ def test_copies_are_found(run: Path) -> None:
     assert drawn < 0.05
 
 
-def test_usefulness_of_a_run_and_of_a_folder(
-    capsys: pytest.CaptureFixture[str], run: Path, folders: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("condgan.evaluation.usefulness.training_steps", lambda _images, _spec: 5)
-    done = condgan(capsys, "utility", run, "--seeds", 3, "--n", 50)
-    assert done.code == 0, done.err
-    assert done.out.splitlines()[-1].startswith("verdict: ")
-    result = json.loads((run / "utility.json").read_text())
-    assert (result["n_real"], result["n_fakes"], result["n_test"]) == (1438, 50, 359)
-    done = condgan(capsys, "utility", folders.fakes, "--data", folders.real, "--seeds", 3, "--json")
-    assert json.loads(done.out)["n_fakes"] == 600
-    (run / "utility.json").unlink()
-
-
 def test_a_report_of_a_run(capsys: pytest.CaptureFixture[str], run: Path) -> None:
     assert condgan(capsys, "report", run, "--out", "page.html").out == "look at        page.html\n"
     assert "Label agreement" in Path("page.html").read_text()
@@ -465,9 +451,6 @@ def test_bad_input_about_runs_is_refused_in_one_line(
     refused(condgan(capsys, "evaluate", run, "--standing", 2, "--batch-statistics", 50), "expected one of them")
     refused(condgan(capsys, "evaluate", run, "--size", 32), "--size 32 given with run")
     refused(condgan(capsys, "evaluate", run, "--batch-statistics", 1), "batch")
-    refused(condgan(capsys, "utility", run, "--seeds", 1), "1 seeds given")
-    refused(condgan(capsys, "utility", run, "--n", -5), "--n -5 given")
-    refused(condgan(capsys, "utility", folders.fakes), "given without --data")
     refused(condgan(capsys, "statistics", folders.real, "x.npz", "--extractor", "classifier"), "give --extractor")
     refused(condgan(capsys, "report", folders.real), "is no run directory")
 

@@ -46,6 +46,7 @@ def test_folds_are_alike(classes: list[int], count: int, seed: int) -> None:
     index = torch.tensor(classes)
     folds = folds_of(index, count, seed)
     assert torch.equal(folds, folds_of(index, count, seed))
+    assert int(folds.bincount(minlength=count).max() - folds.bincount(minlength=count).min()) <= 1
     for number in set(classes):
         sizes = folds[index == number].bincount(minlength=count)
         assert len(sizes) == count

@@ -19,7 +19,9 @@ from PIL import Image
 from condgan.recipes.load import dump, load
 from condgan.runs.models import find_checkpoint
 from condgan.runs.report import write_report
+from condgan.runs.report.charts import draw_search
 from condgan.runs.report.metrics import metric_text
+from condgan.runs.schemas import Utility
 from condgan.utils.errors import UserError
 
 VOID = {"meta", "img", "br", "link", "input"}
@@ -118,11 +120,21 @@ ENVIRONMENT = {
     "data": {"sha256": "feed" * 16, "train": 1438, "held_out": 359, "classes": ["cat", "dog"], "skipped": ["bad.png"]},
     "resumed": [{"command": "condgan train my.yaml", "commit": "abc"}],
 }  # fmt: skip
-ARM = {"accuracy": {"mean": 0.91, "std": 0.01, "values": [0.91]}, "per_class": {}}
+ACCURACY = {"mean": 0.91, "std": 0.01, "values": [0.91]}
+ARM = {"balanced": ACCURACY, "accuracy": ACCURACY, "per_class": {}}
+ADVICE = "The images help: +1.2 points of balanced accuracy."
+NO_GAIN = {"difference": 0.0, "interval": [-0.01, 0.02], "verdict": "no difference"}
+TRIAL = {"round": 0, "seeds": 1, "ratio": 0.5, "selection": "agreement", "truncation": None, "difference": 0.02}
 UTILITY = {
-    "seeds": 5, "n_real": 144, "n_fakes": 1440, "verdict": "helps", "difference": 0.012, "interval": [0.004, 0.02],
+    "seeds": 5, "n_real": 144, "n_fakes": 1440, "n_validation": 180, "n_test": 179, "verdict": "helps",
+    "difference": 0.012, "interval": [0.004, 0.02], "advice": ADVICE, "baseline": "augmented", "augmentation": "crops",
+    "chosen": {"ratio": "balance", "selection": "none", "truncation": 0.7, "counts": {"dog": 1440}},
+    "baselines": {"real": 0.85, "augmented by crops": 0.9, "augmented by RandAugment": 0.88},
+    "search": [TRIAL, TRIAL | {"ratio": 2.0, "difference": -0.01}, TRIAL | {"truncation": 0.7, "difference": 0.01},
+               TRIAL | {"ratio": "balance", "selection": "none", "truncation": 0.7, "difference": 0.05}],
+    "comparisons": {"augmented+fakes over augmented": NO_GAIN | {"difference": 0.012}, "augmented over real": NO_GAIN},
     "arms": {arm: ARM | {"per_class": {name: {"mean": 0.5, "std": 0.25} for name in ("cat", "dog")}}
-             for arm in ("real", "real+fakes", "fakes")},
+             for arm in ("real", "augmented", "augmented+fakes", "fakes")},
     "per_class": {"cat": {"difference": 0.01, "interval": [-0.01, 0.03], "verdict": "no difference"},
                   "dog": {"difference": -0.05, "interval": [-0.08, -0.02], "verdict": "hurts"}},
 }  # fmt: skip
@@ -206,12 +218,24 @@ def test_confusions_are_shares_of_the_asked_class(full):
     ]  # fmt: skip
 
 
-def test_tells_of_use_by_class_the_harmed_first(full):
+def test_tells_of_use_by_arm_and_by_class_the_harmed_first(full):
     use = section(page_of(full), "Usefulness")
-    assert "Generated images help to train a classifier: +1.2 percentage points" in said(use)
-    assert "95% interval +0.4 to +2.0" in said(use)
-    assert [rows[0] for rows in body(next(use.iter("table")))] == ["dog", "cat"]
-    assert body(next(use.iter("table")))[0][1:] == [*3 * ["50.0% ± 25.0%"], "−5.0", "−8.0 to −2.0", "hurts"]
+    assert f"Helps. {ADVICE}" in said(use)
+    assert "with 5 seeds each" in said(use)
+    arms, pairs, classes = map(body, use.iter("table"))
+    assert [row[0] for row in arms] == ["real", "augmented", "augmented + fakes", "fakes"]
+    assert arms[0][1:] == 2 * ["91.0% ± 1.0%"]
+    assert pairs[0] == ["augmented + fakes over augmented", "+1.2", "−1.0 to +2.0", "no difference"]
+    assert [row[:2] for row in classes] == [["dog", "1,440"], ["cat", "0"]]
+    assert classes[0][2:] == [*2 * ["50.0% ± 25.0%"], "−5.0", "−8.0 to −2.0", "hurts"]
+
+
+def test_the_search_is_drawn_by_ratio_a_curve_for_each_selection():
+    drawn = draw_search(Utility.model_validate(UTILITY))
+    assert drawn is not None
+    assert drawn.names == ["agreement", "not selected"]
+    assert drawn.svg.count("balance") == 1
+    assert draw_search(Utility.model_validate(UTILITY | {"search": []})) is None
 
 
 def test_samples_are_spread_over_time(full):
@@ -245,7 +269,7 @@ def test_curves_of_a_kind_share_a_chart(full):
     shown = charts(page)
     assert [*shown] == [
         "Fréchet distance (classifier)", "Label agreement", "adv", "class", "accuracy", "images per second",
-        "D/blocks.0",
+        "D/blocks.0", "Balanced accuracy",
     ]  # fmt: skip
     assert said(shown["adv"].find("figcaption")) == "adv D/adv G/adv"
     distance = shown["Fréchet distance (classifier)"]
@@ -329,13 +353,12 @@ def test_nothing_is_fetched_or_run(full):
 def test_hostile_names_are_text(tmp_path):
     names = [*HOSTILE, "x" * 300]
     metrics = METRICS | {"per_class": {name: row(0.5, 1.0, **{name: 1, HOSTILE[0]: 1}) for name in names}}
-    gain = {"difference": 0.0, "interval": [0.0, 0.0], "verdict": "no difference"}
     arms = {arm: ARM | {"per_class": {name: {"mean": 0.5, "std": 0.1} for name in names}} for arm in UTILITY["arms"]}
-    utility = UTILITY | {"arms": arms, "per_class": dict.fromkeys(names, gain)}
+    utility = UTILITY | {"arms": arms, "per_class": dict.fromkeys(names, NO_GAIN)}
     directory = a_run(tmp_path, metrics=metrics, utility=utility, environment=ENVIRONMENT | {"command": HOSTILE[2]})
     page = page_of(directory)
     for title in ("Classes", "Confusions", "Usefulness"):
-        (rows,) = tables(page, title)
+        *_, rows = tables(page, title)
         assert [cells[0] for cells in rows] == [name.replace("\udcff", "\\udcff") for name in names]
     assert HOSTILE[2] in said(section(page, "Make it again"))
     assert not list(page.iter("script"))
@@ -432,7 +455,8 @@ DAMAGES = {
                      '{"per_class": {"cat": {"judged": {"cat": "many"}}}}', '{"about": {"checkpoint": "best"}}',
                      '{"intervals": {"fd_classifier": [1]}}', "[" * 100_000],
     "utility.json": ["[]", '{"verdict": "helps"}', json.dumps(UTILITY | {"verdict": "perhaps"}),
-                     json.dumps(UTILITY | {"arms": {"real": ARM}}), json.dumps(UTILITY | {"interval": [1]})],
+                     json.dumps(UTILITY | {"arms": {"real": ARM}}), json.dumps(UTILITY | {"interval": [1]}),
+                     json.dumps(UTILITY | {"baseline": "both"})],
     "environment.json": ["[]", "{}", json.dumps(ENVIRONMENT | {"data": None}),
                          json.dumps(ENVIRONMENT | {"threads": "two"}), json.dumps(ENVIRONMENT | {"resumed": [1]})],
     "recipe.yaml": ["[]", "a: [", "\x00", "name: digits-acgan\ngenerator: 3\n"],

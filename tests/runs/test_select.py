@@ -83,13 +83,13 @@ def test_an_image_must_please_all(digits_run: Callable[..., Path], monkeypatch: 
     run = digits_run()
     model = load_model(run)
 
-    def every_third(self: object) -> selecting._Judged:
-        return selecting._Judged(
+    def every_third(*_: object) -> selecting.Judged:
+        return selecting.Judged(
             lambda images, labels: torch.arange(len(images)).double(), lambda scores, _: scores % 3 == 0
         )
 
-    def bright(self: object) -> selecting._Judged:
-        return selecting._Judged(
+    def bright(*_: object) -> selecting.Judged:
+        return selecting.Judged(
             lambda images, labels: images.double().mean((1, 2, 3)), lambda scores, _: scores > scores.median()
         )
 
@@ -103,7 +103,7 @@ def test_an_image_must_please_all(digits_run: Callable[..., Path], monkeypatch: 
 
 def test_too_few_that_please_are_told(digits_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     run = digits_run()
-    monkeypatch.setattr(selecting, "CRITERIA", {"copies": lambda _: selecting._Judged(
+    monkeypatch.setattr(selecting, "CRITERIA", {"copies": lambda *_: selecting.Judged(
         lambda images, labels: torch.zeros(len(images)), lambda scores, classes: classes == 3
     )})  # fmt: skip
     told = "^copies accepted 0 of 64 images of class '8': expected 2; ask for fewer, or by less$"

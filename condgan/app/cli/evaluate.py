@@ -94,8 +94,12 @@ def statistics_command(
 def utility_command(
     subject: SubjectArgument,
     data: TrueOption = None,
-    seeds: Annotated[int, Option("Classifiers of each kind, and draws of fakes.")] = 5,
-    n: Annotated[int | None, Option("Fakes of each seed; by default as many as real images.")] = None,
+    minutes: Annotated[float, Option("How long to search for the best mixture of fakes and to judge it.")] = 10.0,
+    seeds: Annotated[int, Option("Classifiers of each kind that the verdict is by, each with fakes of its own.")] = 5,
+    classifier: Annotated[
+        str, Option("small, a model of torchvision, timm:NAME, or module:callable that takes num_classes.")
+    ] = "small",
+    out: Annotated[Path | None, Option("Folder for the fakes that were chosen, by class.", "--write")] = None,
     size: SizeOption = None,
     checkpoint: CheckpointOption = "best",
     truncation: TruncationOption = None,
@@ -103,20 +107,23 @@ def utility_command(
     skip_bad_images: SkipOption = False,
     as_json: Annotated[bool, Option("Print one line of JSON.", "--json")] = False,
 ) -> None:
-    """Tell whether fakes help a small classifier: trained on real images, on these and fakes, and on fakes alone.
+    """Tell whether fakes help a classifier beyond what augmentation gives, and which of them do.
 
+    How many are added, and how selected, is chosen on half of the held-out images; the verdict is on the other half.
     Of a run RUN/utility.json is written.
     """
-    from condgan.evaluation.usefulness import as_table
+    from condgan.evaluation.advice import as_table
     from condgan.runs.utility import utility
     from condgan.sampling.options import Sampling
 
     sampling = Sampling(checkpoint, truncation=truncation, standing=standing)
-    result = utility(subject, data, seeds, n, size, sampling, skip_bad_images)
+    result = utility(subject, data, seeds, minutes, classifier, out, size, sampling, skip_bad_images)
     if as_json:
         click.echo(json.dumps(result))
         return
-    click.echo("\n".join([as_table(result), *(f"warning: {one}" for one in result["about"].get("warnings", []))]))
+    warnings = [f"warning: {one}" for one in result["about"]["warnings"]]
+    wrote = [] if out is None else [f"wrote {result['n_fakes']:,} fakes and {out / 'selection.csv'}"]
+    click.echo("\n".join([*warnings, as_table(result), *wrote]))
 
 
 def report_command(

@@ -1,6 +1,5 @@
 """Networks whose features images are compared by: published ones by their names, and those of users."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from condgan.evaluation.extractors.own import build_own_network
 from condgan.evaluation.extractors.timm_models import build_dinov2, build_timm_model
 from condgan.evaluation.extractors.torchvision_models import build_torchvision_model, torchvision_names
 from condgan.utils.errors import unknown
+from condgan.utils.imports import is_import
 
 __all__ = ["EXTRACTED_AT_ONCE", "Extractor", "Observed", "find_extractor", "state_hash"]
 
@@ -37,7 +37,7 @@ def find_extractor(name: str, weights: Path | None = None, device: torch.device 
             extractor = build_torchvision_model(name, weights)
         elif name.startswith("timm:"):
             extractor = build_timm_model(name, name.removeprefix("timm:"), weights)
-        elif re.fullmatch(r"\w+(\.\w+)*:\w+", name):
+        elif is_import(name):
             extractor = build_own_network(name, weights)
         else:
             raise unknown("extractor", name, [*DOCUMENTED, *torchvision_names()])

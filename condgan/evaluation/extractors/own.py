@@ -1,10 +1,6 @@
 """Networks of users, made by a callable of theirs."""
 
 import hashlib
-import importlib
-import inspect
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +9,18 @@ from torch import Tensor, nn
 
 from condgan.evaluation.extractors.base import Extractor, as_rgb, describe_output, one_line, state_hash
 from condgan.utils.errors import UserError
+from condgan.utils.imports import imported
 
 
 def build_own_network(name: str, weights: Path | None) -> Extractor:
     """Build a user's network, module:callable. Raises UserError for what cannot be imported, called or is none."""
-    module_name, _, attribute = name.partition(":")
-    sys.path.append(os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UserError(
-            f"extractor '{name}' cannot be imported ({error}): '{module_name}' has to be installed, or a module of the "
-            "current folder"
-        ) from None
-    except Exception as error:  # it is the user's code
-        raise UserError(f"extractor '{name}' cannot be imported ({one_line(error)}): mend '{module_name}'") from None
-    finally:
-        sys.path.pop()
-    if not hasattr(module, attribute):
-        raise UserError(f"extractor '{name}': '{module_name}' has no '{attribute}'; give the name of one it has")
-    make = getattr(module, attribute)
     given = {} if weights is None else {"weights": weights}
-    try:
-        inspect.signature(make).bind(**given)
-    except TypeError as error:
-        call = f"{attribute}({'weights=PATH' if given else ''})"
-        raise UserError(f"extractor '{name}' cannot be called as {call} ({error}): change what it takes") from None
+    module, make = imported("extractor", name, given, "weights=PATH" if given else "")
+    called = name.partition(":")[2]
     try:
         network = make(**given)
     except Exception as error:  # it is the user's code
-        raise UserError(f"extractor '{name}' cannot be made ({one_line(error)}): mend '{attribute}'") from None
+        raise UserError(f"extractor '{name}' cannot be made ({one_line(error)}): mend '{called}'") from None
     if not isinstance(network, nn.Module):
         raise UserError(f"extractor '{name}' makes {describe_output(network)}, expected a torch.nn.Module: return one")
     code = Path(module.__file__).read_bytes() if module.__file__ else b""  # what it does to images is in it

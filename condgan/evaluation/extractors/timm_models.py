@@ -6,6 +6,7 @@ Axes: b images, c channels, h × w pixels, d features, k classes, n places of pa
 import math
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -63,16 +64,23 @@ class TimmModel(nn.Module):
         return features, classes(features) if isinstance(classes, nn.Linear) else None
 
 
-def _timm_network(name: str, model: str, weights: Path | None) -> tuple[Any, dict[str, Any], str]:
-    """A model of timm with its weights, how images are prepared for it, and the hash of the weights' file."""
+def timm_with(what: str, name: str, model: str) -> ModuleType:
+    """timm, which knows a model that `what` is named after. Raises UserError where it is not there or does not."""
     try:
         import timm
-        from timm.data.config import resolve_model_data_config
     except ImportError:
-        raise UserError(f"extractor '{name}' needs timm, which is not installed: {to_install('timm')}") from None
+        raise UserError(f"{what} '{name}' needs timm, which is not installed: {to_install('timm')}") from None
     names = [*timm.list_models(), *timm.list_pretrained()]
     if model not in names:
         raise unknown("timm model", model, names)
+    return timm
+
+
+def _timm_network(name: str, model: str, weights: Path | None) -> tuple[Any, dict[str, Any], str]:
+    """A model of timm with its weights, how images are prepared for it, and the hash of the weights' file."""
+    timm = timm_with("extractor", name, model)
+    from timm.data.config import resolve_model_data_config
+
     path = weights or _of_hub(name, timm.get_pretrained_cfg_value(model, "hf_hub_id"))
     state, sha256 = read_weights(path)
     overlay = {"state_dict": state, "custom_load": False}

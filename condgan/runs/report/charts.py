@@ -1,16 +1,18 @@
-"""Curves of a run's log, drawn as SVG that stands in the page and follows its light and dark colors."""
+"""Curves of a run's log and of the search for fakes that help, as SVG that follows the page's light and dark colors."""
 
 import io
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
 from condgan.runs.log_file import Record
 from condgan.runs.report.metrics import Value, metric_text
+from condgan.runs.schemas import Utility
 from condgan.utils.figures import spread
 
 POINTS, POINTS_OF_SINGULAR_VALUES = 500, 100
@@ -20,6 +22,8 @@ DOTTED = 30
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 360, 190, 46, 18, 16, 22
 """A chart and its margins, in pixels."""
 LINE_COLORS = 6
+BALANCE = "balance"
+"""The ratio at which all classes are as large."""
 VARIABLES = {f"#0000{i:02x}": f"var(--{name})" for i, name in enumerate(
     ("ink", "quiet", "rule", *(f"line{i}" for i in range(LINE_COLORS)))
 )}  # fmt: skip
@@ -45,13 +49,14 @@ STYLE: dict[Any, Any] = {
 
 
 class Chart(NamedTuple):
-    """Curves over images."""
+    """Curves over images, or over something else."""
 
     title: str
     note: str
     names: list[str]
     svg: Markup
     """The elements between the SVG's tags."""
+    over: str = "the images seen"
 
 
 def draw_charts(log: Sequence[Record], best_by: str, marked: int | None) -> dict[str, list[Chart]]:
@@ -100,17 +105,45 @@ def _spans_much(values: Sequence[Value]) -> bool:
     return min(values) > sys.float_info.min and max(values) > 30 * min(values)
 
 
+def draw_search(utility: Utility) -> Chart | None:
+    """Draw the accuracy on validation images against the ratio of fakes, a curve for each selection.
+
+    Of each mixture as of the last round that it was tried in, over both truncations the better one. The dashed line is
+    the accuracy without fakes; the chosen mixture's dot is larger.
+    """
+    before = max((value for name, value in utility.baselines.items() if name.split(" by ")[0] == utility.baseline),
+                 default=None)  # fmt: skip
+    if before is None or not utility.search:
+        return None
+    last = {(one.ratio, one.selection, one.truncation): one for one in utility.search}
+    ratios = sorted({one.ratio for one in last.values()}, key=lambda ratio: math.inf if ratio == BALANCE else ratio)
+    curves: dict[str, dict[int, float]] = {}
+    for one in last.values():
+        points = curves.setdefault("not selected" if one.selection == "none" else one.selection, {})
+        place = ratios.index(one.ratio)
+        points[place] = max(points.get(place, -math.inf), 100 * (before + one.difference))
+    chosen = last.get((utility.chosen.ratio, utility.chosen.selection, utility.chosen.truncation))
+    ring = None if chosen is None else (ratios.index(chosen.ratio), 100 * (before + chosen.difference))
+    with _axes() as (axes, buffer):
+        axes.axhline(100 * before, color=INK, alpha=0.6, linewidth=1, linestyle=(0, (3, 3)))
+        for number, points in enumerate(curves.values()):
+            axes.plot(
+                *zip(*sorted(points.items()), strict=True), "o-", color=LINES[number % LINE_COLORS], lw=1.6, ms=4.4
+            )
+        if ring is not None:
+            axes.plot(*ring, "o", color=INK, ms=9, mfc="none", lw=1.2)
+        axes.set_xlim(-0.2, len(ratios) - 0.8)
+        axes.set_xticks(range(len(ratios)), [BALANCE if one == BALANCE else f"{one:g}" for one in ratios])
+    note = "% of validation images, against fakes for each real image"
+    title = "Balanced accuracy"
+    return Chart(title, note, [*curves], Markup(_inner(buffer.getvalue())), "the ratio of fakes")
+
+
 def _svg(lines: Sequence[Sequence[tuple[Value, Value]]], end: Value, marked: int | None, logarithmic: bool) -> Markup:
     """Draw curves from 0 to `end` images."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
     from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator
 
-    with rc_context(STYLE):
-        figure = Figure((WIDTH / 72, HEIGHT / 72), facecolor="none")
-        size = ((WIDTH - LEFT - RIGHT) / WIDTH, (HEIGHT - TOP - BOTTOM) / HEIGHT)
-        axes = figure.add_axes((LEFT / WIDTH, BOTTOM / HEIGHT, *size), facecolor="none")
+    with _axes() as (axes, buffer):
         if marked is not None:
             axes.axvline(marked, color=INK, alpha=0.6, linewidth=1, linestyle=(0, (3, 3)))
         for number, points in enumerate(lines):
@@ -124,11 +157,23 @@ def _svg(lines: Sequence[Sequence[tuple[Value, Value]]], end: Value, marked: int
             low, high = axes.get_ylim()
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 500 * low else (1,)))
             axes.yaxis.set_major_formatter("{x:g}")
+    return Markup(_inner(buffer.getvalue()))
+
+
+@contextmanager
+def _axes() -> Iterator[tuple[Any, io.StringIO]]:
+    """Axes to draw on, and what holds them as an SVG file afterwards."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    with rc_context(STYLE):
+        figure, buffer = Figure((WIDTH / 72, HEIGHT / 72), facecolor="none"), io.StringIO()
+        size = ((WIDTH - LEFT - RIGHT) / WIDTH, (HEIGHT - TOP - BOTTOM) / HEIGHT)
+        yield figure.add_axes((LEFT / WIDTH, BOTTOM / HEIGHT, *size), facecolor="none"), buffer
         for line in figure.findobj(Line2D):
             line.set_clip_on(False)  # dots at the edges are whole, and clips need names
-        buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return Markup(_inner(buffer.getvalue()))
 
 
 def _inner(svg: str) -> str:

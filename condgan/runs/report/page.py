@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from condgan.recipes.schema import Recipe
 from condgan.runs.directory import recipe_of, require_run
 from condgan.runs.log_file import Record, records
-from condgan.runs.report.charts import HEIGHT, WIDTH, draw_charts
+from condgan.runs.report.charts import HEIGHT, WIDTH, draw_charts, draw_search
 from condgan.runs.report.metrics import judgement, percent, percentage_points
 from condgan.runs.report.pictures import embedded_picture, pictures_over_time
 from condgan.runs.report.tables import WORST, confusion_of, tables_of
@@ -38,7 +38,8 @@ def report_page(directory: Path) -> str:
     recipe = recipe_of(directory)
     commands = {verb: shlex.join(["condgan", verb, str(directory)]) for verb in ("evaluate", "utility")}
     environment = tree_of(environment_of(directory))
-    utility = tree_of(read_as(directory / "utility.json", Utility, f"make it anew with {commands['utility']}"))
+    of_use = read_as(directory / "utility.json", Utility, f"make it anew with {commands['utility']}")
+    utility = tree_of(of_use)
     of_extractors = _metrics(directory, f"make it anew with {commands['evaluate']}")
     metrics = of_extractors.get("metrics.json", {})
     log = [record for _, record in records(directory / "log.jsonl")]
@@ -60,6 +61,8 @@ def report_page(directory: Path) -> str:
         neighbors=embedded_picture(directory / "neighbors.png", "generated images and their nearest training images"),
         confusion=confusion_of(metrics.get("per_class", {})),
         utility=utility,
+        compared=[] if of_use is None else [of_use.baseline, of_use.mixed],
+        ratios=None if of_use is None else draw_search(of_use),
         harmed_first=sorted(utility.get("per_class", {}).items(), key=lambda one: one[1]["difference"]),
         yaml=(directory / "recipe.yaml").read_text(encoding="utf-8"),
         environment=environment,
