@@ -71,7 +71,7 @@ class Downstream:
     def _made(self, images: UInt8[Tensor, "n c h w"], classes: int) -> nn.Module:
         network = self.make().train()
         try:
-            logits = network(_rgb(images[:2]))  # which tells lazy layers their shapes
+            logits = network(_rgb(_opaque(images[:2])))  # which tells lazy layers their shapes
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # it may be the user's code
@@ -165,7 +165,7 @@ def _train(
     for _ in range(steps):
         index = torch.randint(len(images), (LEARNED_AT_ONCE,))
         with torch.autocast(where.type, torch.bfloat16, enabled=half):
-            logits = network(_rgb(augment(images[index]).to(where)))
+            logits = network(_rgb(augment(_opaque(images[index])).to(where)))
         loss = F.cross_entropy(logits.float(), classes[index], reduction="none")
         optimizer.zero_grad()
         (loss * weights[classes[index]]).mean().backward()
@@ -174,17 +174,22 @@ def _train(
 
 
 def _rgb(images: UInt8[Tensor, "b c h w"]) -> Float[Tensor, "b 3 h w"]:
-    """Images in [−1, 1], of three channels; what is transparent becomes gray."""
-    floats = to_float(images)
-    if floats.shape[1] == 4:
-        floats = floats[:, :3] * (floats[:, 3:] + 1) / 2
-    return floats.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+    """Images in [−1, 1], of three channels."""
+    return to_float(images).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+
+
+def _opaque(images: UInt8[Tensor, "b c h w"]) -> UInt8[Tensor, "b _ h w"]:
+    """What is transparent becomes gray."""
+    if images.shape[1] != 4:
+        return images
+    seen = (images[:, :3].float() - 128) * (images[:, 3:] / 255) + 128
+    return seen.round().to(torch.uint8)
 
 
 @torch.inference_mode()
 def _told(network: nn.Module, images: UInt8[Tensor, "n c h w"]) -> Int[Tensor, " n"]:
     with tf32(False):
-        return torch.cat([network(_rgb(part.to(device()))).argmax(1).cpu() for part in images.split(512)])
+        return torch.cat([network(_rgb(_opaque(part.to(device())))).argmax(1).cpu() for part in images.split(512)])
 
 
 def _augmentation(name: str | None, flips: bool) -> Callable[[Tensor], Tensor]:
