@@ -3,11 +3,12 @@
 Photographs of waste (6 classes, one of them rare), CIFAR-10 with two classes cut to 50, 100 and 200 of 500 images,
 MNIST with 20 images a class, a tenth of the digits. Generators are the light ones of `any-projection`.
 
-`python -m benchmarks.utility FOLDER [--only SET;…] [--seeds 3] [--minutes 3] [--work DIR] [--train] [--record OUT]`
+`python -m benchmarks.utility FOLDER [--only SET;…] [--seeds 3] [--minutes 3] [--work DIR] [--train] [--done]
+[--record OUT]`
 
 FOLDER holds trash-photos.zip, cifar10-jpeg.zip and mnist.zip; sets without a file there are left out. A process of one
 thread for each core; about an hour on two. What is done is kept in DIR, and the same command goes on from there;
-`--train` ends after the generators. OUT/record.json holds the command, the environment and every result.
+`--train` ends after the generators, `--done` tells of what is done. OUT/record.json holds the command, the environment and every result.
 """
 
 import argparse
@@ -137,6 +138,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3, help="for the search and the verdict of each generator")
     parser.add_argument("--work", type=Path, default=Path("utility-work"))
     parser.add_argument("--train", action="store_true", help="generators alone")
+    parser.add_argument("--done", action="store_true", help="tell of what is done alone")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--record", type=Path, metavar="OUT")
     given = parser.parse_args()
@@ -146,6 +148,7 @@ def main() -> None:
     for name in names:
         unpacked(name, given.source, folder)
     jobs = [Job(name, seed, folder) for seed in range(given.seeds) for name in names if seed < SETS[name].generators]
+    jobs = [job for job in jobs if not given.done or (job.run / "utility.json").is_file()]
     with ProcessPoolExecutor(given.processes, get_context("spawn")) as pool:
         list(pool.map(Job.train, jobs))
         if given.train:
@@ -153,7 +156,8 @@ def main() -> None:
         results = list(pool.map(Job.judge, jobs, [given.minutes] * len(jobs)))
     for result in results:
         print(f"{result['set']}, generator of seed {result['generator_seed']}\n{as_table(result)}\n", flush=True)
-    summaries = {name: summary([one for one in results if one["set"] == name]) for name in names}
+    told = dict.fromkeys(result["set"] for result in results)
+    summaries = {name: summary([one for one in results if one["set"] == name]) for name in told}
     print("\n".join(f"{name}: {one}" for name, one in summaries.items()))
     if given.record is not None:
         about = {

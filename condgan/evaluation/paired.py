@@ -16,7 +16,9 @@ HELPS, HURTS, NO_DIFFERENCE, NO_BETTER = "helps", "hurts", "no difference", "no 
 
 def means_by_class(values: Float[Tensor, "s t"], index: Int[Tensor, " t"]) -> Float[Tensor, "s k"]:
     """Means over the images of each class that has any, in the order of their numbers."""
-    return torch.stack([values[:, index == number].double().mean(1) for number in index.unique()], 1)
+    _, place, counts = index.unique(return_inverse=True, return_counts=True)
+    sums = torch.zeros(len(values), len(counts), dtype=torch.float64)
+    return sums.index_add_(1, place, values.double()) / counts
 
 
 def balanced(values: Float[Tensor, "s t"], index: Int[Tensor, " t"]) -> Float[Tensor, " s"]:
@@ -39,28 +41,28 @@ def interval(
     """
     index = torch.zeros(differences.shape[1], dtype=torch.long) if index is None else index
     per_image, seeds = differences.double().mean(0), len(differences)
-    strata = [per_image[index == number] for number in index.unique()]
-    more, taken = 2 / len(strata), 1 - 1 / len(strata)
+    _, place, counts = index.unique(return_inverse=True, return_counts=True)
+    classes = len(counts)
+    more, taken = 2 / classes, 1 - 1 / classes
     of_seeds = balanced(differences, index).var() / seeds
-    _, of_all = _moments(per_image, 2.0)
-    center, of_images, spread = torch.zeros(3, dtype=torch.float64)
-    for one in strata:
-        images = len(one) + more
-        mean, own = _moments(one, more)
-        variance = (own + taken * of_all / images) / images / len(strata) ** 2
-        center, of_images = center + mean / len(strata), of_images + variance
-        spread = spread + variance.square() / (images - 1 + taken)
-    variance = of_seeds + of_images
+    _, of_all = _moments(per_image, torch.zeros_like(place), 2.0)
+    means, own = _moments(per_image, place, more)
+    images = counts + more
+    of_classes = (own + taken * of_all / images) / images / classes**2
+    variance = of_seeds + of_classes.sum()
+    spread = (of_classes.square() / (images - 1 + taken)).sum()
     freedom = variance.square() / (of_seeds.square() / (seeds - 1) + spread)
-    reach = float(variance.sqrt()) * float(stdtrit(float(freedom), (1 + confidence) / 2))
-    return float(center) - reach, float(center) + reach
+    center, reach = float(means.mean()), float(variance.sqrt()) * float(stdtrit(float(freedom), (1 + confidence) / 2))
+    return center - reach, center + reach
 
 
-def _moments(values: Float[Tensor, " t"], more: float) -> tuple[Tensor, Tensor]:
-    """Mean and variance of differences with so many more, in halves for each outcome of a pair."""
-    count = len(values) + more
-    mean = values.sum() / count
-    return mean, (values.square().sum() + more / 2) / count - mean.square()
+def _moments(values: Float[Tensor, " t"], place: Int[Tensor, " t"], more: float) -> tuple[Tensor, Tensor]:
+    """Means and variances of classes' differences, so many more in each, in halves for each outcome of a pair."""
+    counts = place.bincount() + more
+    sums, squares = (torch.zeros(len(counts), dtype=torch.float64).index_add_(0, place, one)
+                     for one in (values, values.square()))  # fmt: skip
+    means = sums / counts
+    return means, (squares + more / 2) / counts - means.square()
 
 
 def gain(

@@ -115,6 +115,14 @@ def test_the_interval_of_a_balanced_difference_is_that_of_a_stratified_mean(seed
     assert (low, high) == pytest.approx((center - reach, center + reach))
 
 
+def test_where_only_seeds_differ_by_class_it_is_students_of_the_balanced_differences() -> None:
+    of_seed = np.random.default_rng(0).normal(0, 0.2, (5, 2))
+    index = torch.tensor([0] * 20_000 + [1] * 5_000)
+    expected = scipy.stats.ttest_1samp(of_seed.mean(1), 0).confidence_interval(0.95)
+    differences = torch.from_numpy(of_seed)[:, index]
+    assert interval(differences, index=index) == pytest.approx(tuple(expected), abs=3e-3)
+
+
 FEW_OF_EACH = [(1,) * 100, (2,) * 50, (2,) * 100, (3,) * 30, (5,) * 100, (300, 2, 2, 1)]
 
 

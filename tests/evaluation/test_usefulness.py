@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from benchmarks.utility_simulation import KINDS, simulate
 from condgan.evaluation import advice as module
+from condgan.evaluation import usefulness as usefulness_module
 from condgan.evaluation.advice import advice, as_table
 from condgan.evaluation.paired import balanced, class_gains, gain
 from condgan.evaluation.selection import TooFew
@@ -134,6 +136,34 @@ def test_without_time_the_verdict_has_what_it_needs() -> None:
     whole = usefulness(few(), fakes, halves(40, 3), halves(90, 4), Means(), 3, minutes=1.0)
     assert len(whole["arms"]) == 9, "real, augmented, reweighted, both; each with fakes; fakes alone"
     assert whole["classification_accuracy_score"] == whole["arms"]["fakes"]["accuracy"]["mean"]
+
+
+@pytest.mark.parametrize("drawing", [0.0, 1.5])
+def test_it_takes_the_time_that_is_given_and_tells_what_is_left(
+    drawing: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Seconds of a clock that only classifiers and draws of fakes turn."""
+    now = 0.0
+    monkeypatch.setattr(usefulness_module, "time", SimpleNamespace(monotonic=lambda: now))
+
+    class Slow(Means):
+        def learn(self, images, classes, weights, augmentation, seed):
+            nonlocal now
+            now += 1
+            return super().learn(images, classes, weights, augmentation, seed)
+
+    def drawn(counts: dict[int, int], seed: int) -> Pool:
+        nonlocal now
+        now += drawing
+        return good(counts, seed)
+
+    fakes = Drawn({"none": drawn, "agreement": drawn, "centroid": drawn})
+    found = usefulness(few(), fakes, halves(40, 3), halves(90, 4), Slow(), 5, minutes=2.0)
+    assert 90 < now < 125
+    assert 4 < len([one for one in found["search"] if one["round"] == 0]) < 30
+    lefts = [line.rpartition("(")[2] for line in capsys.readouterr().err.splitlines() if line.endswith(" left)")]
+    assert len(lefts) > 5
+    assert lefts[-1] == "5 s left)", "the last arm but one leaves five classifiers"
 
 
 def test_classes_that_are_even_are_not_reweighted_and_all_get_fakes() -> None:

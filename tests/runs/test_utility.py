@@ -184,6 +184,8 @@ def test_what_is_left_of_a_run_without_its_discriminator_is_asked_about_by_the_o
     assert "discriminator" not in {one["selection"] for one in found["search"]}
     subject = module._of_run(run, None, module.Sampling())
     assert subject.fakes.selections == tuple(every)
+    assert subject.fakes.judges.others is subject.validation, "judges know nothing of the test images"
+    assert not subject.flips, "mirrored digits look different"
     drawn = subject.fakes.draw("discriminator", 0.7, {3: 2, 4: 1}, 5)
     assert drawn.labels.index().tolist() == [3, 3, 4]
 
