@@ -3,12 +3,13 @@
 Photographs of waste (6 classes, one of them rare), CIFAR-10 with two classes cut to 50, 100 and 200 of 500 images,
 MNIST with 20 images a class, a tenth of the digits. Generators are the light ones of `any-projection`.
 
-`python -m benchmarks.utility FOLDER [--only SET;…] [--seeds 3] [--minutes 3] [--work DIR] [--train] [--done]
+`python -m benchmarks.utility FOLDER [--only SET;…] [--seeds 3] [--minutes 4] [--work DIR] [--train] [--done]
 [--record OUT]`
 
 FOLDER holds trash-photos.zip, cifar10-jpeg.zip and mnist.zip; sets without a file there are left out. A process of one
-thread for each core; about an hour on two. What is done is kept in DIR, and the same command goes on from there;
-`--train` ends after the generators, `--done` tells of what is done. OUT/record.json holds the command, the environment and every result.
+thread for each core; about an hour and a half on two. What is done is kept in DIR, and the same command goes on from
+there; `--train` ends after the generators, `--done` tells of what is done. OUT/record.json holds the command, the
+environment and every result.
 """
 
 import argparse
@@ -135,7 +136,7 @@ def main() -> None:
     parser.add_argument("source", type=Path, metavar="FOLDER")
     parser.add_argument("--only", help="sets with semicolons between")
     parser.add_argument("--seeds", type=int, default=3, help="generators of each set, at most")
-    parser.add_argument("--minutes", type=float, default=3, help="for the search and the verdict of each generator")
+    parser.add_argument("--minutes", type=float, default=4, help="for the search and the verdict of each generator")
     parser.add_argument("--work", type=Path, default=Path("utility-work"))
     parser.add_argument("--train", action="store_true", help="generators alone")
     parser.add_argument("--done", action="store_true", help="tell of what is done alone")
