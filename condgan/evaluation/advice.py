@@ -21,10 +21,11 @@ def advice(found: dict[str, Any]) -> str:
     bare = found["comparisons"]["real+fakes over real"]
     classes = found["per_class"]
     better, worse = ([name for name, one in classes.items() if one["verdict"] == word] for word in (HELPS, HURTS))
-    told = [f"the class{'es' * (len(names) > 1)} {', '.join(names[:5])}{', …' * (len(names) > 5)} {verb}"
-            for names, verb in ((better, "gains" if len(better) == 1 else "gain"),
-                                (worse, "loses" if len(worse) == 1 else "lose")) if names]  # fmt: skip
-    of_classes = f" Of the classes, {' and '.join(told)}." if told else ""
+    of_classes = "".join(
+        f" Classes that {verb}: {', '.join(names[:5])}{', …' * (len(names) > 5)}."
+        for names, verb in ((better, "gain"), (worse, "lose"))
+        if names
+    )
     few = sorted(name for name, count in found["real_counts"].items() if 0 < count < FEW_TO_LEARN)
     more = (
         f" Give the generator more images first: {len(few)} of {len(found['real_counts'])} classes have fewer than "

@@ -339,6 +339,15 @@ def test_no_better_than_augmentation_wants_it_to_help_and_to_be_in_the_baseline(
     assert "Without augmentation they do better than it does: +1" in found["advice"]
 
 
+def test_classes_that_change_are_named() -> None:
+    found = told(VERDICTS["helps"][0])
+    none = found["per_class"]["a"] | {"verdict": "no difference"}
+    found["per_class"] = dict.fromkeys("bcd", none) | {"a": none | {"verdict": "helps"}}
+    assert " Classes that gain: a. Add" in advice(found)
+    found["per_class"] |= {"b": none | {"verdict": "hurts"}, "c": none | {"verdict": "hurts"}}
+    assert " Classes that gain: a. Classes that lose: b, c. Add" in advice(found)
+
+
 def test_few_images_of_a_class_are_told() -> None:
     found = told(VERDICTS["no difference"][0])
     assert "trained longer" in found["advice"]
