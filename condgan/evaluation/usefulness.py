@@ -25,7 +25,7 @@ from condgan.evaluation.paired import (
     means_by_class,
 )
 from condgan.evaluation.selection import TooFew
-from condgan.labels import LabelTable
+from condgan.labels import LabelSpec, LabelTable
 from condgan.utils.console import duration, say
 from condgan.utils.errors import UserError
 
@@ -417,8 +417,13 @@ def like(pool: Pool, real: Pool, what: str) -> Pool:
             f"class '{other[0]}' is one of the {whose} only: expected {what} of the same {known.width} classes "
             "as the real images; give them under the same names"
         )
-    number = torch.tensor([known.classes.index(name) for name in classes])
-    return Pool(pool.images, LabelTable.from_index(known, number[pool.labels.index()]))
+    return Pool(pool.images, counted_as(known, pool.labels))
+
+
+def counted_as(spec: LabelSpec, labels: LabelTable) -> LabelTable:
+    """The same labels in another vocabulary of the same classes."""
+    numbers = torch.tensor([spec.classes.index(name) for name in labels.spec.classes])
+    return LabelTable.from_index(spec, numbers[labels.index()])
 
 
 def _first(pool: Pool, counts: dict[int, int]) -> Pool:

@@ -136,7 +136,7 @@ def _evaluate_run(
     real = real_of_run(directory, recipe, data, options.split or "held-out", stated)
     about: dict[str, Any] = {"checkpoint": path.name}
     if isinstance(model, Translator):
-        _require_plain(directory, sampling)
+        require_plain(directory, sampling)
         if real.data is None or real.data.spec != model.spec:
             labels = ", ".join(value for field in model.spec.fields for value in field.values)
             raise UserError(
@@ -163,7 +163,7 @@ def _evaluate_run(
     return metrics
 
 
-def _require_plain(directory: Path, sampling: Sampling) -> None:
+def require_plain(directory: Path, sampling: Sampling) -> None:
     """Raises UserError for options of latents, which a translator has not."""
     if sampling._replace(which="best", seed=EVALUATION_SEED) != Sampling():
         raise UserError(

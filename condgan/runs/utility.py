@@ -23,12 +23,12 @@ from condgan.evaluation.advice import FEW_TO_LEARN
 from condgan.evaluation.downstream import LEARNED_AT_ONCE, SMALL_RESNET, Downstream, find_classifier, training_batches
 from condgan.evaluation.images import is_statistics, read_fakes_and_real, size_text
 from condgan.evaluation.selection import folds_of
-from condgan.evaluation.usefulness import FRESH, Pool, like, usefulness
+from condgan.evaluation.usefulness import FRESH, Pool, counted_as, like, usefulness
 from condgan.labels import LabelSpec, LabelTable
 from condgan.recipes.schema import Data
 from condgan.runs.checkpoint import NETWORKS, damage
 from condgan.runs.directory import is_run, recipe_of, results_of, run_and_checkpoint, run_directory
-from condgan.runs.evaluate import real_of_run, require_data, require_subject
+from condgan.runs.evaluate import real_of_run, require_data, require_plain, require_subject
 from condgan.runs.models import find_checkpoint, load_either, read_data, require_same_data
 from condgan.runs.schemas import environment_of
 from condgan.runs.select import Generated, Judges, Maker, Selected, open_discriminator, selected
@@ -80,18 +80,15 @@ class JudgedFakes:
         return [*self.makers]
 
     def draw(self, selection: str, truncation: float | None, counts: dict[int, int], seed: int) -> Pool:
-        return self.pool(self.select(selection, truncation, counts, seed))
+        chosen, spec = self.select(selection, truncation, counts, seed), self.judges.training.labels.spec
+        numbers = {name: number for number, name in enumerate(spec.classes)}
+        index = torch.tensor([numbers[name] for name in chosen.classes])
+        return Pool(channels_first(chosen.images), LabelTable.from_index(spec, index))
 
     def select(self, selection: str, truncation: float | None, counts: dict[int, int], seed: int) -> Selected:
         """The same, with what made each. Classes are counted as the real images'."""
         maker = self.makers.get(truncation, next(iter(self.makers.values())))
         return selected(maker, self.judges, SELECTIONS[selection], counts, seed)
-
-    def pool(self, chosen: Selected) -> Pool:
-        spec = self.judges.training.labels.spec
-        numbers = {name: number for number, name in enumerate(spec.classes)}
-        index = torch.tensor([numbers[name] for name in chosen.classes])
-        return Pool(channels_first(chosen.images), LabelTable.from_index(spec, index))
 
 
 @dataclass(frozen=True)
@@ -160,6 +157,8 @@ def utility(
     """
     seeds, minutes = whole("seeds", seeds), positive("minutes", minutes)
     require_data(data)
+    if is_statistics(data):
+        raise UserError(f"statistics '{data}' given: expected real images to train a classifier on")
     path = run_directory(subject, "images or a run")
     out, of_run = None if out is None else path_of(out, "out"), is_run(path)
     if not of_run:
@@ -238,8 +237,6 @@ def _few(counts: dict[str, int]) -> list[str]:
 
 def _of_run(path: Path, data: Dataset | str | Path | None, sampling: Sampling) -> Subject:
     """A run's real images and its fakes. Raises UserError where it has seen the held-out images."""
-    if is_statistics(data):
-        raise UserError(f"statistics '{data}' given: expected real images to train a classifier on")
     if sampling.batch is not None or sampling.seed != EVALUATION_SEED:
         raise UserError("a seed or statistics of each batch given: fakes are drawn anew for each classifier")
     checkpoint = find_checkpoint(path, sampling.which)
@@ -255,9 +252,10 @@ def _of_run(path: Path, data: Dataset | str | Path | None, sampling: Sampling) -
     judges = Judges(real.train, validation, real.content_hash, lambda: open_discriminator(path, checkpoint.name))
     about: dict[str, Any] = {"checkpoint": checkpoint.name}
     if isinstance(model, Translator):
-        if sampling._replace(which="best") != Sampling():
-            raise UserError(f"options of latents given with run '{path}', a translator, which has none: leave them out")
-        made: dict[float | None, Maker] = {None: TranslatedImages(model, _counted_as(model.spec, real.train))}
+        require_plain(path, sampling)
+        made: dict[float | None, Maker] = {
+            None: TranslatedImages(model, Pool(real.train.images, counted_as(model.spec, real.train.labels)))
+        }
     else:
         about |= sampling_record(sampling)
         fixed = sampling.truncation is not None or sampling.latent_scale is not None
@@ -276,8 +274,6 @@ def _of_images(
     """Images that are there, and the real ones. Raises UserError where the held-out images are among them."""
     if data is None:
         raise UserError(f"images '{subject}' given without --data: expected real images to train a classifier on")
-    if is_statistics(data):
-        raise UserError(f"statistics '{data}' given: expected real images to train a classifier on")
     images, real, warnings = read_fakes_and_real(subject, data, "train", size, True, skip_bad_images, False)
     if images.labels is None:
         raise UserError(
@@ -306,12 +302,6 @@ def _require_classes(own: LabelSpec, of_data: LabelSpec, path: Path) -> None:
     if other := sorted({*own.classes} ^ {*of_data.classes}):
         whose = f"run '{path}'" if other[0] in own.classes else "the real images"
         raise UserError(f"class '{shown(other[0])}' is one of {whose} only: expected the same classes; give such data")
-
-
-def _counted_as(spec: LabelSpec, training: Split) -> Pool:
-    """Images with labels of another vocabulary of the same classes."""
-    numbers = torch.tensor([spec.classes.index(name) for name in training.labels.spec.classes])
-    return Pool(training.images, LabelTable.from_index(spec, numbers[training.labels.index()]))
 
 
 def _unseen_by(path: Path, held_out: Split, own: Dataset | None) -> tuple[Split, list[str]]:
