@@ -90,6 +90,29 @@ def losses(*arguments: str, processes: int) -> list[dict[str, float]]:
     return [json.loads(line) for line in python(*TORCHRUN, "-m", "tests.losses_of_processes", *arguments).splitlines()]
 
 
+GROUP_ENDS = """
+from pathlib import Path
+import torch
+from condgan.utils import distributed
+
+def learn():
+    module = distributed.parallel(torch.nn.Linear(3, 3))
+    module(torch.ones(2, 3)).sum().backward()
+
+with distributed.joined():
+    learn()
+print(*(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no names to read")
+def test_no_thread_outlives_the_group(tmp_path: Path) -> None:
+    """One that does may want Python while it ends, and abort the process."""
+    script = tmp_path / "group.py"
+    script.write_text(GROUP_ENDS)
+    assert "gloo" not in python(*TORCHRUN, str(script))
+
+
 CASES = {
     "a state, pairs of a batch and an augmentation": [
         "digits-projection",
