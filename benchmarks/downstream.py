@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from benchmarks.record import command
 from benchmarks.utility import SETS, unpacked
 from condgan.data.open import read
-from condgan.evaluation.downstream import RESNET_WIDTH, Downstream, small_resnet, training_batches
+from condgan.evaluation.downstream import RESNET_WIDTH, SMALL_RESNET, Downstream, small_resnet, training_batches
 from condgan.evaluation.paired import balanced
 from condgan.utils.files import write
 from condgan.utils.provenance import describe_machine
@@ -48,8 +49,8 @@ def measured(name: str, source: Path, folder: Path, seeds: int) -> Iterator[dict
     truth = data.held_out.labels.index()
 
     def accuracy(width: float, longer: float, augmentation: str | None) -> dict[str, Any]:
-        learner = Downstream(lambda: small_resnet(classes, size, int(RESNET_WIDTH * width)), "", int(length * longer),
-                             flips)  # fmt: skip
+        make = partial(small_resnet, classes, size, int(RESNET_WIDTH * width))
+        learner = Downstream(make, SMALL_RESNET, int(length * longer), flips)
         start, values = time.perf_counter(), []
         for seed in range(seeds):
             labels = data.train.labels.index().long()

@@ -85,6 +85,9 @@ class Told:
     truncations: tuple[float | None, ...] = (None, 0.7)
     there: None = None
 
+    def prepare(self) -> None:
+        """Nothing takes long."""
+
     def draw(self, selection: str, truncation: float | None, counts: dict[int, int], seed: int) -> Pool:
         key = [self.selections.index(selection), int(truncation is not None), seed]
         rng, spec = np.random.default_rng(key), self.training.labels.spec

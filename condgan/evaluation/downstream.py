@@ -24,8 +24,10 @@ CLASSIFIERS = (SMALL_RESNET, "timm:NAME", "package.module:callable")
 RESNET_WIDTH, RESNET_PIXELS = 16, 16
 """Channels, and pixels, of the small network's first stage; the second and third have twice, four times the channels,
 and a half, a quarter of the pixels."""
-LEARNED_AT_ONCE, RATE, DECAY = 64, 3e-3, 0.05
-VIEWS, LEAST_SEEN, MOST_SEEN, LEAST_VIEWS = 40, 20_000, 60_000, 3
+LEARNED_AT_ONCE, DECAY = 64, 0.05
+RATES, RATE = {SMALL_RESNET: 1e-2}, 3e-3
+"""Peak learning rates of some classifiers, and of all others, transformers among them."""
+VIEWS, LEAST_SEEN, MOST_SEEN, LEAST_VIEWS = 60, 20_000, 90_000, 3
 """How often each real image is seen, within so many images of training in all; how often at least."""
 ALIKE = 16
 """So many images of a batch are augmented in the same way: the operations take batches."""
@@ -58,13 +60,14 @@ class Downstream:
         """Train a network on images whose losses count by their classes' weights; return what tells classes.
 
         AdamW, one cycle (Smith & Topin 2018), for `steps` batches whatever the number of images, in bfloat16 where the
-        hardware does. Weights, batches and
-        augmentations are drawn from the seed. Raises UserError where the network cannot be trained on such images.
+        hardware does. Weights, batches and augmentations are drawn from the seed. Raises UserError where the network
+        cannot be trained on such images.
         """
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             network = self._made(images, len(weights))
-            _train(network, images, classes, weights, _augmentation(augmentation, self.flips), self.steps)
+            augment, rate = _augmentation(augmentation, self.flips), RATES.get(self.name, RATE)
+            _train(network, images, classes, weights, augment, rate, self.steps)
         network.eval()
         return lambda given: _told(network, given)
 
@@ -155,13 +158,14 @@ def _train(
     classes: Int[Tensor, " n"],
     weights: Float[Tensor, " k"],
     augment: Callable[[Tensor], Tensor],
+    rate: float,
     steps: int,
 ) -> None:
     where = device()
     half = has_bfloat16(where)
     classes, weights = classes.to(where), weights.to(where)
-    optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
+    optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=DECAY, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
     for _ in range(steps):
         index = torch.randint(len(images), (LEARNED_AT_ONCE,))
         with torch.autocast(where.type, torch.bfloat16, enabled=half):

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from condgan.evaluation.advice import advice, signed
-from condgan.evaluation.mixtures import TO_BALANCE, Mixture, Trial, halve, mixtures, unbalanced
+from condgan.evaluation.mixtures import FEWEST_TRIED, TO_BALANCE, Mixture, Trial, halve, mixtures, unbalanced
 from condgan.evaluation.paired import (
     HELPS,
     NO_BETTER,
@@ -35,6 +35,8 @@ BASELINE_SEEDS = 2
 """Classifiers by whose mean the baseline is chosen."""
 SEARCH_SHARE = 0.4
 """The share of the time that is left for the search before arms that the verdict can do without are left out."""
+LEAST_ARMS = 4
+"""What the verdict needs at least: real, augmented, and both with fakes."""
 FRESH = 1_000
 """Seeds of the verdict begin here: none of the search's."""
 
@@ -85,6 +87,10 @@ class FakesSource(Protocol):
         """How many of each class there are; None where they are made as they are asked for."""
         ...
 
+    def prepare(self) -> None:
+        """Do what takes long and is needed once."""
+        ...
+
     def draw(self, selection: str, truncation: float | None, counts: dict[int, int], seed: int) -> Pool:
         """So many of each class, class by class. Raises TooFew where there are not enough."""
         ...
@@ -117,6 +123,8 @@ class _Study:
     fakes: FakesSource
     learner: Learner
     bar: tqdm
+    deadline: float
+    """Until which is searched."""
     augmentation: str = ""
     learning: list[float] = field(default_factory=list)
     """Seconds that each classifier took, …"""
@@ -170,9 +178,13 @@ class _Study:
         """How long so many take; a draw as long as the longest one."""
         return classifiers * self.each + draws * max(self.drawing, default=0.0)
 
+    @property
+    def left(self) -> float:
+        """Seconds until all is done: the search takes what the verdict leaves of the time given."""
+        return max(self.deadline - time.monotonic(), self.to_come * self.each)
+
     def tell(self, line: str) -> None:
-        left = f"   ({duration(self.to_come * self.each)} left)" if self.to_come and self.learning else ""
-        say(line + left)
+        say(line + (f"   ({duration(self.left)} left)" if self.to_come and self.learning else ""))
 
 
 def usefulness(
@@ -205,12 +217,15 @@ def usefulness(
         raise UserError(f"real images of one class given, '{name}': expected two or more to tell apart")
     deadline = time.monotonic() + 60 * minutes
     with tqdm(desc="classifiers", leave=False, disable=None) as bar:
-        study = _Study(real, fakes, learner, bar)
-        baseline, before = _baseline(study, validation)
+        study = _Study(real, fakes, learner, bar, deadline)
+        study.tell("getting the classifiers ready that select fakes")
+        fakes.prepare()
+        baseline, before = _baseline(study, validation, seeds)
         arms = _arms(baseline, study, deadline - time.monotonic(), seeds)
         needed = duration(study.seconds(len(arms) * seeds, seeds))
         study.tell(f"the verdict takes {len(arms) * seeds} classifiers, {needed}; the search as long as is left")
-        rounds = _search(study, baseline, validation, deadline, len(arms), seeds)
+        rounds = _search(study, baseline, validation, len(arms), seeds)
+        study.deadline = time.monotonic()
         chosen, correct = _judge(study, arms, rounds, seeds, test)
     counts = study.mixed(chosen)
     sizes = {
@@ -234,11 +249,12 @@ def usefulness(
     return found | {"advice": advice(found)}
 
 
-def _baseline(study: _Study, validation: Pool) -> tuple[Arm, dict[str, float]]:
+def _baseline(study: _Study, validation: Pool, seeds: int) -> tuple[Arm, dict[str, float]]:
     """The best baseline on validation images, and the balanced accuracy of each."""
-    candidates = [(REAL, ""), *((AUGMENTED, one) for one in study.learner.augmentations)]
+    candidates = [(AUGMENTED, one) for one in study.learner.augmentations]
     reweighted = unbalanced(study.counts)
-    study.expect(BASELINE_SEEDS * (len(candidates) + 2 * reweighted))
+    after = 2 * FEWEST_TRIED + LEAST_ARMS * seeds
+    study.expect(BASELINE_SEEDS * (1 + len(candidates) + 2 * reweighted) + after)
     found: dict[tuple[Arm, str], float] = {}
 
     def measure(arm: Arm, augmentation: str) -> None:
@@ -247,6 +263,9 @@ def _baseline(study: _Study, validation: Pool) -> tuple[Arm, dict[str, float]]:
         name = f"{arm.name} by {augmentation}" if augmentation else arm.name
         study.tell(f"{name:32}{100 * found[arm, augmentation]:6.1f} %  of validation images")
 
+    measure(REAL, "")
+    if (least := study.to_come * study.each) > study.deadline - time.monotonic():
+        say(f"{duration(least)} more are needed at the least: fewer --seeds or a lighter --classifier take less")
     for arm, augmentation in candidates:
         measure(arm, augmentation)
     _, study.augmentation = max(((one for one in found if one[1])), key=lambda one: found[one])
@@ -270,9 +289,7 @@ def _arms(baseline: Arm, study: _Study, seconds: float, seeds: int) -> list[Arm]
     return sorted(arms, key=every.index)
 
 
-def _search(
-    study: _Study, baseline: Arm, validation: Pool, deadline: float, arms: int, seeds: int
-) -> list[list[Trial]]:
+def _search(study: _Study, baseline: Arm, validation: Pool, arms: int, seeds: int) -> list[list[Trial]]:
     """Rounds of trials on validation images; the last has the best mixture alone."""
     classes, fakes, began = validation.labels.index(), study.fakes, time.monotonic()
     without = dict[int, Tensor]()
@@ -307,7 +324,7 @@ def _search(
     def late() -> bool:
         """The rounds after the first take as long again, and then the verdict."""
         now = time.monotonic()
-        return now - began > deadline - now - study.seconds(arms * seeds, seeds)
+        return now - began > study.deadline - now - study.seconds(arms * seeds, seeds)
 
     rounds = list[list[Trial]]()
     study.expect(2 * len(candidates) + arms * seeds)

@@ -110,6 +110,10 @@ class Judges:
     """Of the data set of the training images."""
     open_discriminator: Callable[[], nn.Module] | None = None
 
+    def prepare(self) -> None:
+        """Train the classifiers, or load them from the cache."""
+        _ = self.cross_fitted, self.classifier
+
     @cached_property
     def cross_fitted(self) -> CrossFitted:
         return CrossFitted.of(self.training, self.content_hash, device())

@@ -79,6 +79,9 @@ class JudgedFakes:
     def truncations(self) -> Sequence[float | None]:
         return [*self.makers]
 
+    def prepare(self) -> None:
+        self.judges.prepare()
+
     def draw(self, selection: str, truncation: float | None, counts: dict[int, int], seed: int) -> Pool:
         chosen, spec = self.select(selection, truncation, counts, seed), self.judges.training.labels.spec
         numbers = {name: number for number, name in enumerate(spec.classes)}

@@ -24,7 +24,7 @@ def halves(count: int, seed: int = 0, channels: int = 1, size: int = 16) -> tupl
     return torch.from_numpy(images.astype(np.uint8)), torch.from_numpy(index)
 
 
-def learner(steps: int = 25, flips: bool = False, name: str = "small", size: int = 16) -> Downstream:
+def learner(steps: int = 60, flips: bool = False, name: str = "small", size: int = 16) -> Downstream:
     return Downstream(find_classifier(name, 2, size), name, steps, flips)
 
 
@@ -69,7 +69,7 @@ def test_training_is_as_long_as_asked_for_and_its_length_is_that_of_the_real_ima
     Downstream(Counting, "counting", 7).learn(images, classes, EVEN, None, 0)
     assert drawn == 7
     lengths = [training_batches(count) * module.LEARNED_AT_ONCE for count in (10, 1_000, 10_000, 10**6)]
-    expected = [module.LEAST_SEEN, 40_000, module.MOST_SEEN, 3 * 10**6]
+    expected = [module.LEAST_SEEN, 60_000, module.MOST_SEEN, 3 * 10**6]
     assert lengths == pytest.approx(expected, abs=module.LEARNED_AT_ONCE)
 
 

@@ -76,6 +76,7 @@ class Drawn:
     drawn: list[tuple[str, float | None, dict[int, int], int]] = field(default_factory=list)
     truncations: Sequence[float | None] = (None, 0.7)
     there: Sequence[int] | None = None
+    prepare: Callable[[], None] = lambda: None
 
     @property
     def selections(self) -> list[str]:
@@ -157,13 +158,26 @@ def test_it_takes_the_time_that_is_given_and_tells_what_is_left(
         now += drawing
         return good(counts, seed)
 
-    fakes = Drawn({"none": drawn, "agreement": drawn, "centroid": drawn})
+    def prepare() -> None:
+        nonlocal now
+        now += 10
+
+    fakes = Drawn({"none": drawn, "agreement": drawn, "centroid": drawn}, prepare=prepare)
     found = usefulness(few(), fakes, halves(40, 3), halves(90, 4), Slow(), 5, minutes=2.0)
     assert 90 < now < 125
     assert 4 < len([one for one in found["search"] if one["round"] == 0]) < 30
-    lefts = [line.rpartition("(")[2] for line in capsys.readouterr().err.splitlines() if line.endswith(" left)")]
+    told = capsys.readouterr().err
+    lefts = [line.rpartition("(")[2] for line in told.splitlines() if line.endswith(" left)")]
     assert len(lefts) > 5
+    assert lefts[0] == "1 min 48 s left)", "the search takes what is left of the time given"
     assert lefts[-1] == "5 s left)", "the last arm but one leaves five classifiers"
+    assert "are needed" not in told
+    now = 0.0
+    usefulness(few(), fakes, halves(40, 3), halves(90, 4), Slow(), 5, minutes=0.1)
+    first, second, third = capsys.readouterr().err.splitlines()[1:4]
+    assert first.endswith("(34 s left)"), "the other baselines, four mixtures and the least of a verdict"
+    assert second == "34 s more are needed at the least: fewer --seeds or a lighter --classifier take less"
+    assert third.endswith("(32 s left)")
 
 
 def test_classes_that_are_even_are_not_reweighted_and_all_get_fakes() -> None:
