@@ -1,10 +1,10 @@
-"""Three overlapping normal distributions, learned by AC-GAN, TAC-GAN and a projection discriminator.
+"""Three overlapping normal distributions, learned by every method.
 
 The experiment of Gong et al. 2019, §4.1, whose truth is known: AC-GAN squeezes the class in the middle and pushes the
-last one out; the others do not. Classes N(0, 1), N(d, 2²), N(2d, 3²), or in two dimensions isotropic ones at (0, 0),
-(d, 0), (2d, 0). Networks of three hidden layers of ten; Adam 2e-3 (0.5, 0.999); 128 real points of each class a step; a
-generator step after every tenth discriminator step; 20,000 discriminator steps, 40,000 in two dimensions.
-Differs from the published code: as many fakes as real points (384) in a step, not 256.
+last one out; TAC-GAN and a projection discriminator do not. Classes N(0, 1), N(d, 2²), N(2d, 3²), or in two dimensions
+isotropic ones at (0, 0), (d, 0), (2d, 0). Networks of three hidden layers of ten; Adam 2e-3 (0.5, 0.999); 128 real
+points of each class a step; a generator step after every tenth discriminator step; 20,000 discriminator steps, 40,000
+in two dimensions. Differs from the published code: as many fakes as real points (384) in a step, not 256.
 
 `python -m benchmarks.mixture_of_gaussians --method tacgan --distance 3 --seed 0 --json` is one run;
 `… --record OUT` runs every method on five seeds and writes OUT/record.json and OUT/picture.png.
@@ -14,9 +14,10 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -29,7 +30,7 @@ from torch import Tensor
 from benchmarks.record import command
 from condgan.evaluation.metrics.distances import quadratic_mmd
 from condgan.labels import Labels, LabelSpec, LabelTable
-from condgan.losses import OBJECTIVES
+from condgan.losses import OBJECTIVES, Objective
 from condgan.networks import BACKBONES, GENERATORS, HEADS, Discriminator
 from condgan.training.ema import EMA
 from condgan.training.loop import train
@@ -42,11 +43,22 @@ CLASSES = LabelSpec.of_classes(["0", "1", "2"])
 STDS = (1.0, 2.0, 3.0)
 PER_CLASS, STEPS, GENERATOR_EVERY = 128, {1: 20_000, 2: 40_000}, 10
 JUDGED = 10_000
-METHODS = {
-    "acgan": ("classifier", {"init": None, "spectral_norm": None}, ("acgan", {"class_on_fake": False})),
-    "tacgan": ("twin", {"init": None, "spectral_norm": None}, ("tacgan", {})),
-    "projection": ("projection", {"init": None, "spectral_norm": None}, ("gan", {})),
+PLAIN: dict[str, Any] = {"init": None, "spectral_norm": None}
+METHODS: dict[str, tuple[str, dict[str, Any], Callable[..., Objective]]] = {
+    "acgan": ("classifier", {}, partial(OBJECTIVES["acgan"], class_on_fake=False)),
+    "tacgan": ("twin", {}, OBJECTIVES["tacgan"]),
+    "projection": ("projection", {}, OBJECTIVES["gan"]),
+    "adcgan": ("adc", {}, OBJECTIVES["adcgan"]),
+    "contragan": ("contrastive", {"embedded": 16}, OBJECTIVES["contragan"]),
+    "reacgan": ("contrastive", {"embedded": 16}, OBJECTIVES["reacgan"]),
+    "mhgan": ("classes-and-fake", {}, lambda adversarial: OBJECTIVES["mhgan"]()),
+    "san": ("slicing", {}, OBJECTIVES["san"]),
 }
+"""Heads, their options, and objectives; MHGAN's game is its own."""
+NAMES = {
+    "truth": "truth", "acgan": "AC-GAN", "tacgan": "TAC-GAN", "projection": "projection", "adcgan": "ADC-GAN",
+    "contragan": "ContraGAN", "reacgan": "ReACGAN", "mhgan": "MHGAN", "san": "SAN",
+}  # fmt: skip
 
 
 def draw(count: int, dimensions: int, distance: float, generator: torch.Generator) -> Tensor:
@@ -68,15 +80,15 @@ def batches(dimensions: int, distance: float, seed: int) -> Iterator[Batch]:
 
 def learn(method: str, dimensions: int, distance: float, seed: int, adversarial: str) -> Tensor:
     """Train, and draw from the generator: 3 × JUDGED × dimensions."""
-    head, head_options, (objective, options) = METHODS[method]
+    head, head_options, make_objective = METHODS[method]
     shape = ImageShape(dimensions, 1, 1)
     torch.manual_seed(derive_seed(seed, "weights"))
     backbone = BACKBONES["mlp"](shape)
     generator = GENERATORS["mlp"](shape, CLASSES)
-    discriminator = Discriminator(backbone, HEADS[head](backbone.features, CLASSES, **head_options))
+    discriminator = Discriminator(backbone, HEADS[head](backbone.features, CLASSES, **PLAIN, **head_options))
     optimizers = [torch.optim.Adam(n.parameters(), 2e-3, (0.5, 0.999), fused=True) for n in (generator, discriminator)]
     state = State(generator, discriminator, {"ema": EMA(generator, 0.0)}, *optimizers, seed=seed)
-    game = replace(OBJECTIVES[objective](adversarial=adversarial, **options), watched={})
+    game = replace(make_objective(adversarial=adversarial), watched={})
     for _ in train(
         state, game, batches(dimensions, distance, seed),
         LabelTable.each(CLASSES), until=STEPS[dimensions] * 3 * PER_CLASS, d_steps=GENERATOR_EVERY, joint=True,
@@ -150,17 +162,16 @@ def picture(path: Path, fakes: dict[str, Tensor], dimensions: int, distance: flo
     from matplotlib import pyplot
 
     real = draw(JUDGED, dimensions, distance, torch.Generator().manual_seed(0))
-    figure, axes = pyplot.subplots(1, 4, figsize=(15, 3.4), sharex=True, sharey=True, layout="constrained")
-    names = {"acgan": "AC-GAN", "tacgan": "TAC-GAN", "projection": "projection"}
-    for axis, (name, points) in zip(axes, {"truth": real, **fakes}.items(), strict=True):
+    figure, axes = pyplot.subplots(3, 3, figsize=(12, 9), sharex=True, sharey=True, layout="constrained")
+    for axis, (name, points) in zip(axes.flat, {"truth": real, **fakes}.items(), strict=True):
         for number, color in enumerate(("tab:blue", "tab:orange", "tab:green")):
             if dimensions == 1:
                 bins = torch.linspace(-6, 2 * distance + 12, 90).tolist()
                 axis.hist(points[number, :, 0], bins, density=True, alpha=0.55, color=color, label=f"class {number}")
             else:
                 axis.scatter(*points[number, :1500].T, s=2, alpha=0.4, color=color, label=f"class {number}")
-        axis.set_title(names.get(name, name))
-    axes[0].legend()
+        axis.set_title(NAMES[name])
+    axes[0, 0].legend()
     figure.savefig(path, dpi=110)
 
 

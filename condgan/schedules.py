@@ -49,4 +49,5 @@ def _within(least: float, most: float, *, least_too: bool = True, most_too: bool
 Weight = NonNegativeFloat | Annotated[Ramp, _within(0.0, inf)]
 Positive = PositiveFloat | Annotated[Ramp, _within(0.0, inf, least_too=False)]
 Transition = Annotated[Ramp, _within(0.0, 1.0)] | None
+Portion = Annotated[float, Field(gt=0, le=1)] | Annotated[Ramp, _within(0.0, 1.0, least_too=False)]
 Share = Annotated[float, Field(ge=0, lt=1)] | Annotated[Ramp, _within(0.0, 1.0, most_too=False)]

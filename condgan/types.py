@@ -120,7 +120,7 @@ class Step:
 
     `joint`: real and fake images go through it as one batch, so that a batch norm in it sees both; else in two passes,
     of which a loss that reads only one causes only one. `augment`: what both kinds of images go through on their way to
-    the discriminator. `modules`: the states that losses read, by name.
+    the discriminator. `modules`: the states that losses read, by name. `images`: how many real ones were seen before.
     """
 
     def __init__(
@@ -135,11 +135,12 @@ class Step:
         joint: bool = False,
         augment: Callable[[Tensor], Tensor] | None = None,
         modules: Mapping[str, nn.Module] | None = None,
+        images: int = 0,
     ) -> None:
         self.generator, self.discriminator = generator, discriminator
         self.real, self.real_labels = real, real_labels
         self.fake, self.fake_labels = fake, fake_labels
-        self.joint, self.augment, self.modules = joint, augment, modules or {}
+        self.joint, self.augment, self.modules, self.images = joint, augment, modules or {}, images
 
     @cached_property
     def shown_real(self) -> Float[Tensor, "b c h w"]:

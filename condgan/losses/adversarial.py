@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from condgan.losses.terms import Loss
+from condgan.schedules import Number, value_at
 from condgan.types import DiscriminatorOutput, Step
 
 
@@ -67,24 +68,44 @@ def relativistic_generator(step: Step) -> Float[Tensor, "b *patches"]:
     return F.softplus(step.on_real.score - step.on_fake.score)
 
 
-def without_labels(loss: Loss) -> Loss:
-    """The same loss of the scores before the head adds what it says of labels."""
-    return lambda step: loss(_WithoutLabels(step))
+def feature_matching(step: Step) -> Float[Tensor, " d"]:
+    """|E h(x) − E h(G(z))| of the features of a batch (Salimans et al. 2016, §3.1, who square it)."""
+    real, fake = step.on_real.features, step.on_fake.features
+    assert real is not None
+    assert fake is not None
+    return (real.mean(0) - fake.mean(0)).abs()
 
 
-class _WithoutLabels(Step):
-    """What a game reads of a step, with the head's `unconditional` scores."""
+def of_best(loss: Loss, share: Number) -> Loss:
+    """A loss of the fakes that score highest alone, this share of a batch (Sinha et al. 2020)."""
 
-    def __init__(self, step: Step) -> None:
-        self._step = step
+    def judge(step: Step) -> Float[Tensor, "k *patches"]:
+        score = step.on_fake.score.detach()
+        score = score.reshape(len(score), -1).mean(1)
+        count = max(1, round(value_at(share, step.images) * len(score)))
+        return loss(step)[score.topk(count).indices]
+
+    return judge
+
+
+def by_score(loss: Loss, name: str) -> Loss:
+    """The same loss of another score that the head gives, such as the `unconditional` one."""
+    return lambda step: loss(_ByScore(step, name))
+
+
+class _ByScore(Step):
+    """What a game reads of a step, with other scores of the head."""
+
+    def __init__(self, step: Step, name: str) -> None:
+        self._step, self._name, self.images = step, name, step.images
 
     @cached_property
     def on_real(self) -> DiscriminatorOutput:
-        return DiscriminatorOutput(self._step.on_real.named["unconditional"])
+        return DiscriminatorOutput(self._step.on_real.named[self._name])
 
     @cached_property
     def on_fake(self) -> DiscriminatorOutput:
-        return DiscriminatorOutput(self._step.on_fake.named["unconditional"])
+        return DiscriminatorOutput(self._step.on_fake.named[self._name])
 
 
 AdversarialKind = Literal["hinge", "non-saturating", "least-squares", "wasserstein", "relativistic"]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -44,6 +45,21 @@ def adc(logits: Float[Tensor, "b s k"], labels: Labels, *, fake: bool) -> Float[
         return -(chances[:, int(fake)] * target + chances[:, 2 + int(fake)] * (1 - target)).sum(1)
 
     return labels.over_fields(logits, of_field)
+
+
+def classes_and_fake(classes: Float[Tensor, "b c"], labels: Labels, *, fake: bool) -> Float[Tensor, " b"]:
+    """max(0, 1 − o_y + max over j ≠ y of o_j) of all classes and fake as the last one (Kavalerov et al. 2019, eq. 4).
+
+    `fake`: y is the last one. Where the class is not known, it is the likeliest one, and fake the only other.
+    """
+    of_classes, of_fake = classes[:, :-1], classes[:, -1]
+    known, chosen = labels.known[:, 0], labels.values.bool()
+    likeliest = of_classes.amax(1)
+    if fake:
+        return F.relu(1 - of_fake + likeliest)
+    own = torch.where(known, of_classes.masked_fill(~chosen, -torch.inf).amax(1), likeliest)
+    others = of_classes.masked_fill(chosen | ~known[:, None], -torch.inf).amax(1)
+    return F.relu(1 - own + torch.maximum(others, of_fake))
 
 
 def of_output(name: str, loss: Callable[[Tensor, Labels], Tensor]) -> OutputLoss:

@@ -3,7 +3,17 @@
 from condgan.networks.biggan_deep import BigGANDeepBackbone, BigGANDeepGenerator
 from condgan.networks.dcgan import ACGANBackbone, ACGANGenerator
 from condgan.networks.discriminator import Discriminator
-from condgan.networks.heads import ADCHead, ClassifierHead, DomainHead, PlainHead, ProjectionHead, TwinHead
+from condgan.networks.heads import (
+    ADCHead,
+    ClassesAndFakeHead,
+    ClassifierHead,
+    ContrastiveHead,
+    DomainHead,
+    PlainHead,
+    ProjectionHead,
+    SlicingHead,
+    TwinHead,
+)
 from condgan.networks.light import LightBackbone, LightGenerator
 from condgan.networks.mlp import MLPBackbone, MLPGenerator
 from condgan.networks.resnet import ResNetBackbone, ResNetGenerator
@@ -30,10 +40,13 @@ BACKBONES = {
 }
 HEADS = {
     "adc": ADCHead,
+    "classes-and-fake": ClassesAndFakeHead,
     "classifier": ClassifierHead,
+    "contrastive": ContrastiveHead,
     "domain": DomainHead,
     "plain": PlainHead,
     "projection": ProjectionHead,
+    "slicing": SlicingHead,
     "twin": TwinHead,
 }
 

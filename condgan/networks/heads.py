@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -13,6 +14,7 @@ from condgan.networks.init import InitKind, initialize
 from condgan.networks.spectral_norm import Spectral, spectral_normalize
 from condgan.types import DiscriminatorOutput, Head
 from condgan.utils.errors import UserError
+from condgan.utils.options import Width
 
 
 class NormalizedHead(Head):
@@ -153,3 +155,74 @@ class ADCHead(NormalizedHead):
         if self.rows == 4:
             logits = logits - adc[:, 2:].logsumexp(1).masked_fill(self.exclusive, 0)
         return DiscriminatorOutput(self.score(features).flatten(), features, {"logits": logits, "adc": adc})
+
+
+class ContrastiveHead(NormalizedHead):
+    """Real or fake, an embedding of the image on the unit sphere, and a proxy of its label there (Kang & Park 2020)."""
+
+    outputs = ("embedding", "proxy")
+
+    def __init__(self, features: tuple[int, ...], labels: LabelSpec, *, embedded: Width = 512, **shared: Any) -> None:
+        super().__init__()
+        self.score = nn.Linear(math.prod(features), 1)
+        self.embedding = nn.Linear(math.prod(features), embedded)
+        self.proxy = LabelEmbedding(labels, embedded)
+        self.finish(**shared)
+
+    def forward(self, features: Float[Tensor, "b *d"], labels: Labels) -> DiscriminatorOutput:
+        features = features.flatten(1)
+        both = {"embedding": self.embedding(features), "proxy": self.proxy(labels.vector())}
+        named = {name: F.normalize(one, dim=1) for name, one in both.items()}
+        return DiscriminatorOutput(self.score(features).flatten(), features, named)
+
+
+class SlicingHead(NormalizedHead):
+    """A projection of the features on a direction of length 1 that depends on the label (Takida et al. 2024, §5).
+
+    The score is s ⟨h(x) + b, ω⟩ with ω = (w + V y) / |w + V y|. Two more have its value: `function` tells the direction
+    no gradient, `direction` nothing but the direction.
+    """
+
+    outputs = ("function", "direction")
+
+    def __init__(self, features: tuple[int, ...], labels: LabelSpec, **shared: Any) -> None:
+        super().__init__()
+        width = math.prod(features)
+        self.score = nn.Linear(width, 1, bias=False)
+        self.embedding = LabelEmbedding(labels, width)
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.scale = nn.Parameter(torch.ones(()))
+        self.finish(**shared)
+
+    def forward(self, features: Float[Tensor, "b *d"], labels: Labels) -> DiscriminatorOutput:
+        features = features.flatten(1)
+        placed = self.scale * (features + self.bias)
+        direction = F.normalize(self.score.weight + self.embedding(labels.vector()), dim=1)
+        scores = {"function": (placed * direction.detach()).sum(1), "direction": (placed.detach() * direction).sum(1)}
+        return DiscriminatorOutput((placed * direction).sum(1), features, scores)
+
+
+class ClassesAndFakeHead(NormalizedHead):
+    """One classifier of all classes and of fakes as one more (Kavalerov et al. 2019); b × (k + 1) as `classes`.
+
+    The score is by how much an image is rather of its class than a fake. Raises UserError for attributes and for
+    several data sets.
+    """
+
+    outputs = ("classes",)
+
+    def __init__(self, features: tuple[int, ...], labels: LabelSpec, **shared: Any) -> None:
+        super().__init__()
+        if not labels.exclusive:
+            raise UserError(
+                "head 'classes-and-fake' given with attributes or several data sets: expected one class each; choose "
+                "another, such as head.name=projection with objective.name=gan"
+            )
+        self.classifier = nn.Linear(math.prod(features), labels.width + 1)
+        self.finish(**shared)
+
+    def forward(self, features: Float[Tensor, "b *d"], labels: Labels) -> DiscriminatorOutput:
+        features = features.flatten(1)
+        classes = self.classifier(features)
+        score = (classes[:, :-1] * labels.values).sum(1) - classes[:, -1]
+        return DiscriminatorOutput(score, features, {"classes": classes})

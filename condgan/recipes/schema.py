@@ -25,7 +25,7 @@ from condgan.types import Head
 from condgan.utils.choices import Crop, Precision
 from condgan.utils.errors import UserError, repeated, shown, unknown
 from condgan.utils.files import LONGEST_NAME, is_name
-from condgan.utils.options import STRICT, Depth, ImageCount, ImageCountOrNone, LabelName, Text
+from condgan.utils.options import STRICT, Depth, Fraction, ImageCount, ImageCountOrNone, LabelName, Text
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class Data:
     """Whether half of the images are mirrored, by chance."""
     weights: Annotated[tuple[PositiveFloat, ...], Field(min_length=1, max_length=100)] | None = None
     """How often each of several data sets has a turn; alike by default."""
-    class_balance: Annotated[float, Field(ge=0, le=1)] = 0.0
+    class_balance: Fraction = 0.0
     """From 0, classes are seen as often as the data have them, to 1, all alike: in proportion to n ** (1 − this)."""
     pad_crop: Annotated[int, Field(ge=0, le=4096)] = 0
     """By how many pixels images are shifted at most, to any side, by chance; zeros come in (BigGAN on CIFAR: 4)."""
@@ -311,7 +311,7 @@ class Recipe:
                 f"{len(self.data.sources)} of data.source"
             )
         game = self.objective.options.get("adversarial")
-        if self.augment.name == "ada" and game not in SIGNED:
+        if self.augment.name == "ada" and game is not None and game not in SIGNED:
             raise UserError(
                 f"augment.name ada given with objective.adversarial {game}, whose scores tell by no sign what looks "
                 f"real: expected {' or '.join(SIGNED)}, or augment.name=diffaugment"

@@ -93,6 +93,7 @@ def train(
             step = Step(
                 generator=generator, discriminator=discriminator, real=real.images, real_labels=real.labels, fake=fake,
                 fake_labels=labels, joint=player.joint, augment=state.modules.get("augment"), modules=state.modules,
+                images=images,
             )  # fmt: skip
             with distributed.in_step(player.loss, last=part == accumulate - 1):
                 total, means = player.loss(step, images, part, accumulate, iteration_images)

@@ -9,6 +9,7 @@ Width = Annotated[int, Field(ge=1, le=1 << 16)]
 """Channels, features or latents: what such numbers multiply to is still a size that a tensor can have."""
 Depth = Annotated[int, Field(ge=1, le=64)]
 """Layers, or what each step does one after the other."""
+Fraction = Annotated[float, Field(ge=0, le=1)]
 ImageCount = Annotated[int, Field(ge=1, le=10**12)]
 ImageCountOrNone = Annotated[int, Field(ge=0, le=10**12)]
 Text = Annotated[str, Field(max_length=4096)]

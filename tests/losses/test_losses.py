@@ -11,6 +11,7 @@ from condgan.losses.labels import multi_hinge
 from condgan.losses.penalties import gradient_penalty, orthogonal, r1
 from condgan.networks import BACKBONES, HEADS, Discriminator
 from condgan.networks.spectral_norm import Spectral, spectral_normalize
+from condgan.schedules import Ramp
 from condgan.types import DiscriminatorOutput, ImageShape, LabelWeights, Step
 
 SPEC = LabelSpec.of_classes([str(i) for i in range(10)])
@@ -97,6 +98,22 @@ def test_adversarial_losses_are_their_papers(adversarial: str) -> None:
     d, g = REFERENCE[adversarial](n["real_score"], n["fake_score"])
     assert means(objective, "discriminator", step) == pytest.approx({"adv": d.mean()}, abs=1e-6)
     assert means(objective, "generator", step) == pytest.approx({"adv": g.mean()}, abs=1e-6)
+
+
+@pytest.mark.parametrize("adversarial", list(ADVERSARIAL))
+def test_the_generator_may_learn_from_the_fakes_that_score_highest(adversarial: str) -> None:
+    """Sinha et al. 2020: a share of the batch that falls."""
+    step, n = a_step()
+    d, g = REFERENCE[adversarial](n["real_score"], n["fake_score"])
+    ranked = n["fake_score"].argsort()[::-1]
+    objective = OBJECTIVES["gan"](adversarial=adversarial, top=Ramp(1.0, 0.5, 1000))
+    assert objective.of_batch
+    for images, kept in {0: 6, 334: 5, 1000: 3, 10_000: 3}.items():
+        step.images = images
+        assert means(objective, "generator", step) == pytest.approx({"adv": g[ranked[:kept]].mean()}, abs=1e-6)
+        assert means(objective, "discriminator", step) == pytest.approx({"adv": d.mean()}, abs=1e-6)
+    both = OBJECTIVES["gan"](top=0.5, transition=Ramp(0.0, 1.0, 100)).generator
+    assert [term.of_batch for term in both.values()] == [True, True]
 
 
 def numpy_multi_hinge(logits: np.ndarray, index: np.ndarray, clamp: bool) -> float:

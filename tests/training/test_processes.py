@@ -151,6 +151,9 @@ CASES = {
         "objective.penalties={orthogonal_discriminator: 1e-4}",
     ],
     "attention": ["digits-sagan"],
+    "embeddings that are compared": ["digits-projection", "objective.name=reacgan", "head.name=contrastive"],
+    "the best fakes": ["digits-projection", "objective={name: gan, top: {start: 0.9, end: 0.5, images: 128}}"],
+    "means of features": ["digits-projection", "objective={name: mhgan}", "head.name=classes-and-fake"],
     "frozen stages": ["digits-projection", "generator.norm=group", "transfer={run: elsewhere, frozen: 2}"],
     "gradient penalty": ["digits-projection", "objective.penalties={gradient_penalty: 10, r1: 1}"],
     "orthogonal penalties": [
