@@ -1,6 +1,7 @@
 """Numbers that change as training goes on, counted in the real images that the discriminator has seen."""
 
-from math import inf
+from dataclasses import replace
+from math import cos, inf, pi
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, NonNegativeFloat, PositiveFloat
@@ -11,19 +12,27 @@ from condgan.utils.options import STRICT, ImageCount, ImageCountOrNone
 
 @dataclass(frozen=True, config=STRICT)
 class Ramp:
-    """A number that is `start` until `begin` images were seen, goes straight to `end` over `images` more, and stays."""
+    """A number that is `start` until `begin` images were seen, goes to `end` over `images` more, and stays.
+
+    It goes straight, or, with `cosine`, along half a wave: slowly at first and at last.
+    """
 
     start: float
     end: float
     images: ImageCount
     begin: ImageCountOrNone = 0
+    cosine: bool = False
 
     def at(self, images: int) -> float:
         """The number after so many images."""
-        return self.start + (self.end - self.start) * min(1.0, max(0, images - self.begin) / self.images)
+        way = min(1.0, max(0, images - self.begin) / self.images)
+        return self.start + (self.end - self.start) * ((1 - cos(pi * way)) / 2 if self.cosine else way)
+
+    def times(self, factor: float) -> "Ramp":
+        return replace(self, start=factor * self.start, end=factor * self.end)
 
     def __neg__(self) -> "Ramp":
-        return Ramp(-self.start, -self.end, self.images, self.begin)
+        return self.times(-1.0)
 
 
 Number = float | Ramp

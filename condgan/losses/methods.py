@@ -281,7 +281,7 @@ def _in_transition(weight: Weight, transition: Ramp | None) -> Number:
         return weight
     if isinstance(weight, Ramp):
         raise UserError("objective.transition given with a ramp as objective.weight: expected one of them at most")
-    return Ramp(weight * transition.start, weight * transition.end, transition.images, transition.begin)
+    return transition.times(weight)
 
 
 OBJECTIVES = {

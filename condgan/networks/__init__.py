@@ -16,6 +16,7 @@ from condgan.networks.heads import (
 )
 from condgan.networks.light import LightBackbone, LightGenerator
 from condgan.networks.mlp import MLPBackbone, MLPGenerator
+from condgan.networks.r3gan import R3GANBackbone, R3GANGenerator
 from condgan.networks.resnet import ResNetBackbone, ResNetGenerator
 from condgan.networks.sagan import SAGANDCGANBackbone, SAGANDCGANGenerator
 from condgan.networks.stargan import StarGANBackbone, StarGANGenerator
@@ -25,6 +26,7 @@ GENERATORS = {
     "biggan-deep": BigGANDeepGenerator,
     "light": LightGenerator,
     "mlp": MLPGenerator,
+    "r3gan": R3GANGenerator,
     "resnet": ResNetGenerator,
     "sagan-dcgan": SAGANDCGANGenerator,
     "stargan": StarGANGenerator,
@@ -34,6 +36,7 @@ BACKBONES = {
     "biggan-deep": BigGANDeepBackbone,
     "light": LightBackbone,
     "mlp": MLPBackbone,
+    "r3gan": R3GANBackbone,
     "resnet": ResNetBackbone,
     "sagan-dcgan": SAGANDCGANBackbone,
     "stargan": StarGANBackbone,

@@ -110,6 +110,9 @@ def test_real_and_fake_images_and_penalties_see_what_the_augmentation_makes_of_t
 def test_a_ramp_is_straight_and_then_level(images: int, value: float) -> None:
     assert value_at(Ramp(10.0, 0.0, 1_000), images) == value
     assert value_at(-Ramp(10.0, 0.0, 1_000), images) == -value
+    wave = Ramp(10.0, 0.0, 1_000, cosine=True)
+    assert value_at(wave, images) == pytest.approx(5 + 5 * np.cos(np.pi * min(images, 1_000) / 1_000))
+    assert value_at(wave.times(0.5), images) == pytest.approx(value_at(wave, images) / 2)
     assert value_at(3.5, images) == 3.5
 
 
