@@ -14,6 +14,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from condgan.app.export.averages import average
     from condgan.app.export.push import pull, push
     from condgan.app.export.subject import ExportOptions
     from condgan.app.export.write import export
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Dataset", "EvaluationOptions", "ExportOptions", "Field", "LabelSpec", "Labels", "Model", "Objective", "Recipe",
-    "Results", "Run", "Sampling", "Split", "State", "Term", "Translator", "UserError", "convert", "evaluate", "export",
-    "load", "load_recipe", "load_translator", "pull", "push", "read", "train", "train_run", "utility",
+    "Results", "Run", "Sampling", "Split", "State", "Term", "Translator", "UserError", "average", "convert", "evaluate",
+    "export", "load", "load_recipe", "load_translator", "pull", "push", "read", "train", "train_run", "utility",
 ]  # fmt: skip
 _PLACES = {
     "Dataset": "data.dataset.Dataset",
@@ -63,6 +64,7 @@ _PLACES = {
     "Term": "losses.Term",
     "Translator": "sampling.translator.Translator",
     "UserError": "utils.errors.UserError",
+    "average": "app.export.averages.average",
     "convert": "runs.convert.convert_weights",
     "evaluate": "runs.evaluate.evaluate",
     "export": "app.export.write.export",

@@ -68,7 +68,7 @@ def build_state(recipe: Recipe, labels: LabelSpec) -> State:
     _require_room(recipe, labels)
     generator, discriminator = build_generator(recipe, labels), build_discriminator(recipe, labels)
     averages = {
-        name: EMA(generator, one.decay, one.start, one.half_life)
+        name: EMA(generator, one.decay, one.start, one.half_life, one.width)
         for name, one in {"ema": recipe.ema, **recipe.averages}.items()
     }
     if distributed.size() > 1 and recipe.compute.sync_batch_norm:

@@ -97,7 +97,9 @@ def _small_data(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def shortly(arguments: Iterable[str]) -> list[str]:
     """Settings with which a training of these arguments takes a second."""
     translates = any("stargan" in one for one in arguments)
+    averages = any("width" in one for one in arguments)
     short = ["schedule.images=64", *(["schedule.decay=32"] if translates else [])]
+    short += ["schedule.save=16"] if averages else []
     return [*(TINY_TRANSLATOR if translates else TINY), *short]
 
 
@@ -134,7 +136,7 @@ def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str], mo
                 verbs.add(command[1])
     assert verbs == {
         "train", "data", "prepare", "sample", "evaluate", "recipes", "interpolate", "truncation", "attention",
-        "translate", "report", "utility", "export", "push", "pull", "app",
+        "translate", "report", "utility", "export", "push", "pull", "app", "ema",
     }  # fmt: skip
     assert len(list(Path("images").rglob("*.png"))) == 33
     assert len(list(Path("between-3-and-8").rglob("*.png"))) == 17

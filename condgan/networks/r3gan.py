@@ -20,7 +20,7 @@ from condgan.types import Backbone, Generator, ImageShape
 from condgan.utils.errors import UserError
 from condgan.utils.options import Depth, Width
 
-WIDEST = 32
+WIDE_UP_TO = 32
 """The resolution up to which all stages have the full width; it halves with each doubling after it."""
 SLOPE = 0.2
 """Of leaky ReLUs below 0."""
@@ -134,7 +134,7 @@ def _stages(part: str, shape: ImageShape, width: int, groups: int) -> list[tuple
     """The channels of each resolution from 4 on, and the groups of its convolutions. Raises UserError."""
     stages = []
     for power in range(doublings(shape) + 1):
-        less = max(1, (4 << power) // WIDEST)
+        less = max(1, (4 << power) // WIDE_UP_TO)
         channels, own = width // less, groups // less
         if not own or 2 * channels % own:
             raise UserError(

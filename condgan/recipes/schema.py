@@ -25,7 +25,7 @@ from condgan.types import Head
 from condgan.utils.choices import Crop, Precision
 from condgan.utils.errors import UserError, repeated, shown, unknown
 from condgan.utils.files import LONGEST_NAME, is_name
-from condgan.utils.options import STRICT, Depth, Fraction, ImageCount, ImageCountOrNone, LabelName, Text
+from condgan.utils.options import STRICT, AverageWidth, Depth, Fraction, ImageCount, ImageCountOrNone, LabelName, Text
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,17 +171,25 @@ class Data:
 
 @dataclass(frozen=True, config=STRICT)
 class Average:
-    """A moving average of the generator: its decay per iteration, or the images after which half of it is new."""
+    """A moving average of the generator: its decay per iteration, or the images after which half of it is new, or how
+    its weights spread over time, as a share of the training so far."""
 
     decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     half_life: Positive | None = None
+    width: AverageWidth | None = None
     start: ImageCountOrNone = 0
     """Images before which it is a plain copy."""
 
     def __post_init__(self) -> None:
-        if (self.decay is None) == (self.half_life is None):
-            given = "neither" if self.decay is None else "both"
-            raise UserError(f"{given} of decay and half_life of an average given: expected one of them")
+        given = [name for name in ("decay", "half_life", "width") if getattr(self, name) is not None]
+        if len(given) != 1:
+            told = " and ".join(given) or "none"
+            raise UserError(f"{told} of decay, half_life and width of an average given: expected one of them")
+        if self.width is not None and self.start:
+            raise UserError(
+                f"start {self.start} of an average given with width {self.width:g}, which grows from the first image "
+                "on: expected 0"
+            )
 
 
 @dataclass(frozen=True, config=STRICT)

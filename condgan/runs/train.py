@@ -26,6 +26,7 @@ from condgan.networks.spectral_norm import singular_values
 from condgan.recipes.load import differences, dump
 from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint, transfer
+from condgan.runs.averages import keep_snapshot, remove_snapshots_after
 from condgan.runs.checkpoint import NonFinite
 from condgan.runs.directory import RUNS_FOLDER, is_run, recipe_of
 from condgan.runs.evaluate import evaluate
@@ -276,6 +277,7 @@ def _go_back(directory: Path, recipe: Recipe, state: State, why: str) -> None:
             say(f"{why}: going back to {back:,} images, and on at half the learning rates")
             checkpoint.mark_retry(best, state.retries + 1)
             checkpoint.remove_after(place, back)
+            remove_snapshots_after(directory, back)
             for path in entries(directory / "samples"):
                 if path.match("*.png") and path.stem.isdecimal() and int(path.stem) > back:
                     path.unlink()
@@ -323,6 +325,7 @@ class _Keeper:
         self.log.scalars(self.state.images, values | scores)
         if save:
             place = self.directory / "checkpoints"
+            keep_snapshot(self.directory, self.state, self.recipe)
             checkpoint.save_checkpoint(place, self.state, self.recipe, self.spec, scores)
             checkpoint.prune(place, self.recipe.schedule)
 

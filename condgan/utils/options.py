@@ -10,6 +10,9 @@ Width = Annotated[int, Field(ge=1, le=1 << 16)]
 Depth = Annotated[int, Field(ge=1, le=64)]
 """Layers, or what each step does one after the other."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
+WIDTH_LIMITS = 0.005, 0.28
+"""Of an average over training, relative to it: all weights alike would have 0.289."""
+AverageWidth = Annotated[float, Field(ge=WIDTH_LIMITS[0], le=WIDTH_LIMITS[1])]
 ImageCount = Annotated[int, Field(ge=1, le=10**12)]
 ImageCountOrNone = Annotated[int, Field(ge=0, le=10**12)]
 Text = Annotated[str, Field(max_length=4096)]

@@ -220,8 +220,8 @@ def test_a_second_average_is_saved_and_sampled_from(tmp_path: Path) -> None:
     ("overrides", "said"),
     [
         (["averages.ema.decay=0.9"], "averages ema given: expected names of letters"),
-        (["averages.slow={}"], "neither of decay and half_life of an average given"),
-        (["ema.half_life=10"], "both of decay and half_life of an average given"),
+        (["averages.slow={}"], "none of decay, half_life and width of an average given"),
+        (["ema.half_life=10"], "decay and half_life of decay, half_life and width of an average given"),
         (["g_opt={betas: [0, 0.9]}"], "option g_opt.lr is missing: the recipe must set it"),
         (["g_opt.name=adamm"], "unknown g_opt 'adamm': did you mean 'adam'?"),
         (

@@ -57,6 +57,14 @@ BatchOption = Annotated[
 ]
 
 
+def numbers(text: str) -> list[float]:
+    """Numbers with commas between. Raises UserError for others."""
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise UserError(f"'{text}' given: expected numbers with commas between, such as 0.5,1,2") from None
+
+
 def chosen_names(text: str, known: Sequence[str]) -> list[str]:
     """Known names with commas between, each once: what is a name as a whole is not taken apart."""
     names = set(known)

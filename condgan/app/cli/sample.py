@@ -17,6 +17,7 @@ from condgan.app.cli.options import (
     TruncationOption,
     chosen_names,
     comma_separated,
+    numbers,
     pieces,
 )
 from condgan.app.cli.usage import Option
@@ -181,7 +182,7 @@ def truncation_command(
     checkpoint: CheckpointOption = "best",
 ) -> None:
     """Judge fakes at several truncations: OUT/truncation.csv, OUT/truncation.png and OUT/sheet.png."""
-    truncations = _numbers(at)
+    truncations = numbers(at)
     require_run(directory, out)
     from condgan.runs.evaluate import truncation_curve
     from condgan.sampling.files import require_own
@@ -210,13 +211,6 @@ def _model(
 
 def _listed(out: Path, names: Iterable[str]) -> str:
     return ", ".join(str(out / name) for name in names)
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(number) for number in text.split(",")]
-    except ValueError:
-        raise UserError(f"'{text}' given: expected numbers with commas between, such as 0.5,1,2") from None
 
 
 def _weights(text: str, classes: Sequence[str]) -> dict[str, float]:
