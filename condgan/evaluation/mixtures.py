@@ -4,13 +4,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from condgan.utils.seeds import derive_seed
-
 RATIOS = (0.25, 0.5, 1.0, 2.0)
 TO_BALANCE = math.inf
 """The ratio by which every class gets as many images as the largest has."""
+FIRST_TRIED = (TO_BALANCE, 1.0, 0.5, 2.0, 0.25)
+"""Ratios, those that promise most first: few fakes change little, and many may drown the real images."""
 UNBALANCED = 2.0
 """Where the largest class has so many times the images of the smallest, fakes are for the rare classes alone."""
 AS_THEY_COME = "none"
@@ -69,15 +67,22 @@ def mixtures(
     selections: Sequence[str],
     truncations: Sequence[float | None],
     there: Sequence[int] | None = None,
-    seed: int = 0,
 ) -> list[Mixture]:
-    """All that differ, in an order that is drawn: the first ones are of all sorts."""
+    """All that differ, in an order in which the first ones differ in everything, and promise most.
+
+    As many as there are ratios have one each, with another selection from one to the next, what is not selected last;
+    then the same with the next selections, and at last with the other truncations.
+    """
     ratios = (*RATIOS, TO_BALANCE) if unbalanced(real) else RATIOS
     by_counts = {tuple(Mixture(ratio, "").counts(real, there).items()): ratio for ratio in reversed(ratios)}
-    some = [ratio for counts, ratio in by_counts.items() if counts]
-    every = [Mixture(ratio, one, cut) for ratio in some for one in selections for cut in truncations]
-    order = np.random.default_rng(derive_seed(seed, "mixtures", 0)).permutation(len(every))
-    return [every[number] for number in order]
+    some = sorted((ratio for counts, ratio in by_counts.items() if counts), key=FIRST_TRIED.index)
+    ways = [*selections[1:], *selections[:1]]
+    return [
+        Mixture(ratio, ways[(place + turn) % len(ways)], truncations[(place + turn + cut) % len(truncations)])
+        for cut in range(len(truncations))
+        for turn in range(len(ways))
+        for place, ratio in enumerate(some)
+    ]
 
 
 def halve(

@@ -24,15 +24,32 @@ def test_rare_classes_are_filled_up_to_the_largest_and_others_get_their_share(re
                 assert counts.get(number, 0) == round(ratio * count)
 
 
-def test_candidates_are_all_that_there_are_in_an_order_that_is_drawn() -> None:
+SELECTIONS = ["none", "agreement", "centroid", "discriminator"]
+
+
+@given(COUNTS, st.integers(1, 4), st.integers(1, 2))
+def test_candidates_are_all_that_there_are_once(real: list[int], selections: int, truncations: int) -> None:
+    every = mixtures(real, SELECTIONS[:selections], [None, 0.7][:truncations])
+    ratios = {one.ratio for one in every}
+    assert len(every) == len({*every}) == len(ratios) * selections * truncations
+    counts = [tuple(Mixture(ratio, "none").counts(real).items()) for ratio in ratios]
+    assert all(counts)
+    assert len({*counts}) == len(counts)
+
+
+def test_the_first_candidates_differ_in_everything_and_promise_most() -> None:
     even, uneven = [100, 120], [100, 500]
-    assert len(mixtures(even, ["none", "agreement"], [None, 0.7])) == 4 * 2 * 2
-    assert len(mixtures(uneven, ["none", "agreement"], [None, 0.7])) == 5 * 2 * 2
     assert {one.ratio for one in mixtures(uneven, ["none"], [None])} == {*RATIOS, TO_BALANCE}
     assert {one.ratio for one in mixtures([2, 6], ["none"], [None])} == {0.5, 1, 2}, "¼ adds none, balance is ratio 2"
-    some = mixtures(even, ["none", "agreement"], [None, 0.7])
-    assert some == mixtures(even, ["none", "agreement"], [None, 0.7])
-    assert len({one.selection for one in some[:8]}) == len({one.truncation for one in some[:8]}) == 2
+    assert mixtures(uneven, SELECTIONS, [None, 0.7])[:FEWEST_TRIED] == [
+        Mixture(TO_BALANCE, "agreement", None), Mixture(1.0, "centroid", 0.7), Mixture(0.5, "discriminator", None),
+        Mixture(2.0, "none", 0.7),
+    ]  # fmt: skip
+    for counts in (even, uneven):
+        first = mixtures(counts, SELECTIONS, [None, 0.7])[:FEWEST_TRIED]
+        assert {one.selection for one in first} == {*SELECTIONS}
+        assert len({one.ratio for one in first}) == 4
+        assert {one.truncation for one in first} == {None, 0.7}
 
 
 def test_halving_finds_the_best_and_gives_it_most_seeds() -> None:
