@@ -38,6 +38,7 @@ METRICS = (
     "intra_fd_classifier",
     "coverage",
     "recall",
+    "intra_class_diversity",
     "texture",
     "grain",
     "checkerboard",
@@ -143,8 +144,9 @@ def _listing(recipe: Recipe) -> Listing:
 
 def run(variant: Variant, overrides: list[str], images: int, seed: int, kept: Path | None) -> dict[str, Any]:
     """Train once; the metrics, and the processor's seconds. The run is kept as a folder, which must not be there."""
-    begun = time.process_time()
-    batch = load(variant.recipe, [*overrides, *variant.options]).schedule.batch
+    recipe = load(variant.recipe, [*overrides, *variant.options])
+    speed = timing.images_per_second(recipe, _listing(recipe).labels.spec, time.process_time)
+    begun, batch = time.process_time(), recipe.schedule.batch
     images = batch * round(images / batch)
     every = [f"schedule.images={images}", f"schedule.save={images // 5}", f"schedule.sample={images}", f"seed={seed}"]
     with tempfile.TemporaryDirectory() as folder:
@@ -159,6 +161,7 @@ def run(variant: Variant, overrides: list[str], images: int, seed: int, kept: Pa
         "metrics": found,
         "real": ceilings,
         "cpu_seconds": round(time.process_time() - begun, 1),
+        "images_per_cpu_second": round(speed),
     }
 
 
@@ -168,15 +171,17 @@ def tables(runs: list[dict[str, Any]]) -> str:
     for name in dict.fromkeys(one["set"] for one in runs):
         mine = [one for one in runs if one["set"] == name]
         metrics = [metric for metric in METRICS if any(metric in one["metrics"] for one in mine)]
-        lines += ["", f"| {name} | seeds | images | {' | '.join(metrics)} |"]
-        lines.append(f"|---|---:|---:|{'---:|' * len(metrics)}")
+        lines += ["", f"| {name} | seeds | images | images/s | {' | '.join(metrics)} |"]
+        lines.append(f"|---|---:|---:|---:|{'---:|' * len(metrics)}")
         lines.append(
-            f"| real images | | | {' | '.join(_mean([one['real'].get(m) for one in mine]) for m in metrics)} |"
+            f"| real images | | | | {' | '.join(_mean([one['real'].get(m) for one in mine]) for m in metrics)} |"
         )
         for variant in dict.fromkeys(one["variant"] for one in mine):
             rows = [one for one in mine if one["variant"] == variant]
             cells = (_mean([row["metrics"].get(metric) for row in rows]) for metric in metrics)
-            lines.append(f"| {variant} | {len(rows)} | {rows[0]['images']:,} | {' | '.join(cells)} |")
+            speeds = [row["images_per_cpu_second"] for row in rows if "images_per_cpu_second" in row]
+            speed = f"{statistics.median(speeds):,.0f}" if speeds else ""
+            lines.append(f"| {variant} | {len(rows)} | {rows[0]['images']:,} | {speed} | {' | '.join(cells)} |")
     return "\n".join(lines).strip()
 
 
