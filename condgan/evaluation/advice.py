@@ -9,6 +9,8 @@ from condgan.evaluation.paired import CONFIDENCE, HELPS, HURTS
 
 FEW_TO_LEARN = 50
 """Training images of a class, below which published generators harmed (FastGAN on Oxford Pets, 2603.16134)."""
+TOO_WIDE = 0.1
+"""Half an interval, beyond which nothing can be said."""
 LISTED = 20
 """Classes that the table lists."""
 
@@ -57,6 +59,12 @@ def advice(found: dict[str, Any]) -> str:
             )
         case _:
             seen = (found["interval"][1] - found["interval"][0]) / 2
+            if seen > TOO_WIDE:
+                return (
+                    f"{found['n_test']:,} test images cannot tell: {gained} beside {_words(baseline)}.{of_classes} "
+                    f"Less than about {100 * seen:.0f} points either way would not be seen. Hold more images out, and "
+                    "ask again."
+                )
             return (
                 f"The images make no difference that {found['n_test']:,} test images show: {gained} beside "
                 f"{_words(baseline)}.{of_classes} Leave them out.{more} Less than about {100 * seen:.1f} points either "

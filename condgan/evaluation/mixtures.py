@@ -39,7 +39,7 @@ class Mixture(NamedTuple):
         return {number: count for number, count in mixed.items() if count}
 
     def __str__(self) -> str:
-        ratio = "up to balance" if self.ratio == TO_BALANCE else f"{self.ratio:g} of the real images"
+        ratio = "up to balance" if self.ratio == TO_BALANCE else f"{self.ratio:g} for each real image"
         truncated = "" if self.truncation is None else f", truncation {self.truncation:g}"
         selected = "not selected" if self.selection == AS_THEY_COME else f"selected by {self.selection}"
         return f"{ratio}, {selected}{truncated}"

@@ -70,12 +70,12 @@ def gain(
 ) -> dict[str, Any]:
     """{"difference", "interval", "verdict"}: "helps" or "hurts" where the interval leaves out 0, else "no difference".
 
-    With the images' classes (`index`), of the balanced accuracy.
+    With the images' classes (`index`), of the balanced accuracy. No end of the interval is beyond −1 or 1.
     """
     low, high = interval(differences, confidence, index)
     verdict = HELPS if low > 0 else HURTS if high < 0 else NO_DIFFERENCE
     mean = differences.double().mean() if index is None else balanced(differences, index).mean()
-    return {"difference": float(mean), "interval": [low, high], "verdict": verdict}
+    return {"difference": float(mean), "interval": [max(-1.0, low), min(1.0, high)], "verdict": verdict}
 
 
 def class_gains(

@@ -35,6 +35,8 @@ BASELINE_SEEDS = 2
 """Classifiers by whose mean the baseline is chosen."""
 SEARCH_SHARE = 0.4
 """The share of the time that is left for the search before arms that the verdict can do without are left out."""
+FEW_TO_JUDGE = 100
+"""Test images, below which differences of ten points are hardly seen."""
 LEAST_ARMS = 4
 """What the verdict needs at least: real, augmented, and both with fakes."""
 FRESH = 1_000
@@ -218,7 +220,16 @@ def usefulness(
     deadline = time.monotonic() + 60 * minutes
     with tqdm(desc="classifiers", leave=False, disable=None) as bar:
         study = _Study(real, fakes, learner, bar, deadline)
-        study.tell("getting the classifiers ready that select fakes")
+        study.tell(
+            f"{len(real.images):,} real images to learn from, {len(validation.images):,} to choose by, "
+            f"{len(test.images):,} for the verdict"
+        )
+        if len(test.images) < FEW_TO_JUDGE:
+            study.tell(
+                "so few tell large differences alone: hold more out, as by data.held_out=0.3 in a new run, or give "
+                "folders train/ and test/"
+            )
+        study.tell("training the classifiers that select fakes, unless they are there already")
         fakes.prepare()
         baseline, before = _baseline(study, validation, seeds)
         arms = _arms(baseline, study, deadline - time.monotonic(), seeds)
@@ -265,7 +276,8 @@ def _baseline(study: _Study, validation: Pool, seeds: int) -> tuple[Arm, dict[st
 
     measure(REAL, "")
     if (least := study.to_come * study.each) > study.deadline - time.monotonic():
-        say(f"{duration(least)} more are needed at the least: fewer --seeds or a lighter --classifier take less")
+        less = f"; --seeds {LEAST_SEEDS} takes less" if seeds > LEAST_SEEDS else ""
+        say(f"{duration(least)} more are needed at the least, longer than asked for{less}")
     for arm, augmentation in candidates:
         measure(arm, augmentation)
     _, study.augmentation = max(((one for one in found if one[1])), key=lambda one: found[one])
@@ -316,7 +328,7 @@ def _search(study: _Study, baseline: Arm, validation: Pool, arms: int, seeds: in
         try:
             drawn = some_of(mixture)
         except TooFew as error:
-            study.tell(f"{mixture} left out: {error}")
+            study.tell(f"{mixture}: left out, as {_reason(error)}")
             return None
         right = study.right(baseline._replace(fakes=True), drawn, seed, validation)
         return float(balanced((right - without[seed])[None], classes))
@@ -327,7 +339,8 @@ def _search(study: _Study, baseline: Arm, validation: Pool, arms: int, seeds: in
         return now - began > study.deadline - now - study.seconds(arms * seeds, seeds)
 
     rounds = list[list[Trial]]()
-    study.expect(2 * len(candidates) + arms * seeds)
+    room = (study.deadline - time.monotonic()) / study.each - arms * seeds
+    study.expect(min(2 * len(candidates), max(2 * FEWEST_TRIED, int(room))) + arms * seeds)
     for trials in halve(candidates, try_one, late):
         if not trials:
             raise UserError(
@@ -338,7 +351,7 @@ def _search(study: _Study, baseline: Arm, validation: Pool, arms: int, seeds: in
         study.expect((len(trials) if len(trials) > 1 else 0) + arms * seeds)
         study.tell(
             f"{len(trials)} mixture{'s' * (len(trials) > 1)} tried with {len(rounds)} seed{'s' * (len(rounds) > 1)}, "
-            f"the best: {trials[0].mixture} ({signed(trials[0].mean)} % of validation images)"
+            f"the best: {trials[0].mixture} ({signed(trials[0].mean)} points on validation images)"
         )
     return rounds
 
@@ -376,7 +389,7 @@ def _fresh(study: _Study, ranked: Sequence[Mixture], seeds: range) -> tuple[Mixt
             how = mixture.selection, mixture.truncation, study.mixed(mixture)
             return mixture, [study.draw(*how, seed) for seed in seeds]
         except TooFew as error:
-            study.tell(f"{mixture} left out: {error}")
+            study.tell(f"{mixture}: left out, as {_reason(error)}")
     raise UserError("of no mixture enough fakes are accepted for every seed: give more images, or train longer")
 
 
@@ -441,6 +454,11 @@ def counted_as(spec: LabelSpec, labels: LabelTable) -> LabelTable:
     """The same labels in another vocabulary of the same classes."""
     numbers = torch.tensor([spec.classes.index(name) for name in labels.spec.classes])
     return LabelTable.from_index(spec, numbers[labels.index()])
+
+
+def _reason(error: TooFew) -> str:
+    """Why there are too few, without what else to ask for."""
+    return str(error).partition(";")[0]
 
 
 def _first(pool: Pool, counts: dict[int, int]) -> Pool:

@@ -246,7 +246,7 @@ def _of_run(path: Path, data: Dataset | str | Path | None, sampling: Sampling) -
     model, recipe = load_either(path, checkpoint.name, "float32"), recipe_of(path)
     real = real_of_run(path, recipe, data, "train").data
     assert real is not None
-    _require_classes(model.spec, real.spec, path)
+    _require_classes(model.spec, real.spec, f"run '{path}'")
     held_out, warnings = _unseen_by(path, real.held_out, None if _is_name(data) else real)
     validation, test = _halves(held_out)
     # the discriminator of a run was told classes in its own order, and that of an export is not there
@@ -278,11 +278,9 @@ def _of_images(
     if data is None:
         raise UserError(f"images '{subject}' given without --data: expected real images to train a classifier on")
     images, real, warnings = read_fakes_and_real(subject, data, "train", size, True, skip_bad_images, False)
-    if images.labels is None:
-        raise UserError(
-            f"the classes of '{subject}' are not those of '{data}': expected class folders of the same names"
-        )
     assert real.data is not None
+    _require_classes(images.splits[0].labels.spec, real.data.spec, f"'{subject}'")
+    assert images.labels is not None
     train = real.data.train
     fakes = like(Pool(torch.cat([*images.chunks()]), images.labels), Pool(train.images, train.labels), "fakes")
     held_out, shared = _without(real.data.held_out, fakes.images, f"'{subject}'")
@@ -295,16 +293,19 @@ def _of_images(
     return Subject(real.data, validation, test, real.source, judged, {}, [*warnings, *shared, known], _flips(train))
 
 
-def _require_classes(own: LabelSpec, of_data: LabelSpec, path: Path) -> None:
-    """Raises UserError unless a run knows the classes of real images, in any order."""
+def _require_classes(own: LabelSpec, of_data: LabelSpec, subject: str) -> None:
+    """Raises UserError unless a run, or images, and real images have the same classes, in any order."""
     if not (own.exclusive and of_data.exclusive):
         raise UserError(
-            f"run '{path}' or its real images have attributes or several fields: expected one class each; give class "
+            f"{subject} or its real images have attributes or several fields: expected one class each; give class "
             "folders"
         )
     if other := sorted({*own.classes} ^ {*of_data.classes}):
-        whose = f"run '{path}'" if other[0] in own.classes else "the real images"
-        raise UserError(f"class '{shown(other[0])}' is one of {whose} only: expected the same classes; give such data")
+        whose = subject if other[0] in own.classes else "the real images"
+        raise UserError(
+            f"class '{shown(other[0])}' is one of {whose} only: expected the same classes; give images under the same "
+            "names"
+        )
 
 
 def _unseen_by(path: Path, held_out: Split, own: Dataset | None) -> tuple[Split, list[str]]:

@@ -13,10 +13,16 @@ import torch
 from condgan import __version__
 
 
+def _command() -> list[str]:
+    """This process's, as it can be typed."""
+    program, *arguments = sys.argv
+    return ["condgan" if Path(program).name == "__main__.py" else program, *arguments]
+
+
 def describe_machine() -> dict[str, Any]:
     """The command, the versions, the commit and the hardware of this process."""
     return {
-        "command": shlex.join(sys.argv),
+        "command": shlex.join(_command()),
         "condgan": __version__,
         "commit": _commit(),
         "python": platform.python_version(),

@@ -97,6 +97,14 @@ def test_a_table_without_labels_leaves_those_of_class_folders(tmp_path: Path, fi
     assert any(f"'{file.replace('__', '.')}' gives no" in note for note in listing.notes)
 
 
+def test_what_tells_of_written_fakes_is_no_table_of_labels(tmp_path: Path) -> None:
+    """selection.csv, which condgan writes beside class folders: they may be renamed, and images may be added."""
+    made = table("file,class,checkpoint,seed,number", lambda i: f"{INSIDE[i]},x,640,7,{i}", 5)
+    listing = told(folders(tmp_path / "data"), selection__csv=made)
+    assert labels(listing) == in_turn("a", "b")
+    assert listing.train == 18
+
+
 def test_a_table_without_labels_may_give_the_split_of_class_folders(tmp_path: Path) -> None:
     root = folders(tmp_path / "data")
     listing = told(root, splits__csv=table("file_name,split", lambda i: f"{INSIDE[i]},{('train', 'test')[i >= 16]}"))

@@ -87,6 +87,11 @@ def test_few_images_prove_nothing_even_if_all_agree(images: int) -> None:
     assert low < 0 < high
 
 
+def test_no_gain_is_beyond_what_accuracies_allow() -> None:
+    assert gain(torch.zeros(3, 1))["interval"] == [-1.0, 1.0]
+    assert gain(torch.ones(3, 2))["interval"][1] == 1.0
+
+
 def test_balanced_accuracy_is_the_mean_over_classes() -> None:
     rng = np.random.default_rng(0)
     right, index = (rng.random((3, 50)) < 0.6).astype(float), np.repeat([2, 0, 5], [30, 15, 5])

@@ -174,9 +174,12 @@ def test_it_takes_the_time_that_is_given_and_tells_what_is_left(
     assert "are needed" not in told
     now = 0.0
     usefulness(few(), fakes, halves(40, 3), halves(90, 4), Slow(), 5, minutes=0.1)
-    first, second, third = capsys.readouterr().err.splitlines()[1:4]
+    told = capsys.readouterr().err
+    assert told.splitlines()[0] == "32 real images to learn from, 40 to choose by, 90 for the verdict"
+    assert "so few tell large differences alone: hold more out" in told
+    first, second, third = [line for line in told.splitlines() if line.endswith(" left)") or "needed" in line][:3]
     assert first.endswith("(34 s left)"), "the other baselines, four mixtures and the least of a verdict"
-    assert second == "34 s more are needed at the least: fewer --seeds or a lighter --classifier take less"
+    assert second == "34 s more are needed at the least, longer than asked for; --seeds 3 takes less"
     assert third.endswith("(32 s left)")
 
 

@@ -60,6 +60,7 @@ def test_the_command_writes_the_best_and_the_curve(averaged: Path, capsys: pytes
     assert f"the best width is {told['best']:.3g}: label_agreement {scores[told['best']]:.3f}" in done.out
     assert Path("best/averages.png").read_bytes().startswith(b"\x89PNG")
     assert not Path("best/metrics.json").exists(), "those of the run are of its own average"
+    assert api.evaluate("best")["label_agreement"] >= 0
     images, own = (api.load(run, precision="float32").sample("3", 4) for run in ("best", averaged))
     assert images.shape == own.shape
     assert (images != own).any()

@@ -38,9 +38,10 @@ def ema_command(
         click.echo(json.dumps({"by": averaged.by, "best": averaged.best, "scores": averaged.scores}))
         return
     score, trained = averaged.scores[averaged.best], averaged.as_trained
-    click.echo(
-        f"the best width is {averaged.best:.3g}: {averaged.by} {score:.3f}, {trained:.3f} as trained; wrote {out}"
-    )
+    click.echo(f"the best width is {averaged.best:.3g}: {averaged.by} {score:.3f}, {trained:.3f} as trained")
+    if len(widths) > 1 and averaged.best in (min(widths), max(widths)):
+        click.echo("it is at the end of those tried: others beyond may be better")
+    click.echo(f"wrote {out}; next: condgan sample {out} --out images")
 
 
 def _widths(text: str) -> list[float]:

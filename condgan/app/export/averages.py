@@ -4,15 +4,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from condgan.app.export.folder import folder_files
-from condgan.app.export.subject import ExportOptions, ExportSubject
 from condgan.runs import checkpoint
 from condgan.runs.averages import BestAverage, average_run
 from condgan.runs.directory import recipe_of, run_directory
+from condgan.sampling.model import Model, progress_sheet
 from condgan.utils.arguments import several
 from condgan.utils.errors import UserError, shown
-from condgan.utils.figures import curves
-from condgan.utils.files import found, new_directory, path_of, require_outside_runs, write
+from condgan.utils.figures import curves, png
+from condgan.utils.files import found, new_directory, path_of, read_bytes, require_outside_runs, write
+from condgan.utils.limits import TEXT
 from condgan.utils.options import WIDTH_LIMITS
 
 SOME_WIDTHS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2)
@@ -33,11 +33,12 @@ def average(
     if found(out):
         raise UserError(f"--out {out} given, which is there already: give a new folder")
     averaged = average_run(directory, _widths(widths), by)
-    recipe = recipe_of(directory)
-    needed = checkpoint.needed_files(recipe)
-    subject = ExportSubject(directory, averaged.checkpoint, needed, recipe, averaged.model, ExportOptions())
-    files = folder_files(subject)
-    files.pop("metrics.json", None)  # of the run's own average
+    recipe, model, path = recipe_of(directory), averaged.model, averaged.checkpoint
+    own = checkpoint.sampled_contents(path, model.generator, recipe, checkpoint.needed_files(recipe))
+    files = {f"checkpoints/{path.name}/{name}": data for name, data in own.items()}
+    files |= {name: read_bytes(directory / name, TEXT) for name in ("recipe.yaml", "environment.json")}
+    if isinstance(model, Model):
+        files["sheet.png"] = png(progress_sheet(model.generator, model.spec, recipe.seed))
     told = {
         "by": averaged.by, "images": averaged.images, "snapshots": averaged.snapshots,
         "as_trained": averaged.as_trained, "best": averaged.best,
@@ -63,6 +64,6 @@ def _widths(given: Sequence[float]) -> list[float]:
 
 def _plot(averaged: BestAverage, name: str) -> bytes:
     widths = sorted(averaged.scores)
-    title = f"{name}, averages at {averaged.images:,} images, of {averaged.snapshots} snapshots"
+    title = f"{name}\n{averaged.images:,} images, {averaged.snapshots} snapshots"
     trained = {"as trained": {averaged.by: averaged.as_trained}}
     return curves(widths, {averaged.by: [averaged.scores[width] for width in widths]}, trained, "width", title)

@@ -342,6 +342,11 @@ def _is_submission(file: str) -> bool:
     return "submission" in file.rpartition("/")[2].lower()
 
 
+def _is_selection(columns: Collection[str]) -> bool:
+    """Whether a table tells what made images that condgan wrote into class folders."""
+    return {"class", "checkpoint", "seed", "number"} <= {*columns}
+
+
 def _plain(image: str) -> str:
     """A path as trees have it."""
     return image.strip().replace("\\", "/").removeprefix("./")
@@ -360,7 +365,7 @@ def _read_table(tree: Tree, file: str) -> ImageTable | None:
     named |= {one.rpartition(".")[0] for one in named if is_image(one)}
     lines = read_lines(file, text, named)
     column = file_column(lines, named)
-    if column is None and not must:
+    if (column is None and not must) or _is_selection(lines.columns):
         return None
     if lines.wrong:
         raise UserError(f"'{file}', {lines.wrong}")
