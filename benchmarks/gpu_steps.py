@@ -174,6 +174,7 @@ BACKBONES = {
          "generator.attention=[16]", "backbone.attention=[16]"),
     ),
     "sagan-dcgan": Case("digits-sagan"),
+    "r3gan": Case("digits-r3gan"),
     "light": Case("any-projection", ("data.source=digits", "data.size=16", "data.channels=1")),
     "stargan": Case("digits-stargan"),
 }  # fmt: skip

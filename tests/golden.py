@@ -57,7 +57,6 @@ def tiny(name: str) -> Recipe:
     size = 64 if name == "biggan-imagenet128" else 32
     overrides += [f"data.size={size}", "generator.width=8", "backbone.width=8"]
     with_attention = [part for part in ("generator", "backbone") if getattr(recipe, part).options.get("attention")]
-    overrides += [f"{part}.groups=4" for part in ("generator", "backbone") if "groups" in getattr(recipe, part).options]
     return load(name, overrides + [f"{part}.attention=[{size // 2}]" for part in with_attention])
 
 

@@ -25,7 +25,11 @@ SMALL = [
 PACKAGED = {
     "acgan": ["objective.name=acgan", "head.name=twin"],
     "adcgan": ["objective.name=adcgan", "head.name=adc"],
+    "contragan": ["objective.name=contragan", "head.name=contrastive"],
     "gan": ["objective.name=gan"],
+    "mhgan": ["objective={name: mhgan}", "head.name=classes-and-fake"],
+    "reacgan": ["objective.name=reacgan", "head.name=contrastive"],
+    "san": ["objective.name=san", "head.name=slicing"],
     "tacgan": ["objective.name=tacgan", "head.name=twin"],
 }
 UNREAD = {"acgan": frozenset({"head.twin.parametrizations.weight.original", "head.twin.bias"})}

@@ -17,7 +17,6 @@ from condgan.networks.blocks import Block
 from condgan.networks.embeddings import LabelEmbedding
 from condgan.networks.resnet import doublings
 from condgan.types import Backbone, Generator, ImageShape
-from condgan.utils.errors import UserError
 from condgan.utils.options import Depth, Width
 
 WIDE_UP_TO = 32
@@ -76,8 +75,8 @@ class Halving(nn.Module):
 class R3GANGenerator(Generator):
     """Latent and label's embedding weigh a learned 4 × 4 pattern of each channel; then blocks and doublings, and 1×1.
 
-    Nothing confines its values to [−1, 1]; images are clamped when they become pixels. `groups`: of the middle
-    convolutions, at the full width. Raises UserError where they do not divide the channels.
+    Nothing confines its values to [−1, 1]; images are clamped when they become pixels. `group`: so many channels of the
+    middle convolutions work together, or somewhat more where they do not divide all.
     """
 
     def __init__(
@@ -87,12 +86,12 @@ class R3GANGenerator(Generator):
         *,
         width: Width = 768,
         blocks: Depth = 2,
-        groups: Width = 96,
+        group: Width = 16,
         latent_dim: Width = 64,
         embedding_dim: Width = 64,
     ) -> None:
         super().__init__()
-        stages = _stages("generator", shape, width, groups)
+        stages = _stages(shape, width, group)
         every, entering = blocks * len(stages), latent_dim + embedding_dim
         self.latent_dim = latent_dim
         self.embedding = LabelEmbedding(labels, embedding_dim, std=labels.vector_width**-0.5)
@@ -111,12 +110,12 @@ class R3GANGenerator(Generator):
 class R3GANBackbone(Backbone):
     """1×1, blocks and halvings, a weighted sum over 4 × 4 for each channel, and a linear layer to as many features.
 
-    `groups` as of the generator.
+    `group` as of the generator.
     """
 
-    def __init__(self, shape: ImageShape, *, width: Width = 768, blocks: Depth = 2, groups: Width = 96) -> None:
+    def __init__(self, shape: ImageShape, *, width: Width = 768, blocks: Depth = 2, group: Width = 16) -> None:
         super().__init__()
-        stages = _stages("backbone", shape, width, groups)[::-1]
+        stages = _stages(shape, width, group)[::-1]
         every, lowest = blocks * len(stages), stages[-1][0]
         layers: list[nn.Module] = [_drawn(nn.Conv2d(shape.channels, stages[0][0], 1, bias=False))]
         for (channels, own), (after, _) in pairwise(stages):
@@ -130,20 +129,16 @@ class R3GANBackbone(Backbone):
         return self.layers(images)
 
 
-def _stages(part: str, shape: ImageShape, width: int, groups: int) -> list[tuple[int, int]]:
-    """The channels of each resolution from 4 on, and the groups of its convolutions. Raises UserError."""
-    stages = []
-    for power in range(doublings(shape) + 1):
-        less = max(1, (4 << power) // WIDE_UP_TO)
-        channels, own = width // less, groups // less
-        if not own or 2 * channels % own:
-            raise UserError(
-                f"{part}.groups {groups} given with {part}.width {width}: at {4 << power} pixels {own} groups do not "
-                f"divide {2 * channels} channels; choose groups that divide twice the width, such as {part}.groups="
-                f"{max(1, width // 8)}"
-            )
-        stages.append((channels, own))
-    return stages
+def _stages(shape: ImageShape, width: int, group: int) -> list[tuple[int, int]]:
+    """The channels of each resolution from 4 on, and the groups of its middle convolutions."""
+    sizes = [4 << power for power in range(doublings(shape) + 1)]
+    widths = [max(1, width // max(1, size // WIDE_UP_TO)) for size in sizes]
+    return [(channels, _groups(2 * channels, group)) for channels in widths]
+
+
+def _groups(channels: int, group: int) -> int:
+    """The most groups of so many channels or more that divide all."""
+    return next(count for count in range(max(1, channels // group), 0, -1) if channels % count == 0)
 
 
 def _mixing(entering: int, leaving: int) -> nn.Module:
