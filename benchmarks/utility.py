@@ -7,7 +7,7 @@ MNIST with 20 images a class, a tenth of the digits. Generators are the light on
 [--record OUT]`
 
 FOLDER holds trash-photos.zip, cifar10-jpeg.zip and mnist.zip; sets without a file there are left out. A process of one
-thread for each core; about an hour and a half on two. What is done is kept in DIR, and the same command goes on from
+thread for each core; about an hour and a quarter on two. What is done is kept in DIR, and the same command goes on from
 there; `--train` ends after the generators, `--done` tells of what is done. OUT/record.json holds the command, the
 environment and every result.
 """
@@ -104,6 +104,7 @@ class Job(NamedTuple):
         if not (self.run / "utility.json").is_file():
             utility(self.run, minutes=minutes)
         result = json.loads((self.run / "utility.json").read_text())
+        result["about"]["reference"] = self.name
         metrics = json.loads((self.run / "metrics.json").read_text())
         quality = {name: metrics.get(name) for name in ("label_agreement", "fd_classifier", "coverage", "copies")}
         return {"set": self.name, "generator_seed": self.seed, "quality": quality} | result
