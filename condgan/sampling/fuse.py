@@ -74,6 +74,11 @@ def fuse_for_inference(network: Fused) -> Fused:
     return _folded(copy)  # pyright: ignore[reportReturnType]
 
 
+def sharing_weights(network: Fused) -> Fused:
+    """The same weights in layers of their own: what is hooked to them, nobody else meets."""
+    return deepcopy(network, {id(one): one for one in (*network.parameters(), *network.buffers())})
+
+
 def _settle(layer: nn.Module) -> None:
     """Put its values in a parametrization's place; torch's own way would break the layer that this is a copy of."""
     values = {name: getattr(layer, name) for name in layer.parametrizations}  # pyright: ignore[reportGeneralTypeIssues]
@@ -218,8 +223,7 @@ class Sampler:
     def apart(self) -> "Sampler":
         """The same weights in layers of its own, not compiled: what is hooked to them sees no other caller's images."""
         folded = self.folded
-        weights = {id(one): one for one in (*folded.network.parameters(), *folded.network.buffers())}
-        network = deepcopy(folded.network, weights)
+        network = sharing_weights(folded.network)
         alone = Sampler(self.generator, self.wanted)
         alone._folded = Folded(folded.versions, network, network)
         return alone

@@ -1,6 +1,7 @@
 """From a generator to images: the same seed, class and position always give the same image.
 
-Axes: b images, z latent coordinates, k classes, c channels, h × w pixels, p positions, i × j attended positions.
+Axes: b images, z latent coordinates, k classes, c channels, h × w pixels, p positions, i × j attended positions,
+d directions, s steps.
 """
 
 import io
@@ -21,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.networks.attention import Attention
+from condgan.sampling.directions import Directions, latent_directions, moved
 from condgan.sampling.fuse import MADE_AT_ONCE, Sampler
 from condgan.sampling.interpolate import VARY, WAYS, linear, row_ends
 from condgan.sampling.latents import (
@@ -236,6 +238,39 @@ class Model:
         y = linear(*row_ends(weights, steps), (of_class * t).expand(rows, -1, -1))
         images = channels_last(self.sampler(z.flatten(0, 1), self._labels(y.flatten(0, 1))))
         return images.reshape(rows, steps, *images.shape[1:])
+
+    def directions(self, count: int = 8, of: str | int | None = None) -> Directions:
+        """The directions in which a latent moves what it first meets farthest; see `latent_directions`.
+
+        `of`: a class, which matters where a label multiplies the latent; by default the first. Raises UserError for an
+        unknown class and for more directions than a latent has coordinates.
+        """
+        labels = self._labels(self._one_hot(0 if of is None else self._number(of))[None])
+        device = self.sampler.device
+        return latent_directions(self.generator, labels.to(device), count)
+
+    def along(
+        self,
+        directions: Directions,
+        classes: ClassChoice = None,
+        per_class: int = 1,
+        reach: float = 3.0,
+        steps: int = 7,
+        seed: int = 0,
+    ) -> UInt8[np.ndarray, "n d s h w *c"]:
+        """The images that `sample` gives, with their latents moved along directions from −`reach` to +`reach`.
+
+        Of an odd number of `steps` the middle one is the image itself. Coordinates of latents have variance 1. Raises
+        UserError for fewer than two steps, or a reach that is not above 0.
+        """
+        reach, steps = positive("reach", reach), whole("steps", steps, 2)
+        drawn = self.draw(classes, per_class, seed)
+        rows = len(drawn.latents) * len(directions.vectors)
+        self._require_memory(rows * steps)
+        latents = moved(drawn.latents, directions.vectors, reach, steps)
+        weights = drawn.weights.repeat_interleave(rows // len(drawn.weights) * steps, 0)
+        images = self.make(Drawn(latents.flatten(0, 2), weights))
+        return images.reshape(*latents.shape[:3], *images.shape[1:])
 
     def attention(
         self,
