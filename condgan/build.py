@@ -10,7 +10,7 @@ from torch import nn
 from condgan.augment import AUGMENTATIONS
 from condgan.data.dataset import Split
 from condgan.data.loader import stream
-from condgan.data.preprocessing import height_and_width
+from condgan.data.preprocessing import Preprocessing, color, height_and_width
 from condgan.labels import LabelSpec
 from condgan.losses import OBJECTIVES, Objective
 from condgan.networks import BACKBONES, GENERATORS, HEADS, Discriminator
@@ -133,6 +133,12 @@ def _discriminator(recipe: Recipe, labels: LabelSpec) -> Discriminator:
             "it is taken of one by one: choose another backbone, such as backbone.name=resnet"
         )
     return discriminator
+
+
+def image_preprocessing(recipe: Recipe) -> Preprocessing:
+    """How a recipe's pictures become images."""
+    shape, data = image_shape(recipe), recipe.data
+    return Preprocessing(shape.height, shape.width, shape.channels, data.crop, color(data.background))
 
 
 def image_shape(recipe: Recipe) -> ImageShape:

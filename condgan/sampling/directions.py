@@ -31,6 +31,11 @@ class Directions(NamedTuple):
     strengths: Float[Tensor, " d"]
     """How far a step of length 1 moves it: singular values of the layers' weights."""
 
+    def rows(self) -> list[list[float]]:
+        """Of each its number from 1 on, its strength and its coordinates."""
+        both = zip(self.strengths.tolist(), self.vectors.tolist(), strict=True)
+        return [[number, strength, *vector] for number, (strength, vector) in enumerate(both, 1)]
+
 
 def latent_directions(generator: Generator, labels: Labels, count: int) -> Directions:
     """The directions n of length 1 with the largest |A n| (SeFa: Shen & Zhou 2021, eq. 4 and 5).
@@ -54,7 +59,8 @@ def latent_response(generator: Generator, labels: Labels) -> Float[Tensor, "z n"
 
     def entering(coordinates: Tensor) -> tuple[Tensor, Labels]:
         latents = forward_ad.make_dual(torch.zeros_like(coordinates), coordinates)
-        return latents, Labels(labels.spec, labels.values.expand(len(latents), -1), labels.known.expand(len(latents), -1))
+        values, known = (one.expand(len(latents), -1) for one in (labels.values, labels.known))
+        return latents, Labels(labels.spec, values, known)
 
     return _response(generator, dim, entering, "latent")
 
@@ -106,7 +112,7 @@ def _response(
     return torch.cat(rows)
 
 
-def moved(
+def steps_along(
     latents: Float[Tensor, "b z"], vectors: Float[Tensor, "d z"], reach: float, steps: int
 ) -> Float[Tensor, "b d s z"]:
     """Latents on their way along each direction, from −`reach` to +`reach`, in so many steps, both ends included."""

@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from condgan.data.dataset import Split
-from condgan.data.preprocessing import opened, pixels, reason
+from condgan.data.preprocessing import Preprocessing, opened, pixels, reason
 from condgan.data.readers.labels import SPLIT_WORDS
 from condgan.data.readers.names import is_image
 from condgan.data.readers.tree import images_in, open_tree
@@ -69,10 +69,10 @@ def pictures_of(split: Split) -> TranslationInputs:
     return TranslationInputs(split.names, split.images, split.labels[:])
 
 
-def read_pictures(model: Translator, paths: Sequence[Path]) -> TranslationInputs:
+def read_pictures(preprocessing: Preprocessing, paths: Sequence[Path]) -> TranslationInputs:
     """Read what `open_pictures` opens."""
     notes: list[str] = []
-    found = list(open_pictures(model, paths, notes))
+    found = list(open_pictures(preprocessing, paths, notes))
     return TranslationInputs(
         [one.name for one in found],
         torch.cat([one.image for one in found]),
@@ -173,7 +173,7 @@ def require_own(out: Path, files: Container[str], option: str = "--out") -> None
                 )
 
 
-def open_pictures(model: Translator, paths: Sequence[Path], notes: list[str]) -> Iterator[Opened]:
+def open_pictures(preprocessing: Preprocessing, paths: Sequence[Path], notes: list[str]) -> Iterator[Opened]:
     """Pictures in order: single files by their names, and all image files in folders and zips by their paths there.
 
     What is left out is told in `notes`. Raises UserError for a picture that is none, for two of one name, and for a
@@ -199,7 +199,7 @@ def open_pictures(model: Translator, paths: Sequence[Path], notes: list[str]) ->
             what = f"'{path}'" if file == path else f"'{name}' of '{path}'"
             try:
                 with opened(read()) as picture:
-                    image = torch.from_numpy(pixels(picture, model.preprocessing).copy())[None]
+                    image = torch.from_numpy(pixels(picture, preprocessing).copy())[None]
                     yield Opened(name, file, picture.size, image)
             except UnidentifiedImageError:
                 raise UserError(f"{what} is no image of a known format: give one such as PNG or JPEG") from None

@@ -2,12 +2,17 @@
 
 Axes: b images, z latents, r rows, s steps, d features."""
 
+import math
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from condgan.utils.choices import Vary
+from condgan.utils.errors import UserError
+from condgan.utils.seeds import derive_seed
 
 
 def linear(a: Float[Tensor, "*b z"], b: Float[Tensor, "*b z"], t: Float[Tensor, "*b 1"]) -> Float[Tensor, "*b z"]:
@@ -29,6 +34,20 @@ WAYS = {"linear": linear, "spherical": spherical}
 
 VARY: dict[Vary, tuple[int, int]] = {"latent": (1, 0), "class": (0, 1), "both": (1, 1)}
 """How far latent and class go."""
+
+
+def turned(latents: Float[Tensor, "b z"], count: int, distance: float, seed: int) -> Float[Tensor, "b s z"]:
+    """Each latent, and `count` others that are it, turned toward random ones, the same for all latents.
+
+    By `distance` · 90°, so that they are as likely as any: at 0 they are its own, at 1 they have nothing of it.
+    Raises UserError for a distance beyond.
+    """
+    if not 0 <= distance <= 1:
+        raise UserError(f"distance {distance:g} given: expected 0 to 1")
+    angle, rng = distance * math.pi / 2, np.random.default_rng(derive_seed(seed, "nearby"))
+    others = torch.from_numpy(rng.standard_normal((count, latents.shape[1]), np.float32))
+    own = latents[:, None]
+    return torch.cat([own, math.cos(angle) * own + math.sin(angle) * others], 1)
 
 
 def row_ends(pairs: Float[Tensor, "r 2 d"], steps: int) -> tuple[Float[Tensor, "r s d"], Float[Tensor, "r s d"]]:

@@ -4,10 +4,12 @@ Axes: n images, p candidates, k classes, r candidates of a class, m classes trie
 coordinates, d features, c channels, h × w pixels.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,7 +21,9 @@ from condgan.sampling.model import Drawn, Model
 from condgan.types import to_float
 from condgan.utils.arguments import whole
 from condgan.utils.device import tf32
-from condgan.utils.figures import channels_first
+from condgan.utils.errors import shown
+from condgan.utils.figures import channels_first, sheet
+from condgan.utils.files import csv_bytes
 from condgan.utils.seeds import derive_seed
 
 CANDIDATES, CANDIDATES_OF_CLASS = 2_048, 128
@@ -185,3 +189,26 @@ def _nearest_random(
 def _gray_levels(squares: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """Mean square differences of values in [−1, 1] as root mean square differences of pixels of 0 … 255."""
     return squares.sqrt() * 127.5
+
+
+def inversion_table(found: Inverted, names: Sequence[str], classes: Sequence[str]) -> bytes:
+    """A line for each image and class tried as CSV: its error, that of the nearest random image, and its latent."""
+    count, dim = found.latents.shape[1:]
+    rows: list[Sequence[object]] = [["image", "rank", "class", "error", "random", *(f"z{i}" for i in range(dim))]]
+    for i, name in enumerate(names):
+        best = f"{float(found.of_random[i]):.4g}"
+        for rank in range(count):
+            of_class, error = classes[int(found.classes[i, rank])], f"{float(found.errors[i, rank]):.4g}"
+            rows.append([name, rank + 1, of_class, error, best, *found.latents[i, rank].tolist()])
+    return csv_bytes(rows)
+
+
+def inversion_sheet(found: Inverted, images: UInt8[Tensor, "n c h w"], classes: Sequence[str]) -> Image.Image:
+    """A row per image: itself, then what was found in each class tried; on the left these classes and their errors."""
+    cells = torch.cat([images[:, None], found.images], 1).flatten(0, 1)
+    columns = ["image", "found", *map(str, range(2, found.images.shape[1] + 1))]
+    rows = [
+        ", ".join(f"{shown(classes[one], 30)}: {error:.1f}" for one, error in zip(of_one, errors, strict=True))
+        for of_one, errors in zip(found.classes.tolist(), found.errors.tolist(), strict=True)
+    ]
+    return sheet(cells, columns, rows)

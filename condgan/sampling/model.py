@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.networks.attention import Attention
-from condgan.sampling.directions import Directions, latent_directions, moved
+from condgan.sampling.directions import Directions, latent_directions, steps_along
 from condgan.sampling.fuse import MADE_AT_ONCE, Sampler
 from condgan.sampling.interpolate import VARY, WAYS, linear, row_ends
 from condgan.sampling.latents import (
@@ -254,7 +254,7 @@ class Model:
         directions: Directions,
         classes: ClassChoice = None,
         per_class: int = 1,
-        reach: float = 3.0,
+        reach: float = 5.0,
         steps: int = 7,
         seed: int = 0,
     ) -> UInt8[np.ndarray, "n d s h w *c"]:
@@ -267,7 +267,7 @@ class Model:
         drawn = self.draw(classes, per_class, seed)
         rows = len(drawn.latents) * len(directions.vectors)
         self._require_memory(rows * steps)
-        latents = moved(drawn.latents, directions.vectors, reach, steps)
+        latents = steps_along(drawn.latents, directions.vectors, reach, steps)
         weights = drawn.weights.repeat_interleave(rows // len(drawn.weights) * steps, 0)
         images = self.make(Drawn(latents.flatten(0, 2), weights))
         return images.reshape(*latents.shape[:3], *images.shape[1:])

@@ -1,14 +1,16 @@
 """Pictures as people give them: PIL images, arrays of pixels, files; one, or several.
 
-Axes: h × w pixels, c channels."""
+Axes: n pictures, h × w pixels, c channels."""
 
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import Image
+from torch import Tensor
 
 from condgan.data.preprocessing import Preprocessing, pixels, reason
 from condgan.utils.errors import UserError, shown
@@ -24,6 +26,16 @@ def given_pictures(given: Any) -> list[Any]:
     if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping):
         raise UserError(f"pictures {shown(repr(given))} given: {_EXPECTED}")
     return list(given)
+
+
+def images_of(given: Any, preprocessing: Preprocessing) -> UInt8[Tensor, "n c h w"]:
+    """The images that one or several pictures become. Raises UserError for what is none."""
+    chosen = given_pictures(given)
+    shape = (preprocessing.channels, preprocessing.height, preprocessing.width)
+    images = torch.empty(len(chosen), *shape, dtype=torch.uint8)
+    for image, picture in zip(images, chosen, strict=True):
+        image.copy_(torch.from_numpy(given_pixels(picture, preprocessing).copy()))
+    return images
 
 
 def given_pixels(given: Any, preprocessing: Preprocessing) -> UInt8[np.ndarray, "c h w"]:

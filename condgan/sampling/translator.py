@@ -20,7 +20,7 @@ from condgan.data.dataset import Split
 from condgan.data.preprocessing import Preprocessing, color
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.sampling.fuse import Sampler
-from condgan.sampling.pictures import given_pictures, given_pixels
+from condgan.sampling.pictures import images_of
 from condgan.types import Generator, ImageShape, to_float
 from condgan.utils.arguments import plain
 from condgan.utils.choices import Crop, Precision
@@ -131,11 +131,7 @@ class Translator:
 
         Raises UserError for what is no picture.
         """
-        chosen = given_pictures(pictures)
-        images = torch.empty(len(chosen), *self.shape, dtype=torch.uint8)
-        for image, picture in zip(images, chosen, strict=True):
-            image.copy_(torch.from_numpy(given_pixels(picture, self.preprocessing).copy()))
-        return images
+        return images_of(pictures, self.preprocessing)
 
     def translate(self, pictures: GivenPictures, changes: Changes) -> list[Image.Image]:
         """Pictures of any size and mode with changed labels, such as {"Red_Hair": True}, the rest as it was.

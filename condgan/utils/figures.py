@@ -1,6 +1,6 @@
 """Pictures to look at: grids of images with names, heat maps, curves.
 
-Axes: n images, r rows, k columns, c channels, h × w pixels, p positions, i × j attended positions.
+Axes: n images, r rows, k columns (steps of a way), c channels, h × w pixels, p positions, i × j attended positions.
 """
 
 import bisect
@@ -76,6 +76,19 @@ def interpolation_sheet(images: UInt8[np.ndarray, "r k h w *c"], rows: Sequence[
     """A sheet of what `Model.interpolate` returned: how far a column is on the way stands above it."""
     steps = [f"{t:.2f}" for t in np.linspace(0, 1, images.shape[1])]
     return sheet(channels_first(images.reshape(-1, *images.shape[2:])), steps, rows)
+
+
+def directions_sheet(
+    images: UInt8[np.ndarray, "n r k h w *c"], strengths: Sequence[float], reach: float
+) -> Image.Image:
+    """A sheet of what `Model.along` returned, direction by direction: how far a column is from the middle above it.
+
+    On the left stand a direction's number and strength.
+    """
+    steps = [f"{offset:+.2g}" if abs(offset) > 1e-9 else "0" for offset in np.linspace(-reach, reach, images.shape[2])]
+    by_direction = np.moveaxis(images, 0, 1).reshape(-1, *images.shape[3:])
+    rows = [f"{number}  ({strength:.2f})" for number, strength in enumerate(strengths, 1) for _ in images]
+    return sheet(channels_first(by_direction), steps, rows)
 
 
 def attention_sheet(

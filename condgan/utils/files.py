@@ -1,13 +1,15 @@
 """Files that are either whole or absent: written under a temporary name, synced, renamed."""
 
+import csv
 import errno
 import hashlib
+import io
 import itertools
 import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -151,6 +153,13 @@ def named(path: Path, temporary: Path | None = None) -> Iterator[None]:
         elif temporary is not None:
             error.filename = os.fsdecode(error.filename).replace(str(temporary), str(path), 1)
         raise
+
+
+def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
+    """A CSV file with these rows."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
 
 
 def append(path: Path, data: bytes) -> None:

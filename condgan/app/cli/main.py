@@ -22,6 +22,7 @@ from condgan.app.cli.data import data_command, prepare_command, recipes_command
 from condgan.app.cli.ema import ema_command
 from condgan.app.cli.evaluate import evaluate_command, report_command, statistics_command, utility_command
 from condgan.app.cli.export import export_command
+from condgan.app.cli.latent import directions_command, invert_command, neighbors_command, tree_command
 from condgan.app.cli.push import pull_command, push_command
 from condgan.app.cli.sample import attention_command, interpolate_command, sample_command, truncation_command
 from condgan.app.cli.streams import own_words
@@ -36,9 +37,10 @@ from condgan.utils.files import path_of
 app = Commands(help="Train, judge and sample conditional image GANs.")
 click.version_option(__version__, message="condgan %(version)s")(app)
 for command in (
-    train_command, sample_command, interpolate_command, attention_command, truncation_command, translate_command,
-    evaluate_command, statistics_command, utility_command, report_command, app_command, ema_command, export_command,
-    push_command, pull_command, data_command, prepare_command, convert_command, recipes_command,
+    train_command, sample_command, interpolate_command, attention_command, truncation_command, directions_command,
+    invert_command, neighbors_command, tree_command, translate_command, evaluate_command, statistics_command,
+    utility_command, report_command, app_command, ema_command, export_command, push_command, pull_command, data_command,
+    prepare_command, convert_command, recipes_command,
 ):  # fmt: skip
     app.verb(command)
 SHARED = ("train", "evaluate", "statistics", "truncation")

@@ -1,7 +1,7 @@
 """Arguments and options that several commands share."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -55,6 +55,11 @@ SizeOption = Annotated[str | None, Option("Pixels that images of other sizes are
 BatchOption = Annotated[
     int | None, Option("Batch norms use the statistics of each batch of so many fakes, as in training.")
 ]
+
+
+def listed(folder: Path, names: Iterable[str]) -> str:
+    """Files of a folder, to be told."""
+    return ", ".join(str(folder / name) for name in names)
 
 
 def numbers(text: str) -> list[float]:

@@ -17,6 +17,7 @@ from condgan.app.cli.options import (
     TruncationOption,
     chosen_names,
     comma_separated,
+    listed,
     numbers,
     pieces,
 )
@@ -93,7 +94,7 @@ def sample_command(
     if selected is not None:
         write(out / SELECTION_CSV, selected.manifest([*files], checkpoint, seed))
         sheets = [*sheets, SELECTION_CSV]
-    click.echo(f"wrote {len(images)} images and {_listed(out, sheets)}, {trained}")
+    click.echo(f"wrote {len(images)} images and {listed(out, sheets)}, {trained}")
 
 
 def _selected(
@@ -140,7 +141,7 @@ def interpolate_command(
         names = [f"{first} to {last}" if VARY[kind][1] else first for first, last in model.ends(rows, chosen)]
         pictures[f"{kind}.png"] = interpolation_sheet(images, names)
     write_pictures(out, pictures)
-    click.echo(f"wrote {_listed(out, pictures)}")
+    click.echo(f"wrote {listed(out, pictures)}")
 
 
 def attention_command(
@@ -169,7 +170,7 @@ def attention_command(
     }
     require_own(out, pictures)
     write_pictures(out, pictures)
-    click.echo(f"wrote {_listed(out, pictures)}")
+    click.echo(f"wrote {listed(out, pictures)}")
 
 
 def truncation_command(
@@ -189,7 +190,7 @@ def truncation_command(
 
     require_own(out, CURVE)
     truncation_curve(directory, out, truncations, scaled, standing, checkpoint, seed)
-    click.echo(f"wrote {_listed(out, CURVE)}")
+    click.echo(f"wrote {listed(out, CURVE)}")
 
 
 def _model(
@@ -207,10 +208,6 @@ def _model(
 
     model = load_model(directory, checkpoint, precision, compiled).with_latents(truncation, latent_scale)
     return model if standing is None else model.with_standing_statistics(standing, seed)
-
-
-def _listed(out: Path, names: Iterable[str]) -> str:
-    return ", ".join(str(out / name) for name in names)
 
 
 def _weights(text: str, classes: Sequence[str]) -> dict[str, float]:

@@ -50,7 +50,7 @@ def translate_command(
     changes = _changes(text, model) if change else None
     if changes is not None:
         model.plan(changes)
-    pictures = pictures_of(held_out_split(directory)) if held_out else read_pictures(model, inputs)
+    pictures = pictures_of(held_out_split(directory)) if held_out else read_pictures(model.preprocessing, inputs)
     for note in pictures.notes:
         click.echo(note, err=True)
     for said in fitting(pictures.sizes, model.shape):

@@ -8,7 +8,6 @@ Axes: n images, z latent coordinates, k classes, h × w pixels, c channels.
 
 import io
 import json
-import math
 import shlex
 import zipfile
 from collections.abc import Sequence
@@ -25,14 +24,13 @@ from torch import Tensor
 from condgan import __version__
 from condgan.app.web.served import generator_of, shape_of
 from condgan.sampling.files import SampleFiles
-from condgan.sampling.interpolate import linear, spherical
+from condgan.sampling.interpolate import linear, spherical, turned
 from condgan.sampling.latents import latent_law
 from condgan.sampling.model import Drawn
 from condgan.sampling.options import Sampling
 from condgan.utils.arguments import whole
 from condgan.utils.errors import UserError, shown
 from condgan.utils.figures import png
-from condgan.utils.seeds import derive_seed
 
 MOST_IMAGES = 64
 """Of one request."""
@@ -160,13 +158,8 @@ def nearby_grid(run: Path, picked: Picked, distance: int | float) -> Grid:
     By `distance` · 90°, so that they are as likely as any: at 0 they are its own, at 1 they have nothing of it.
     Raises UserError for a distance beyond.
     """
-    if not 0 <= distance <= 1:
-        raise UserError(f"distance {distance:g} given: expected 0 to 1")
     count = min(NEARBY, most_images(run))
-    own, angle = picked.drawn.latents, distance * math.pi / 2
-    rng = np.random.default_rng(derive_seed(picked.sampling.seed, "nearby"))
-    others = torch.from_numpy(rng.standard_normal((count - 1, own.shape[1]), np.float32))
-    latents = torch.cat([own, math.cos(angle) * own + math.sin(angle) * others])
+    latents = turned(picked.drawn.latents, count - 1, distance, picked.sampling.seed)[0]
     captions = [picked.caption, *(f"like {picked.caption} ({number})" for number in range(1, count))]
     about = {"like": picked.caption, "distance": distance}
     return _of_latents(run, picked.sampling, latents, picked.drawn.weights.expand(count, -1), captions, "like", about)
