@@ -18,9 +18,11 @@ from condgan.recipes.schema import Recipe
 from condgan.runs.chosen import plan_run
 from condgan.runs.directory import recipe_of, require_run, run_directory
 from condgan.runs.evaluate import evaluate
+from condgan.runs.invert import invert_pictures
 from condgan.runs.models import load_model, load_translator
 from condgan.runs.results import Results, results_in
 from condgan.runs.train import train_run
+from condgan.sampling.invert import Inverted
 from condgan.sampling.model import ClassChoice, Model
 from condgan.sampling.options import Sampling
 from condgan.sampling.translator import Changes, GivenPictures, Translator
@@ -86,6 +88,10 @@ class Run:
     def every_domain(self, pictures: GivenPictures) -> list[dict[str, Image.Image]]:
         """Of each picture, its translation to each domain."""
         return self.translator.every_domain(pictures)
+
+    def invert(self, pictures: GivenPictures, classes: int = 3, steps: int = 200, seed: int = 0) -> Inverted:
+        """The latents and classes of its best generator whose images are nearest to pictures; see `invert_pictures`."""
+        return invert_pictures(self.directory, pictures, classes, steps=steps, seed=seed)
 
     def evaluate(
         self,

@@ -28,9 +28,9 @@ from condgan.utils.seeds import derive_seed
 
 CANDIDATES, CANDIDATES_OF_CLASS = 2_048, 128
 """Random latents that are looked at before the descent: in all, unless there are very many classes; and of a class."""
-RATE = 0.1
+DESCENT_RATE = 0.1
 """Adam's, which falls to 0 along half a cosine."""
-PRIOR = 0.001
+PRIOR_WEIGHT = 0.001
 """The weight of a latent's mean square, where a random image has a loss of about 1."""
 
 
@@ -128,11 +128,11 @@ def _descended(
     with torch.no_grad():
         goal = views.of(wanted)
     z = latents.clone().requires_grad_()
-    optimizer = torch.optim.Adam([z], lr=RATE)
+    optimizer = torch.optim.Adam([z], lr=DESCENT_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = views.loss(views.of(generator(z, labels)), goal) + PRIOR * z.square().mean(1)
+        loss = views.loss(views.of(generator(z, labels)), goal) + PRIOR_WEIGHT * z.square().mean(1)
         loss.sum().backward()
         optimizer.step()
         schedule.step()

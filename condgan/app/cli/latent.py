@@ -13,7 +13,7 @@ from condgan.app.cli.options import (
     SeedOption,
     TruncationOption,
     chosen_names,
-    listed,
+    files_listed,
 )
 from condgan.app.cli.usage import Argument, Option
 from condgan.runs.directory import require_run, run_directory
@@ -22,13 +22,13 @@ from condgan.utils.files import csv_bytes, file_names, require_outside, write
 if TYPE_CHECKING:
     from condgan.sampling.model import Model
 
-FEW = 10
+FEW_CLASSES_SHOWN = 10
 """Classes that are shown where none is named."""
-TOLD = 3
+PAIRS_TOLD = 3
 """Pairs of classes that are told of."""
-DIRECTIONS, INVERSION = "directions.csv", ("inversion.csv", "sheet.png")
-NEIGHBORS, TREE = ("neighbors.csv", "neighbors.png", "nearby.png"), ("distances.csv", "tree.png")
-NEARBY = 8
+DIRECTIONS_TABLE, INVERSION_FILES = "directions.csv", ("inversion.csv", "sheet.png")
+NEIGHBOR_FILES, TREE_FILES = ("neighbors.csv", "neighbors.png", "nearby.png"), ("distances.csv", "tree.png")
+NEARBY_SHOWN = 8
 """Images of latents near that of another one."""
 
 
@@ -65,9 +65,9 @@ def directions_command(
         pictures[file] = directions_sheet(images, found.strengths.tolist(), reach)
         lines += [[name, *one] for one in found.rows()]
     header = ["class", "direction", "strength", *(f"z{i}" for i in range(len(lines[0]) - 3))]
-    write(out / DIRECTIONS, csv_bytes([header, *lines]))
+    write(out / DIRECTIONS_TABLE, csv_bytes([header, *lines]))
     write_pictures(out, pictures)
-    click.echo(f"wrote {listed(out, [*pictures, DIRECTIONS])}")
+    click.echo(f"wrote {files_listed(out, [*pictures, DIRECTIONS_TABLE])}")
 
 
 def invert_command(
@@ -95,7 +95,7 @@ def invert_command(
     from condgan.types import ImageShape
     from condgan.utils.figures import png
 
-    require_own(out, INVERSION)
+    require_own(out, INVERSION_FILES)
     model = load_model(directory, checkpoint)
     pictures = read_pictures(image_preprocessing(recipe_of(directory)), inputs)
     for note in pictures.notes:
@@ -103,7 +103,7 @@ def invert_command(
     for said in fitting(pictures.sizes, ImageShape(*pictures.images.shape[1:])):
         click.echo(said)
     found = invert(model, pictures.images, reader_of(directory, checkpoint), tried, starts, steps, seed)
-    table, picture = INVERSION
+    table, picture = INVERSION_FILES
     write(out / table, inversion_table(found, pictures.names, model.classes))
     write(out / picture, png(inversion_sheet(found, pictures.images, model.classes)))
     for name, of_image, errors, random in zip(
@@ -111,7 +111,7 @@ def invert_command(
     ):
         best = model.classes[int(of_image[0])]
         click.echo(f"{name}: class {best}, error {errors[0]:.1f} of 255; the nearest random image's is {random:.1f}")
-    click.echo(f"wrote {listed(out, INVERSION)}")
+    click.echo(f"wrote {files_listed(out, INVERSION_FILES)}")
 
 
 def neighbors_command(
@@ -136,7 +136,7 @@ def neighbors_command(
     from condgan.utils.arguments import whole
     from condgan.utils.figures import channels_first, png
 
-    require_own(out, NEIGHBORS)
+    require_own(out, NEIGHBOR_FILES)
     count = whole("--count", count, 1)
     search = NeighborSearch.of(directory, n, whole("--seed", seed) + 1, checkpoint)
     chosen = _chosen(search.model, classes)
@@ -144,15 +144,15 @@ def neighbors_command(
     images = channels_first(search.model.make(drawn))
     asked = [(name, number) for name in chosen for number in range(per_class)]
     captions = [f"{name}, no. {number}" for name, number in asked]
-    nearby = nearby_sheet(search.model, drawn, captions, NEARBY, distance, seed)
+    nearby = nearby_sheet(search.model, drawn, captions, NEARBY_SHOWN, distance, seed)
     found = search.among(images, count)
-    table, picture, turned = NEIGHBORS
+    table, picture, turned = NEIGHBOR_FILES
     write(out / table, search.table(found, asked, count))
     write(out / picture, png(search.sheet(images, found, captions, count)))
     write(out / turned, png(nearby))
     if found.copies is not None:
         click.echo(f"{int(found.copies.sum())} of {len(images)} are as near to a training image as a copy")
-    click.echo(f"wrote {listed(out, NEIGHBORS)}")
+    click.echo(f"wrote {files_listed(out, NEIGHBOR_FILES)}")
 
 
 def tree_command(
@@ -169,16 +169,16 @@ def tree_command(
     from condgan.runs.class_tree import run_class_distances
     from condgan.sampling.files import require_own
 
-    require_own(out, TREE)
+    require_own(out, TREE_FILES)
     classes, distances = run_class_distances(directory, per_class, seed, checkpoint)
-    table, picture = TREE
+    table, picture = TREE_FILES
     write(out / table, distance_table(distances, classes))
     write(out / picture, tree_picture(distances, classes))
     if len(distances) > 1:
         _, made, real = distances.values()
-        for pair in confused_classes(made, real, classes)[:TOLD]:
+        for pair in confused_classes(made, real, classes)[:PAIRS_TOLD]:
             click.echo(f"{pair.first} and {pair.second} are {pair.ratio:.2f} times as far apart as in real images")
-    click.echo(f"wrote {listed(out, TREE)}")
+    click.echo(f"wrote {files_listed(out, TREE_FILES)}")
 
 
 def _chosen(model: "Model", classes: str | None) -> list[str]:
@@ -187,4 +187,4 @@ def _chosen(model: "Model", classes: str | None) -> list[str]:
 
     if classes is not None:
         return chosen_names(classes, model.classes)
-    return [model.classes[number] for number in spread(len(model.classes), FEW)]
+    return [model.classes[number] for number in spread(len(model.classes), FEW_CLASSES_SHOWN)]

@@ -57,7 +57,7 @@ BatchOption = Annotated[
 ]
 
 
-def listed(folder: Path, names: Iterable[str]) -> str:
+def files_listed(folder: Path, names: Iterable[str]) -> str:
     """Files of a folder, to be told."""
     return ", ".join(str(folder / name) for name in names)
 

@@ -17,7 +17,7 @@ from condgan.app.cli.options import (
     TruncationOption,
     chosen_names,
     comma_separated,
-    listed,
+    files_listed,
     numbers,
     pieces,
 )
@@ -94,7 +94,7 @@ def sample_command(
     if selected is not None:
         write(out / SELECTION_CSV, selected.manifest([*files], checkpoint, seed))
         sheets = [*sheets, SELECTION_CSV]
-    click.echo(f"wrote {len(images)} images and {listed(out, sheets)}, {trained}")
+    click.echo(f"wrote {len(images)} images and {files_listed(out, sheets)}, {trained}")
 
 
 def _selected(
@@ -141,7 +141,7 @@ def interpolate_command(
         names = [f"{first} to {last}" if VARY[kind][1] else first for first, last in model.ends(rows, chosen)]
         pictures[f"{kind}.png"] = interpolation_sheet(images, names)
     write_pictures(out, pictures)
-    click.echo(f"wrote {listed(out, pictures)}")
+    click.echo(f"wrote {files_listed(out, pictures)}")
 
 
 def attention_command(
@@ -170,7 +170,7 @@ def attention_command(
     }
     require_own(out, pictures)
     write_pictures(out, pictures)
-    click.echo(f"wrote {listed(out, pictures)}")
+    click.echo(f"wrote {files_listed(out, pictures)}")
 
 
 def truncation_command(
@@ -190,7 +190,7 @@ def truncation_command(
 
     require_own(out, CURVE)
     truncation_curve(directory, out, truncations, scaled, standing, checkpoint, seed)
-    click.echo(f"wrote {listed(out, CURVE)}")
+    click.echo(f"wrote {files_listed(out, CURVE)}")
 
 
 def _model(

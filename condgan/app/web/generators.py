@@ -22,15 +22,21 @@ from PIL import Image
 from torch import Tensor
 
 from condgan import __version__
-from condgan.app.web.served import generator_of, shape_of
+from condgan.app.web.served import discriminator_of, generator_of, preprocessing_of, search_of, shape_of
+from condgan.data.preprocessing import opened, pixels, reason
+from condgan.labels import Labels
+from condgan.sampling.directions import Directions, latent_directions, steps_along
 from condgan.sampling.files import SampleFiles
 from condgan.sampling.interpolate import linear, spherical, turned
-from condgan.sampling.latents import latent_law
+from condgan.sampling.invert import invert
+from condgan.sampling.latents import latent_dim, latent_law
 from condgan.sampling.model import Drawn
 from condgan.sampling.options import Sampling
-from condgan.utils.arguments import whole
+from condgan.utils.arguments import positive, whole
 from condgan.utils.errors import UserError, shown
-from condgan.utils.figures import png
+from condgan.utils.figures import channels_first, channels_last, png
+from condgan.utils.files import read_bytes
+from condgan.utils.limits import ENCODED
 
 MOST_IMAGES = 64
 """Of one request."""
@@ -40,6 +46,12 @@ MOST_STANDING = 64
 """Batches of standing statistics."""
 NEARBY, BETWEEN = 12, 10
 """Images like another one, and on the way between two, with these."""
+ALONG, MOST_DIRECTIONS = 9, 12
+"""Images along a direction, and directions to choose from at most."""
+TRIED_CLASSES, DESCENT_STEPS = 6, 150
+"""Classes in which an image nearest to a picture is sought, and steps of that."""
+NEIGHBORS_OF_EACH = 6
+"""Images of each kind that are like one."""
 KEPT = 8
 """Grids whose images are kept, so that a click on one does not make all anew."""
 MADE_OF = "made-of.json"
@@ -181,6 +193,82 @@ def between_grid(run: Path, first: Picked, last: Picked) -> Grid:
     captions = [first.caption, *parts[1:-1], last.caption]
     about = {"from": first.caption, "to": last.caption}
     return _of_latents(run, last.sampling, latents, weights, captions, "between", about)
+
+
+class Alike(NamedTuple):
+    """What is like an image."""
+
+    images: UInt8[np.ndarray, "n h w *c"]
+    captions: list[str]
+    said: str
+    """Whether it is a copy."""
+
+
+def most_directions(run: Path, sampling: Sampling) -> int:
+    """How many directions of a run's latents can be chosen."""
+    return min(MOST_DIRECTIONS, latent_dim(generator_of(run, sampling).generator))
+
+
+def along_grid(run: Path, picked: Picked, number: int, reach: int | float) -> Grid:
+    """An image moved along the direction of this number, from 1 on, from −`reach` to +`reach`; itself in the middle.
+
+    Latents are moved before they are truncated. Raises UserError for a direction that there is not, and for a reach
+    that is not above 0.
+    """
+    number, reach = whole("direction", number, 1, most_directions(run, picked.sampling)), positive("reach", reach)
+    count = min(ALONG, (most_images(run) - 1) // 2 * 2 + 1)
+    own, weights = picked.drawn
+    found = _directions(run, picked.sampling, weights.numpy().tobytes())
+    latents = steps_along(own, found.vectors[[number - 1]], reach, count).flatten(0, 2)
+    offsets = torch.linspace(-reach, reach, count).tolist()
+    captions = [f"{offset:+.1f} from {picked.caption}" for offset in offsets]
+    captions[count // 2], latents[count // 2] = picked.caption, own[0]
+    about = {"along": picked.caption, "direction": number, "reach": reach}
+    return _of_latents(run, picked.sampling, latents, weights.expand(count, -1), captions, "along", about)
+
+
+@lru_cache(KEPT)
+def _directions(run: Path, sampling: Sampling, weights: bytes) -> Directions:
+    model = generator_of(run, sampling)
+    shares = torch.frombuffer(bytearray(weights), dtype=torch.float32)[None].to(model.sampler.device)
+    labels = Labels(model.spec, shares, torch.ones(1, 1, dtype=torch.bool, device=shares.device))
+    return latent_directions(model.generator, labels, most_directions(run, sampling))
+
+
+def inverted_grid(run: Path, which: str, path: Path) -> tuple[Grid, UInt8[np.ndarray, "h w *c"]]:
+    """The nearest image to a picture from a file in each of a few classes, and the picture as the run would see it.
+
+    Raises UserError for what is no picture.
+    """
+    sampling = Sampling(which)
+    try:
+        with opened(read_bytes(path, ENCODED)) as given:
+            image = torch.from_numpy(pixels(given, preprocessing_of(run)).copy())[None]
+    except Exception as error:  # decoders raise whatever they like
+        raise UserError(f"'{shown(path.name)}' is unreadable ({reason(error)}): give a picture, PNG or JPEG") from None
+    model = generator_of(run, sampling)
+    found = invert(model, image, discriminator_of(run, which), classes=TRIED_CLASSES, steps=DESCENT_STEPS)
+    weights = torch.eye(len(model.classes))[found.classes[0]]
+    told = zip(found.classes[0].tolist(), found.errors[0].tolist(), strict=True)
+    captions = [f"{model.classes[number]}: {error:.1f}" for number, error in told]
+    about = {"inverted": shown(path.name)}
+    return _of_latents(run, sampling, found.latents[0], weights, captions, "found", about), channels_last(image)[0]
+
+
+def alike(run: Path, picked: Picked) -> Alike:
+    """Generated and training images that are most like one. Raises UserError where the run's data are not here."""
+    search = search_of(run, picked.sampling.which)
+    grid = Grid(run, picked.sampling, picked.drawn, [picked.caption], [picked.file], {})
+    found = search.among(channels_first(grid_images(grid).copy()), NEIGHBORS_OF_EACH)
+    parts, captions = [], []
+    for what, split, near in (("made", search.made, found.made), ("real", search.training, found.trained_on)):
+        numbers = near.numbers[0, :NEIGHBORS_OF_EACH]
+        parts.append(channels_last(split.images[numbers]))
+        captions += [f"{what}: {name}, {shown(one, 40)}" for name, one in search.names(split, numbers.tolist())]
+    said = "Images that the run makes which are most like it, and real ones that it was trained on."
+    if found.copies is not None:
+        said += " It is nearly a copy of one." if bool(found.copies[0]) else " It is no copy of one."
+    return Alike(np.concatenate(parts), captions, said)
 
 
 def _of_latents(

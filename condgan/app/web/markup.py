@@ -33,9 +33,10 @@ CSS = """
 .large img { width: min(100%, 256px); border: 1px solid var(--border-color-primary); }
 .large figcaption { overflow-wrap: anywhere; }
 .save { display: inline-block; margin-top: 6px; text-decoration: underline; }
-.picked { display: flex; flex-wrap: wrap; gap: 12px; }
-.picked figure { margin: 0; font-size: 12px; }
-.picked img { width: 64px; }
+.picked, .beside { display: flex; flex-wrap: wrap; gap: 12px; }
+.picked figure, .beside figure { margin: 0; font-size: 12px; }
+.picked img, .beside img { width: 64px; }
+.beside figure { width: 84px; overflow-wrap: anywhere; }
 .pair { display: grid; max-width: 384px; }
 .pair img { width: 100%; grid-row: 1; grid-column: 1; }
 .pair .after { clip-path: inset(0 0 0 var(--at, 50%)); }
@@ -109,11 +110,16 @@ def _save(image: UInt8[np.ndarray, "h w *c"], file: str) -> str:
 
 def picked_images(picks: Sequence[tuple[UInt8[np.ndarray, "h w *c"], str]]) -> str:
     """The last images that were clicked on, small."""
-    figures = [
+    return figures([image for image, _ in picks], [caption for _, caption in picks], "picked")
+
+
+def figures(images: Iterable[UInt8[np.ndarray, "h w *c"]], captions: Sequence[str], kind: str = "beside") -> str:
+    """Images with captions, small."""
+    every = [
         f"<figure>{picture(image, caption)}<figcaption>{escape(caption)}</figcaption></figure>"
-        for image, caption in picks
+        for image, caption in zip(images, captions, strict=True)
     ]
-    return f'<div class="picked">{"".join(figures)}</div>'
+    return f'<div class="{kind}">{"".join(every)}</div>'
 
 
 def command(line: str) -> str:

@@ -195,6 +195,10 @@ def _generator_tab(run: Path, which: str) -> FirstLook:
                 )  # fmt: skip
                 checkpoint = _checkpoints(run, which)
             make = gr.Button("Make images", variant="primary")
+            with gr.Accordion("Find a picture of yours", open=False):
+                upload = gr.File(
+                    label="The nearest image in each class", file_types=["image"], type="filepath", height=120
+                )
         with gr.Column(scale=2, min_width=300, elem_classes="result"):
             grid = _html(markup.remark("Images come here."), js_on_load=markup.PICKS)
             line = _html()
@@ -207,6 +211,16 @@ def _generator_tab(run: Path, which: str) -> FirstLook:
                 like = gr.Button("More like this", scale=1)
             picked = _html(markup.remark("Choose two images to see what lies between them."))
             between = gr.Button("The way between the last two")
+            with gr.Accordion("Directions and neighbors", open=False):
+                with gr.Row(equal_height=True):
+                    direction = gr.Slider(
+                        1, generators.most_directions(run, Sampling(served.resolved(run, which))), 1, step=1,
+                        label="Direction", info="Those first that move images most.", scale=1,
+                    )  # fmt: skip
+                    reach = gr.Slider(0.5, 20, 5, step=0.5, label="How far", info="On either side.", scale=1)
+                along = gr.Button("Move it along the direction")
+                neighbors = gr.Button("What is like it?")
+                like_it = _html()
     zipped = gr.JSON(visible=False)
     asked = [chosen, together, seed, per_class, truncation, standing, checkpoint, *shares]
     shows = [seen, grid, line]
@@ -236,7 +250,7 @@ def _generator_tab(run: Path, which: str) -> FirstLook:
     @_told
     def choose(
         seen: generators.Grid | None, picks: list[tuple[Any, generators.Picked]], clicked: gr.EventData
-    ) -> tuple[list[Any], str, str]:
+    ) -> tuple[list[Any], str, str, str]:
         seen = _made(seen)
         one = generators.pick(seen, clicked.number)
         image = generators.grid_images(seen)[clicked.number].copy()  # alone, without the grid that it is of
@@ -245,19 +259,34 @@ def _generator_tab(run: Path, which: str) -> FirstLook:
             picks,
             markup.large(image, f"{one.caption}, seed {one.sampling.seed}", one.file.replace("/", "-")),
             markup.picked_images([(image, one.caption) for image, one in picks]),
+            "",
         )
 
     @_told
     def more(picks: list[tuple[Any, generators.Picked]], distance: float) -> tuple[generators.Grid, str, str]:
-        if not picks:
-            raise UserError("no image chosen: click on one first")
-        return shown_grid(generators.nearby_grid(run, picks[-1][1], distance))
+        return shown_grid(generators.nearby_grid(run, _last(picks), distance))
 
     @_told
     def way(picks: list[tuple[Any, generators.Picked]]) -> tuple[generators.Grid, str, str]:
         if len(picks) < 2:
             raise UserError("fewer than two images chosen: click on one and then on another")
         return shown_grid(generators.between_grid(run, picks[0][1], picks[1][1]))
+
+    @_told
+    def move(picks: list[tuple[Any, generators.Picked]], number: Any, reach: float) -> tuple[generators.Grid, str, str]:
+        return shown_grid(generators.along_grid(run, _last(picks), number, reach))
+
+    @_told
+    def find(path: str, which: str) -> tuple[generators.Grid, str, str]:
+        found, image = generators.inverted_grid(run, served.resolved(run, which), Path(path))
+        made, images, _ = shown_grid(found)
+        said = markup.remark("Under each image stand its class and its error: root mean square, of pixels of 0 to 255.")
+        return made, images, said + markup.figures([image], ["the picture, as the run would see it"])
+
+    @_told
+    def like_what(picks: list[tuple[Any, generators.Picked]]) -> str:
+        found = generators.alike(run, _last(picks))
+        return markup.remark(found.said) + markup.figures(found.images, found.captions)
 
     @_told
     def all_of_it(seen: generators.Grid | None) -> dict[str, str]:
@@ -277,9 +306,12 @@ def _generator_tab(run: Path, which: str) -> FirstLook:
     other.click(lambda seed: (seed or 0) + 1, seed, seed, show_progress="hidden", **LIGHT).then(
         made, asked, shows, **on_grid
     )
-    grid.click(choose, [seen, picks], [picks, large, picked], show_progress="hidden", **HEAVY)
+    grid.click(choose, [seen, picks], [picks, large, picked, like_it], show_progress="hidden", **HEAVY)
     like.click(more, [picks, distance], shows, **on_grid)
     between.click(way, picks, shows, **on_grid)
+    along.click(move, [picks, direction, reach], shows, **on_grid)
+    neighbors.click(like_what, picks, like_it, **HEAVY)
+    upload.upload(find, [upload, checkpoint], shows, **on_grid)
     _saving(save.click(all_of_it, seen, zipped, **HEAVY), zipped)
     return FirstLook(start, [seen, *asked], shows, grid)
 
@@ -393,6 +425,13 @@ def _made(grid: generators.Grid | None) -> generators.Grid:
     if grid is None:
         raise UserError("no images made yet: press Make images first")
     return grid
+
+
+def _last(picks: Sequence[tuple[Any, generators.Picked]]) -> generators.Picked:
+    """The image that was clicked on last."""
+    if not picks:
+        raise UserError("no image chosen: click on one first")
+    return picks[-1][1]
 
 
 def _there(source: translators.ChosenPicture | None) -> translators.ChosenPicture:

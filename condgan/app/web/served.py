@@ -8,11 +8,15 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from condgan.build import image_shape
+from condgan.build import image_preprocessing, image_shape
 from condgan.data.dataset import Split
+from condgan.data.preprocessing import Preprocessing
+from condgan.networks import Discriminator
 from condgan.runs.checkpoint import checkpoints
 from condgan.runs.directory import recipe_of
+from condgan.runs.invert import reader_of
 from condgan.runs.models import find_checkpoint, held_out_split, load_model, load_translator
+from condgan.runs.neighbors import OTHERS, NeighborSearch
 from condgan.sampling.model import Model
 from condgan.sampling.options import Sampling, with_sampling
 from condgan.sampling.translator import Translator
@@ -20,6 +24,8 @@ from condgan.types import ImageShape
 
 MODELS = 4
 """How many are kept in memory of each kind: generators, these with standing statistics, translators."""
+SEARCHED_PIXELS = 1 << 22
+"""Of the generated images that neighbors are searched among, unless these are few."""
 RESOLVED, HELD_OUT_SPLITS = 256, 64
 """How many checkpoints by name are known, and of how many runs held-out images."""
 T = TypeVar("T")
@@ -77,6 +83,11 @@ def shape_of(run: Path) -> ImageShape:
     return image_shape(recipe_of(run))
 
 
+def preprocessing_of(run: Path) -> Preprocessing:
+    """How pictures become images of a run."""
+    return image_preprocessing(recipe_of(run))
+
+
 def checkpoint_names(run: Path) -> tuple[str, ...]:
     """The checkpoints of a run, by their numbers of images, oldest first."""
     return tuple(path.name for path in checkpoints(run / "checkpoints"))
@@ -101,5 +112,17 @@ _loaded: Kept[Model] = Kept(load_model, MODELS)
 _standing = Kept(_measured, MODELS)
 translator_of: Kept[Translator] = Kept(load_translator, MODELS)
 """A run's translator, of one checkpoint by its number."""
+
+
+def _search(run: Path, which: str) -> NeighborSearch:
+    shape = shape_of(run)
+    most = max(1, SEARCHED_PIXELS // (shape.height * shape.width))
+    return NeighborSearch.of(run, min(OTHERS, most), which=which)
+
+
+discriminator_of: Kept[Discriminator | None] = Kept(reader_of, MODELS)
+"""A checkpoint's discriminator by its number, where it has one."""
+search_of: Kept[NeighborSearch] = Kept(_search, MODELS)
+"""What neighbors of images are searched among. Raises UserError where the run's data are not here."""
 held_out_of: Kept[Split] = Kept(held_out_split, HELD_OUT_SPLITS)
 """The images that a run was not trained on. Raises UserError where its data are not here."""
