@@ -29,7 +29,7 @@ def invert_pictures(
     none. Raises UserError for what is no picture, and for a run that translates.
     """
     directory = run_directory(run)
-    model = load_model(directory, which)
+    model = load_model(directory, which, "float32")
     images = images_of(pictures, image_preprocessing(recipe_of(directory)))
     if not len(images):
         raise UserError("no picture given: expected one or more to invert")

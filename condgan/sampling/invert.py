@@ -30,6 +30,7 @@ CANDIDATES, CANDIDATES_OF_CLASS = 2_048, 128
 """Random latents that are looked at before the descent: in all, unless there are very many classes; and of a class."""
 DESCENT_RATE = 0.1
 """Adam's, which falls to 0 along half a cosine."""
+MOST_STEPS = 100_000
 PRIOR_WEIGHT = 0.001
 """The weight of a latent's mean square, where a random image has a loss of about 1."""
 
@@ -77,11 +78,11 @@ def invert(
     of those classes that it sees in an image. Of the `classes` nearest ones, the latents of the `starts` nearest images
     descend by Adam for so many `steps` (Zhu et al. 2016, §3.1): along the mean square difference of pixels and, with
     `reader`, of the features that it sees, and a small part of |z|², which keeps latents likely. The same seed finds
-    the same. Raises UserError for numbers below 1 and for images that are not finite.
+    the same. Raises UserError for numbers below 1, and where the generator makes images that are not finite.
     """
     limits = {"classes": (classes, len(model.classes)), "starts": (starts, CANDIDATES_OF_CLASS)}
     classes, starts = (min(whole(what, given, 1), most) for what, (given, most) in limits.items())
-    steps = whole("steps", steps, 1)
+    steps = whole("steps", steps, 1, MOST_STEPS)
     device = model.sampler.device
     wanted = to_float(images.to(device))
     likely = _read(model, wanted, reader, classes)

@@ -42,6 +42,8 @@ from condgan.utils.limits import require_memory
 from condgan.utils.seeds import derive_seed
 
 STANDING_BATCH = 100
+FEW_DIRECTIONS = 8
+"""How many are found where no number is given."""
 
 ClassChoice = str | int | Sequence[str | int] | Mapping[str, float] | Mapping[int, float] | None
 """A class, several, a mixture of some by their weights, or all (None)."""
@@ -239,12 +241,14 @@ class Model:
         images = channels_last(self.sampler(z.flatten(0, 1), self._labels(y.flatten(0, 1))))
         return images.reshape(rows, steps, *images.shape[1:])
 
-    def directions(self, count: int = 8, of: str | int | None = None) -> Directions:
+    def directions(self, count: int | None = None, of: str | int | None = None) -> Directions:
         """The directions in which a latent moves what it first meets farthest; see `latent_directions`.
 
-        `of`: a class, which matters where a label multiplies the latent; by default the first. Raises UserError for an
-        unknown class and for more directions than a latent has coordinates.
+        `count`: by default eight, if a latent has as many coordinates. `of`: a class, which matters where a label
+        multiplies the latent; by default the first. Raises UserError for an unknown class and for more directions than
+        coordinates.
         """
+        count = min(FEW_DIRECTIONS, latent_dim(self.generator)) if count is None else count
         labels = self._labels(self._one_hot(0 if of is None else self._number(of))[None])
         device = self.sampler.device
         return latent_directions(self.generator, labels.to(device), count)
@@ -261,9 +265,11 @@ class Model:
         """The images that `sample` gives, with their latents moved along directions from −`reach` to +`reach`.
 
         Of an odd number of `steps` the middle one is the image itself. Coordinates of latents have variance 1. Raises
-        UserError for fewer than two steps, or a reach that is not above 0.
+        UserError for fewer than two steps, a reach that is not above 0, and directions of another model.
         """
         reach, steps = positive("reach", reach), whole("steps", steps, 2)
+        if not isinstance(directions, Directions) or directions.vectors.shape[1] != latent_dim(self.generator):
+            raise UserError(f"directions {shown(repr(directions))} given: expected those that this model gives")
         drawn = self.draw(classes, per_class, seed)
         rows = len(drawn.latents) * len(directions.vectors)
         self._require_memory(rows * steps)

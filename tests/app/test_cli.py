@@ -291,6 +291,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> Callable[[Model], None]:
 
     def patch(model: Model) -> None:
         monkeypatch.setattr("condgan.app.cli.sample.require_run", lambda *_: None)
+        monkeypatch.setattr("condgan.app.cli.latent.require_run", lambda *_: None)
         monkeypatch.setattr("condgan.runs.models.load_model", lambda *_: model)
 
     return patch
@@ -459,6 +460,68 @@ def test_attention_has_a_picture_per_layer(
     assert height > 6 * 98
 
 
+def test_directions_have_a_picture_per_class(
+    capsys: pytest.CaptureFixture[str], untrained: Callable[[Model], None]
+) -> None:
+    untrained(model := tiny())
+    arguments = ["--count", 3, "--steps", 5, "--per-class", 2, "--classes", "apple,cherry"]
+    done = condgan(capsys, "directions", "run", "--out", "ways", *arguments)
+    assert done.out == "wrote ways/apple.png, ways/cherry.png, ways/directions.csv\n"
+    assert {path.name for path in Path("ways").iterdir()} == {"apple.png", "cherry.png", "directions.csv"}
+    assert Image.open("ways/apple.png").height > 6 * 50
+    with open("ways/directions.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["class"], row["direction"]) for row in rows[:4]] == [*(("apple", n) for n in "123"), ("cherry", "1")]
+    found = torch.tensor([[float(row[f"z{i}"]) for i in range(4)] for row in rows[:3]])
+    assert torch.equal(found, model.directions(3).vectors)
+
+
+def test_pictures_are_found_in_a_run(capsys: pytest.CaptureFixture[str], run: Path) -> None:
+    condgan(capsys, "sample", run, "--out", "images", "--classes", "3", "--per-class", 2)
+    done = condgan(capsys, "invert", run, "images/3", "--out", "found", "--steps", 5, "--tried", 2)
+    lines = done.out.splitlines()
+    assert lines[0].startswith("0.png: class ")
+    assert lines[-1] == "wrote found/inversion.csv, found/sheet.png"
+    with open("found/inversion.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["image"], row["rank"]) for row in rows] == [(f"{i}.png", rank) for i in range(2) for rank in "12"]
+    refused(condgan(capsys, "invert", run, "images/3", "--out", "images/3"), "--out images/3 given")
+    refused(condgan(capsys, "invert", run, "--out", "found"), "missing argument")
+    refused(condgan(capsys, "invert", run, "nowhere.png", "--out", "found"), "'nowhere.png'")
+
+
+def test_neighbors_are_two_pictures_and_a_table(
+    capsys: pytest.CaptureFixture[str], run: Path, digits_classifier: None
+) -> None:
+    arguments = ["--n", 50, "--count", 3, "--classes", "3,8", "--per-class", 2]
+    done = condgan(capsys, "neighbors", run, "--out", "like", *arguments)
+    assert "of 4 are as near to a training image as a copy" in done.out
+    assert {path.name for path in Path("like").iterdir()} == {"neighbors.csv", "neighbors.png", "nearby.png"}
+    with open("like/neighbors.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * 2 * 3
+    refused(condgan(capsys, "neighbors", run, "--out", "other", "--count", 0), "--count 0 given")
+    refused(condgan(capsys, "neighbors", run, "--out", "other", "--distance", 2), "distance 2 given")
+    assert not Path("other").exists()
+
+
+def test_a_tree_of_classes_is_of_weights_and_images(
+    capsys: pytest.CaptureFixture[str], run: Path, digits_classifier: None
+) -> None:
+    done = condgan(capsys, "tree", run, "--out", "tree", "--per-class", 10)
+    assert "times as far apart as in real images" in done.out
+    assert {path.name for path in Path("tree").iterdir()} == {"distances.csv", "tree.png"}
+    wide = Image.open("tree/tree.png").width
+    with open("tree/distances.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 45
+    assert [*rows[0]] == ["class", "other", "label weights", "generated images", "held-out images"]
+    (run / "environment.json").unlink()
+    done = condgan(capsys, "tree", run, "--out", "tree")
+    assert "the tree is of the label weights alone" in done.err
+    assert Image.open("tree/tree.png").width == wide // 3
+
+
 @pytest.mark.parametrize(("flags", "column"), [([], "truncation"), (["--scaled", "--standing", 2], "latent_scale")])
 def test_a_truncation_curve_ends_with_what_evaluate_says(
     capsys: pytest.CaptureFixture[str], run: Path, flags: list[object], column: str
@@ -494,6 +557,9 @@ def test_a_truncation_curve_ends_with_what_evaluate_says(
         (["interpolate", "--vary", "all"], ["'all' is not one of"]),
         (["interpolate", "--path", "curved"], ["'curved' is not one of"]),
         (["attention"], ["no attention", "digits-sagan"]),
+        (["directions", "--count", "5"], ["directions 5 given: expected 1 to 4"]),
+        (["directions", "--reach", "0"], ["reach 0 given"]),
+        (["directions", "--classes", "aple"], ["did you mean 'apple'?"]),
         (["truncation", "--at", "0.5,x"], ["'0.5,x' given: expected numbers with commas between"]),
         (["truncation", "--at", "0.5,-1"], ["truncation -1 given"]),
         (["truncation"], ["'run' is no run directory"]),

@@ -35,7 +35,7 @@ NEARBY_SHOWN = 8
 def directions_command(
     run: ModelArgument,
     out: Annotated[Path, Option("Folder for the pictures and the table.")],
-    count: Annotated[int, Option("Directions, those first that move images most.")] = 8,
+    count: Annotated[int | None, Option("Directions, those first that move images most; by default eight.")] = None,
     reach: Annotated[float, Option("How far to go on either side; coordinates of latents have variance 1.")] = 5.0,
     steps: Annotated[int, Option("Images in a row, both ends included.")] = 7,
     classes: Annotated[str | None, Option("Class names with commas between; ten of all by default.")] = None,
@@ -96,7 +96,7 @@ def invert_command(
     from condgan.utils.figures import png
 
     require_own(out, INVERSION_FILES)
-    model = load_model(directory, checkpoint)
+    model = load_model(directory, checkpoint, "float32")
     pictures = read_pictures(image_preprocessing(recipe_of(directory)), inputs)
     for note in pictures.notes:
         click.echo(note, err=True)

@@ -20,10 +20,13 @@ from condgan.app.web import generators, served
 from condgan.app.web.generators import (
     MADE_OF,
     Grid,
+    alike,
+    along_grid,
     between_grid,
     drawn_latents,
     grid_images,
     grid_zip,
+    inverted_grid,
     mixture_grid,
     most_images,
     nearby_grid,
@@ -132,6 +135,45 @@ def test_the_way_between_two_images(digits_run: Callable[..., Path]) -> None:
     assert grid.captions[-1] == "4, no. 0"
 
 
+def test_an_image_moves_along_a_direction(digits_run: Callable[..., Path]) -> None:
+    run = digits_run()
+    seen = sample_grid(run, NEWEST._replace(truncation=0.8), ["1", "4"], 1)
+    grid = along_grid(run, pick(seen, 1), 2, 4.0)
+    middle = len(grid) // 2
+    assert np.array_equal(grid_images(grid)[middle], grid_images(seen)[1])
+    assert grid.captions[middle] == "4, no. 0"
+    direction = load_model(run, 320).directions(2, "4").vectors[1]
+    steps = torch.linspace(-4, 4, len(grid))[:, None] * direction
+    assert torch.allclose(grid.drawn.latents, seen.drawn.latents[[1]] + steps, atol=1e-6)
+    assert torch.equal(grid.drawn.weights, seen.drawn.weights[[1]].expand(len(grid), -1))
+
+
+def test_a_picture_is_found(digits_run: Callable[..., Path]) -> None:
+    run = digits_run()
+    (image,) = load_model(run, 320).pictures("4", 1, seed=9)
+    image.convert("RGB").save("mine.png")
+    grid, picture = inverted_grid(run, "320", Path("mine.png"))
+    assert np.array_equal(picture, np.asarray(image))
+    images = grid_images(grid)
+    errors = np.sqrt(np.square(images.astype(float) - np.asarray(image)).mean((1, 2)))
+    assert len(grid) == generators.TRIED_CLASSES
+    assert [caption.partition(": ")[2] for caption in grid.captions] == [f"{error:.1f}" for error in errors]
+    assert np.array_equal(grid_images(nearby_grid(run, pick(grid, 0), 0.0))[0], images[0])
+    Path("bad.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="'bad.png' is unreadable"):
+        inverted_grid(run, "320", Path("bad.png"))
+
+
+def test_what_is_most_like_an_image(digits_run: Callable[..., Path]) -> None:
+    run = digits_run()
+    seen = sample_grid(run, NEWEST._replace(seed=1), ["4"], 3)
+    found = alike(run, pick(seen, 2))
+    assert np.array_equal(found.images[0], grid_images(seen)[2])  # of the seed that is searched among
+    assert found.captions[0] == "made: 4, 2"
+    assert len(found.images) == 2 * generators.NEIGHBORS_OF_EACH
+    assert found.captions[-1].startswith("real: ")
+
+
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
@@ -145,6 +187,8 @@ def test_the_way_between_two_images(digits_run: Callable[..., Path]) -> None:
         (lambda run: sample_grid(run, Sampling("999"), ["3"], 1), "no checkpoint 999"),
         (lambda run: pick(sample_grid(run, NEWEST, ["3"], 2), 2), "image 2 given: expected 0 to 1"),
         (lambda run: nearby_grid(run, pick(sample_grid(run, NEWEST, ["3"], 1), 0), 1.5), "distance 1.5 given"),
+        (lambda run: along_grid(run, pick(sample_grid(run, NEWEST, ["3"], 1), 0), 13, 1), "direction 13 given"),
+        (lambda run: along_grid(run, pick(sample_grid(run, NEWEST, ["3"], 1), 0), 1, 0), "reach 0 given"),
     ],
 )
 def test_bad_input_is_refused(digits_run: Callable[..., Path], ask: Callable[[Path], object], message: str) -> None:
