@@ -87,6 +87,18 @@ def of_model() -> tuple[Calls, Calls]:
     for bad in ("8,8", [], [3], [(1, 2, 3)], [("a", "b")], [(0.5, 1)], [(8, 0)], [(-1, 0)], 3, {1: 2}, [None]):
         refused[f"positions {bad!r}"] = lambda bad=bad: model.attention("3", 1, bad)
     works["positions"] = lambda: model.attention("3", 1, np.array([[0, 7]]))
+    found = model.directions(2, np.str_("3"))
+    works["directions"] = lambda: model.along(model.directions(np.int64(2), 3), {"3": 1}, reach=2, steps=np.int64(3))
+    for bad in (0, 5, "2", 2.0, True, NAN, [1], object()):
+        refused[f"directions {bad!r:.40}"] = lambda bad=bad: model.directions(bad)
+    for bad in ("cat", 10, 3.5, True, [3], {"3": 1}):
+        refused[f"directions of {bad!r}"] = lambda bad=bad: model.directions(2, bad)
+    for bad in (None, 3, "x", [[1.0]], np.eye(4), (found.vectors, found.strengths)):
+        refused[f"along {bad!r:.40}"] = lambda bad=bad: model.along(bad, "3")
+    for bad in (0, -1, NAN, INF, "1", True, None):
+        refused[f"reach {bad!r}"] = lambda bad=bad: model.along(found, "3", reach=bad)
+    for bad in (1, "3", 2.0, None, 10**12):
+        refused[f"steps along {bad!r}"] = lambda bad=bad: model.along(found, "3", steps=bad)
     refused["npz of a mixture"] = lambda: model.npz({"3": 1})
     return works, refused
 
@@ -143,6 +155,13 @@ def of_runs(run: Path) -> tuple[Calls, Calls]:
         "n": lambda: api.EvaluationOptions(n=np.int64(3)),
     }
     refused: Calls = {}
+    for bad in (None, 3, b"x", {"a": 1}, [], [None], SEVEN / 255, "nowhere.png", run):
+        refused[f"invert {bad!r:.40}"] = lambda bad=bad: api.Run(run).invert(bad)
+    for bad in (0, "3", 2.0, True, None, -1, NAN):
+        refused[f"invert in classes {bad!r}"] = lambda bad=bad: api.Run(run).invert(SEVEN, bad)
+        refused[f"invert in steps {bad!r}"] = lambda bad=bad: api.Run(run).invert(SEVEN, steps=bad)
+    pair = [SEVEN, Image.fromarray(SEVEN)]
+    works["invert"] = lambda: api.Run(run).invert(pair, np.int64(2), steps=2, seed=np.int64(1))
     for bad in (None, 3, b"x", "nowhere", "a\0b", "", [], object(), "~nobody-at-all/x"):
         refused[f"load {bad!r:.40}"] = lambda bad=bad: api.load(bad)
         refused[f"load_translator {bad!r:.40}"] = lambda bad=bad: api.load_translator(bad)

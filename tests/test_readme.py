@@ -136,7 +136,8 @@ def test_the_commands_and_the_python_work(capsys: pytest.CaptureFixture[str], mo
                 verbs.add(command[1])
     assert verbs == {
         "train", "data", "prepare", "sample", "evaluate", "recipes", "interpolate", "truncation", "attention",
-        "translate", "report", "utility", "export", "push", "pull", "app", "ema",
+        "translate", "report", "utility", "export", "push", "pull", "app", "ema", "directions", "invert", "neighbors",
+        "tree",
     }  # fmt: skip
     assert len(list(Path("images").rglob("*.png"))) == 33
     assert len(list(Path("between-3-and-8").rglob("*.png"))) == 17

@@ -134,7 +134,7 @@ class NeighborSearch:
 
 
 def nearby_sheet(
-    model: Model, drawn: Drawn, captions: Sequence[str], count: int, distance: float, seed: int
+    model: Model, drawn: Drawn, captions: Sequence[str], count: int, distance: int | float, seed: int
 ) -> Image.Image:
     """A row per image: itself, and so many of latents near its own; see `turned`."""
     latents = turned(drawn.latents, count, distance, seed)

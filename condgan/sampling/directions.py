@@ -31,7 +31,7 @@ class Directions(NamedTuple):
     strengths: Float[Tensor, " d"]
     """How far a step of length 1 moves it: singular values of the layers' weights."""
 
-    def rows(self) -> list[list[float]]:
+    def rows(self) -> list[list[int | float]]:
         """Of each its number from 1 on, its strength and its coordinates."""
         both = zip(self.strengths.tolist(), self.vectors.tolist(), strict=True)
         return [[number, strength, *vector] for number, (strength, vector) in enumerate(both, 1)]
@@ -113,7 +113,7 @@ def _response(
 
 
 def steps_along(
-    latents: Float[Tensor, "b z"], vectors: Float[Tensor, "d z"], reach: float, steps: int
+    latents: Float[Tensor, "b z"], vectors: Float[Tensor, "d z"], reach: int | float, steps: int
 ) -> Float[Tensor, "b d s z"]:
     """Latents on their way along each direction, from −`reach` to +`reach`, in so many steps, both ends included."""
     offsets = torch.linspace(-reach, reach, steps)[:, None] * vectors[:, None]

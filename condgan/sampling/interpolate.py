@@ -36,7 +36,7 @@ VARY: dict[Vary, tuple[int, int]] = {"latent": (1, 0), "class": (0, 1), "both": 
 """How far latent and class go."""
 
 
-def turned(latents: Float[Tensor, "b z"], count: int, distance: float, seed: int) -> Float[Tensor, "b s z"]:
+def turned(latents: Float[Tensor, "b z"], count: int, distance: int | float, seed: int) -> Float[Tensor, "b s z"]:
     """Each latent, and `count` others that are it, turned toward random ones, the same for all latents.
 
     By `distance` · 90°, so that they are as likely as any: at 0 they are its own, at 1 they have nothing of it.

@@ -258,7 +258,7 @@ class Model:
         directions: Directions,
         classes: ClassChoice = None,
         per_class: int = 1,
-        reach: float = 5.0,
+        reach: int | float = 5.0,
         steps: int = 7,
         seed: int = 0,
     ) -> UInt8[np.ndarray, "n d s h w *c"]:

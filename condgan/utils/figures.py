@@ -79,7 +79,7 @@ def interpolation_sheet(images: UInt8[np.ndarray, "r k h w *c"], rows: Sequence[
 
 
 def directions_sheet(
-    images: UInt8[np.ndarray, "n r k h w *c"], strengths: Sequence[float], reach: float
+    images: UInt8[np.ndarray, "n r k h w *c"], strengths: Sequence[float], reach: int | float
 ) -> Image.Image:
     """A sheet of what `Model.along` returned, direction by direction: how far a column is from the middle above it.
 

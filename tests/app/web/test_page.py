@@ -260,6 +260,29 @@ def test_a_generators_controls(tab: Any, served: Served, capsys: pytest.CaptureF
 
 
 @pytest.mark.slow
+def test_an_image_is_moved_and_a_picture_is_found(tab: Any, served: Served, tmp_path: Path) -> None:
+    tab.locator("button.label-wrap:visible", has_text="Directions and neighbors").click()
+    press(tab, "Move it along the direction")
+    tab.get_by_text("no image chosen: click on one first").first.wait_for()
+    images(tab).nth(5).click()
+    tab.locator(".large img").wait_for()
+    press(tab, "What is like it?")
+    wait_for(tab, f"document.querySelectorAll('.beside img').length === {2 * generators.NEIGHBORS_OF_EACH}")
+    number(tab, "Direction", 2)
+    press(tab, "Move it along the direction")
+    wait_for(tab, f"document.querySelectorAll('.result .images button').length === {generators.ALONG}")
+    assert names(tab)[generators.ALONG // 2] == "2, no. 1"
+
+    model = load_model(served.generator)
+    model.pictures("3", 1, 9)[0].save(tmp_path / "mine.png")
+    tab.locator("button.label-wrap:visible", has_text="Find a picture of yours").click()
+    tab.locator("input[type=file]").first.set_input_files(tmp_path / "mine.png")
+    wait_for(tab, f"document.querySelectorAll('.result .images button').length === {generators.TRIED_CLASSES}")
+    tab.get_by_text("the picture, as the run would see it").wait_for()
+    assert all(name.partition(": ")[0] in model.classes for name in names(tab))
+
+
+@pytest.mark.slow
 def test_mixtures_and_errors(tab: Any, served: Served) -> None:
     for name in "01245679":
         tab.get_by_label(name, exact=True).uncheck()
