@@ -1,27 +1,68 @@
-"""Labels of images: classes, attributes, several label sets, and which of them are known.
+"""Labels of images: classes, attributes, numbers, several label sets, and which of them are known.
 
 Axes: b images, k label values over all fields, f fields.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from condgan.utils.errors import UserError, repeated, unknown
 
+NEARLY = 0.05
+"""Share of a number's range by which one that is read may be off, and still count as right."""
+WAVES = 8
+"""Cosines of a number that networks see beside whether it is known."""
+STEPS = 1 << 24
+"""Steps of a number's range that a table tells apart."""
+PARTS = 8
+"""Parts of a number's range that are compared one by one, as classes are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a number's values in training images are, and how near a number counts as the same while training.
+
+    `vicinity`: κ of CcGAN, a share of the range (Ding et al. 2021, §3). Labels lie around an image's own by a normal
+    law of variance κ²/2, or `hard`, by the uniform one within κ: the images that a number is then learned from weigh
+    exp(−(y − y′)²/κ²), its soft vicinal weights with ν = 1/κ², or all alike within κ, its hard ones.
+    """
+
+    low: float
+    high: float
+    vicinity: float = 0.0
+    hard: bool = False
+
+    def share(self, number: float) -> float:
+        """Where a number lies, 0 to 1."""
+        return (number - self.low) / (self.high - self.low)
+
+    def number(self, share: float) -> float:
+        """The number that lies there."""
+        return self.low + share * (self.high - self.low)
+
+    def ends(self) -> list[str]:
+        """Where its parts begin and end, with as few digits as tell them apart, three or more."""
+        numbers = [self.number(i / PARTS) for i in range(PARTS + 1)]
+        texts = ([f"{number:.{digits}g}" for number in numbers] for digits in range(3, 17))
+        return next((some for some in texts if len(set(some)) == len(some)), [*map(repr, numbers)])
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One question about an image: exclusive values (softmax) or independent ones (sigmoids).
+    """One question about an image: exclusive values (softmax), independent ones (sigmoids), or a number.
 
-    `groups`: of independent values, those of which an image has one or none, such as hair colors. Each data set has a
-    field of its own; where several are trained together, an image knows that of its data set.
+    `groups`: of independent values, those of which an image has one or none, such as hair colors. `range`: of a number,
+    whose only value is its name. Each data set has a field of its own; where several are trained together, an image
+    knows that of its data set.
     Raises UserError for a value given twice, and for groups that overlap or hold others than the values.
     """
 
@@ -31,6 +72,12 @@ class Field:
     groups: tuple[tuple[str, ...], ...] = dataclasses.field(
         default=(), repr=False
     )  # data sets' hashes are made of the repr
+    range: Range | None = None
+
+    @classmethod
+    def of_number(cls, name: str, range: Range) -> "Field":
+        """A number's field."""
+        return cls(name, (name,), exclusive=False, range=range)
 
     def __post_init__(self) -> None:
         grouped = [name for group in self.groups for name in group]
@@ -50,8 +97,18 @@ class Field:
         alone = set(range(len(self.values))) - {position for unit in grouped for position in unit}
         return sorted([*grouped, *([position] for position in alone)])
 
-    def most_likely(self, logits: Float[Tensor, "b v"]) -> Bool[Tensor, "b v"]:
-        """The values that logits speak for: one of an exclusive field, of a group the highest if it is above 0."""
+    def unknown(self, like: Tensor) -> Float[Tensor, " v"]:
+        """What stands for independent values that are not known: ½, or 1 / n of the n values of a group."""
+        size = {value: len(unit) for unit in self.units() for value in unit}
+        return like.new_tensor([1 / max(2, size[value]) for value in range(len(self.values))])
+
+    def most_likely(self, logits: Float[Tensor, "b v"]) -> Shaped[Tensor, "b v"]:
+        """The values that logits speak for: one of an exclusive field, of a group the highest if it is above 0.
+
+        Of a number, what is read, within its range.
+        """
+        if self.range is not None:
+            return logits.clamp(0, 1)
         if self.exclusive:
             return F.one_hot(logits.argmax(1), logits.shape[1]).bool()
         chosen = logits > 0
@@ -64,6 +121,8 @@ class Field:
 
     def right(self, logits: Float[Tensor, "b v"], target: Float[Tensor, "b v"]) -> Bool[Tensor, "b u"]:
         """Which of its units logits get right."""
+        if self.range is not None:
+            return (logits - target).abs() <= NEARLY
         same = self.most_likely(logits) == (target > 0.5)
         return torch.stack([reduce(torch.logical_and, [same[:, value] for value in unit]) for unit in self.units()], 1)
 
@@ -73,6 +132,9 @@ class LabelSpec:
     """The label vocabulary of a data set."""
 
     fields: tuple[Field, ...]
+    examples: tuple[tuple[int, ...], ...] = dataclasses.field(default=(), repr=False, compare=False)
+    """Labels of some training images as a table holds them, where labels are attributes or a number: what a generator
+    is not asked for is as in one of them."""
 
     @classmethod
     def of_classes(cls, names: Sequence[str]) -> "LabelSpec":
@@ -86,7 +148,26 @@ class LabelSpec:
     @property
     def vector_width(self) -> int:
         """The width of `Labels.vector()`."""
-        return self.width if len(self.fields) == 1 else self.width + len(self.fields)
+        widths = [len(field.values) if field.range is None else 1 + WAVES for field in self.fields]
+        return widths[0] if len(widths) == 1 else sum(widths) + len(widths)
+
+    @property
+    def range(self) -> Range | None:
+        """Of the number that images are labeled with, where they are with one alone."""
+        return self.fields[0].range if len(self.fields) == 1 else None
+
+    def require_classes(self, what: str) -> None:
+        """Raises UserError where images are not of one class each."""
+        if not self.exclusive:
+            raise UserError(f"{what} given with labels that are {self.summary}: expected a model of classes")
+
+    def require_no_number(self, what: str) -> None:
+        """Raises UserError where a field is a number."""
+        if number := next((field.name for field in self.fields if field.range is not None), None):
+            raise UserError(
+                f"{what} given with the number '{number}': expected classes or attributes; choose another, such as "
+                "head.name=projection with objective.name=gan"
+            )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -101,8 +182,14 @@ class LabelSpec:
     @property
     def summary(self) -> str:
         """How many classes and attributes there are, in words."""
-        kinds = {True: "class" + "es" * (self.width > 1), False: "attribute" + "s" * (self.width > 1)}
-        return " and ".join(f"{len(field.values):,} {kinds[field.exclusive]}" for field in self.fields)
+
+        def told(field: Field) -> str:
+            if field.range is not None:
+                return f"the number '{field.name}'"
+            kind = "class" + "es" * (self.width > 1) if field.exclusive else "attribute" + "s" * (self.width > 1)
+            return f"{len(field.values):,} {kind}"
+
+        return " and ".join(map(told, self.fields))
 
     def where(self, field: int) -> slice:
         """Where a field's values lie among all `width` of them."""
@@ -118,7 +205,12 @@ class LabelSpec:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """The labels of b images: one-hot, multi-hot or mixed values, and which fields are known."""
+    """The labels of b images: one-hot, multi-hot or mixed values, and which fields are known.
+
+    Of a number the value is its share of the range. Of a class that is not known all values are 0. An independent value
+    is 1, 0, or what lies between where it is not known (`Field.unknown`); but 0 where its field belongs to another data
+    set.
+    """
 
     spec: LabelSpec
     values: Float[Tensor, "b k"]
@@ -140,38 +232,114 @@ class Labels:
         return self.values[:, self.spec.where(field)].argmax(1)
 
     def vector(self) -> Float[Tensor, "b v"]:
-        """The input of a network: the values and, where there are several fields, the mask of known ones."""
-        return self.values if len(self.spec.fields) == 1 else torch.cat([self.values, self.known.float()], 1)
+        """The input of a network: the values and, where there are several fields, the mask of known ones.
+
+        A number's share y is seen as cos(π j y) for j = 0 … 8, all 0 where it is not known.
+        """
+        parts = [
+            self.values[:, where] if field.range is None else self._waves(position, where)
+            for position, field, where in self.spec.slices()
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat([*parts, self.known.to(self.values.dtype)], 1)
+
+    def _waves(self, position: int, where: slice) -> Float[Tensor, "b w"]:
+        waves = torch.arange(1 + WAVES, device=self.values.device, dtype=self.values.dtype)
+        return torch.cos(math.pi * waves * self.values[:, where]) * self.known[:, [position]]
 
     def over_fields(
-        self, logits: Float[Tensor, "b *s k"], of_field: Callable[[Field, Tensor, Tensor], Tensor]
+        self,
+        logits: Float[Tensor, "b *s k"],
+        of_field: Callable[[Field, Tensor, Tensor], Tensor],
+        *,
+        mean: bool = False,
     ) -> Float[Tensor, " b"]:
-        """The sum over fields of what `of_field` says of (field, its logits, its values), 0 where it is unknown."""
+        """The sum over fields of what `of_field` says of (field, its logits, its values), 0 where it is unknown.
+
+        Of independent values it says something of each, whose sum, or `mean`, over those that are known is the field's.
+        """
         total = logits.new_zeros(len(logits))
         for position, field, where in self.spec.slices():
-            one = of_field(field, logits[..., where], self.values[:, where])
+            target = self.values[:, where]
+            one = of_field(field, logits[..., where], target)
+            if one.ndim == 2:
+                told = _told(target)
+                one = torch.where(told, one, 0).sum(1)
+                one = one / told.sum(1).clamp(min=1) if mean else one
             total = total + torch.where(self.known[:, position], one, 0)
         return total
 
     def cross_entropy(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
-        """Softmax cross-entropy per exclusive field, else sigmoids' summed over values; 0 where unknown."""
+        """Softmax cross-entropy per exclusive field, else sigmoids' summed over values; 0 where unknown.
+
+        Of a number the squared error, in percent of its range, over 2 · 5²: of a normal law whose deviation is 5 %.
+        """
 
         def of_field(field: Field, scores: Tensor, target: Tensor) -> Tensor:
+            if field.range is not None:
+                return squared_error(scores, target)
             if field.exclusive:
                 return F.cross_entropy(scores, target, reduction="none")
-            return F.binary_cross_entropy_with_logits(scores, target, reduction="none").sum(1)
+            return F.binary_cross_entropy_with_logits(scores, target, reduction="none")
 
         return self.over_fields(logits, of_field)
 
     def accuracy(self, logits: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
-        """Share of an image's known fields (of their units, where not exclusive) that the logits get right."""
+        """Share of an image's known fields (of their units, where not exclusive) that the logits get right.
 
-        def of_field(field: Field, guess: Tensor, target: Tensor) -> Tensor:
-            if field.exclusive:
-                return (guess.argmax(1) == target.argmax(1)).to(guess.dtype)
-            return field.right(guess, target).to(guess.dtype).mean(1)
+        A number is right within a twentieth of its range.
+        """
+        right = logits.new_zeros(len(logits))
+        for position, field, where in self.spec.slices():
+            guess, target = logits[:, where], self.values[:, where]
+            same = field.right(guess, target).to(guess.dtype)
+            if not field.exclusive and field.range is None:
+                told = self._told_units(field, target)
+                same = torch.where(told, same, 0).sum(1) / told.sum(1).clamp(min=1)
+            right = right + torch.where(self.known[:, position], same.flatten(), 0)
+        return right / self.known.sum(1).clamp(min=1)
 
-        return self.over_fields(logits, of_field) / self.known.sum(1).clamp(min=1)
+    def _told_units(self, field: Field, target: Float[Tensor, "b v"]) -> Bool[Tensor, "b u"]:
+        """The units of which all values are known."""
+        told = _told(target)
+        return torch.stack([reduce(torch.logical_and, [told[:, value] for value in unit]) for unit in field.units()], 1)
+
+    def nearby(self, noise: Float[Tensor, "b k"], uniform: Float[Tensor, "b k"]) -> "Labels":
+        """Labels whose numbers are others of their vicinity: by normal noise, or by uniform one in [−1, 1]."""
+        values = self.values.clone()
+        for _, field, where in self.spec.slices():
+            if (range := field.range) is not None:
+                own = uniform[:, where] if range.hard else noise[:, where] * 0.5**0.5
+                values[:, where] += range.vicinity * own
+        return dataclasses.replace(self, values=values)
+
+    def completed(self, other: "Labels") -> "Labels":
+        """The same with another's labels where they are not known."""
+        values, known = [], self.known | other.known
+        for position, field, where in self.spec.slices():
+            own, theirs = self.values[:, where], other.values[:, where]
+            lacking = ~self.known[:, [position]]
+            if not field.exclusive and field.range is None:
+                lacking = lacking | self._lacking(field, own)
+            values.append(torch.where(lacking, theirs, own))
+        return Labels(self.spec, torch.cat(values, 1), known)
+
+    def _lacking(self, field: Field, own: Float[Tensor, "b v"]) -> Bool[Tensor, "b v"]:
+        """The values of units of which some are not known."""
+        lacking = torch.zeros_like(own, dtype=torch.bool)
+        for unit in field.units():
+            lacking[:, unit] = ~_told(own[:, unit]).all(1, keepdim=True)
+        return lacking
+
+    def as_known_in(self, other: "Labels") -> "Labels":
+        """The same, but known only where another's are: of one data set's images, none of which is told more."""
+        values = []
+        for position, field, where in self.spec.slices():
+            own, known = self.values[:, where], other.known[:, [position]]
+            if not field.exclusive and field.range is None:
+                values.append(torch.where(known & _told(other.values[:, where]), own, field.unknown(own)))
+            else:
+                values.append(torch.where(known, own, 0))
+        return Labels(self.spec, torch.cat(values, 1), self.known & other.known)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -193,11 +361,29 @@ class Labels:
         return Labels(self.spec, self.values.to(device), self.known.to(device))
 
 
+def _told(values: Float[Tensor, "b v"]) -> Bool[Tensor, "b v"]:
+    """Which independent values are known."""
+    return (values == 0) | (values == 1)
+
+
+def code_tops(field: Field) -> list[int]:
+    """Of each column that a table has of a field, one more than its highest number."""
+    if field.range is not None:
+        return [STEPS + 1]
+    return [len(field.values)] if field.exclusive else [2] * len(field.values)
+
+
+def squared_error(scores: Float[Tensor, "b 1"], target: Float[Tensor, "b 1"]) -> Float[Tensor, " b"]:
+    """(ŷ − y)² / (2 · 0.05²) of a number's share of its range: −log of a normal density, but for a constant."""
+    return ((scores - target) / NEARLY).square().flatten() / 2
+
+
 @dataclass(frozen=True, slots=True)
 class LabelTable:
     """The labels of a whole data set, compact: of a million images of a thousand classes, a million numbers.
 
-    An exclusive field is a column of its value's number, any other a column of 0 or 1 per value; −1 where unknown.
+    An exclusive field is a column of its value's number, a number one of its place among the 2²⁴ steps of its range,
+    any other a column of 0 or 1 per value; −1 where unknown.
     """
 
     spec: LabelSpec
@@ -214,21 +400,36 @@ class LabelTable:
         return cls(spec, holds.int())
 
     @classmethod
+    def of_numbers(cls, name: str, numbers: Sequence[float | int | None], *, low: float, high: float) -> "LabelTable":
+        """Of a vocabulary with a number of this range alone; None: it is not known."""
+        range = Range(low, high)
+        codes = [-1 if number is None else round(range.share(float(number)) * STEPS) for number in numbers]
+        return cls(LabelSpec((Field.of_number(name, range),)), torch.tensor(codes, dtype=torch.int32)[:, None])
+
+    @classmethod
     def each(cls, spec: LabelSpec) -> "LabelTable":
         """Every class once. Raises UserError for a vocabulary that is not one exclusive field."""
         if not spec.exclusive:
-            raise UserError("labels of several fields or attributes have no list of classes: draw them from the data")
+            raise UserError(
+                "labels that are attributes, a number, or several data sets' have no list of classes: draw them from "
+                "the data"
+            )
         return cls.from_index(spec, torch.arange(spec.width))
 
     @classmethod
     def of(cls, labels: Labels) -> "LabelTable":
         """The same labels; they must not be mixtures."""
+
+        def codes(field: Field, values: Tensor) -> Tensor:
+            if field.range is not None:
+                return (values.double() * STEPS).round().clamp(0, STEPS).int()
+            if field.exclusive:
+                return values.argmax(1, keepdim=True).int()
+            return torch.where(_told(values), (values > 0.5).int(), -1)
+
         columns = [
-            torch.where(known[:, None], values.argmax(1, keepdim=True) if field.exclusive else (values > 0.5).int(), -1)
-            for field, values, known in (
-                (field, labels.values[:, where], labels.known[:, position])
-                for position, field, where in labels.spec.slices()
-            )
+            torch.where(labels.known[:, [position]], codes(field, labels.values[:, where]), -1)
+            for position, field, where in labels.spec.slices()
         ]
         return cls(labels.spec, torch.cat(columns, 1).int())
 
@@ -242,9 +443,15 @@ class LabelTable:
         values, known = [], []
         for field, where in self._columns():
             own = codes[:, where]
-            every = torch.arange(len(field.values), device=codes.device)
-            values.append((own == every).to(kind) if field.exclusive else (own == 1).to(kind))
-            known.append(own[:, 0] >= 0)
+            known.append((own >= 0).any(1))
+            if field.range is not None:
+                values.append((own.double() / STEPS).clamp(min=0).to(kind))
+            elif field.exclusive:
+                values.append((own == torch.arange(len(field.values), device=codes.device)).to(kind))
+            else:
+                others = known[-1][:, None] if len(self.spec.fields) > 1 else 1
+                holds = (own == 1).to(kind)
+                values.append(torch.where(own < 0, field.unknown(holds), holds) * others)
         return Labels(self.spec, torch.cat(values, 1), torch.stack(known, 1))
 
     @property
@@ -254,8 +461,44 @@ class LabelTable:
 
     @property
     def known(self) -> Bool[Tensor, "n f"]:
-        """Which fields each image knows."""
-        return torch.stack([self.codes[:, where.start] >= 0 for _, where in self._columns()], 1)
+        """Which fields each image knows, some values of them at least."""
+        return torch.stack([(self.codes[:, where] >= 0).any(1) for _, where in self._columns()], 1)
+
+    def by_class(self) -> "LabelTable | None":
+        """Classes of the same images: their own, or of a number the eighths of its range; None of attributes."""
+        if self.spec.exclusive:
+            return self
+        if (range := self.spec.range) is None:
+            return None
+        spec = LabelSpec.of_classes([f"{low} to {high}" for low, high in pairwise(range.ends())])
+        codes = self.codes[:, 0].long()
+        return LabelTable.from_index(spec, torch.where(codes < 0, -1, (codes * PARTS // STEPS).clamp(max=PARTS - 1)))
+
+    @property
+    def partial(self) -> bool:
+        """Whether some images do not know all values of the only field."""
+        return len(self.spec.fields) == 1 and bool((self.codes < 0).any())
+
+    def completed(self, seed: int) -> "LabelTable":
+        """Of one data set, with all labels known: what an image does not know is drawn from those that know it.
+
+        Units of values are drawn for themselves, so that each holds as often as among the images that know it. Raises
+        UserError for what no image knows.
+        """
+        if not self.partial:
+            return self
+        drawing = torch.Generator().manual_seed(seed)
+        field, codes = self.spec.fields[0], self.codes.clone()
+        units = [[0]] if field.exclusive else field.units()
+        for unit in units:
+            lacking = (codes[:, unit] < 0).any(1)
+            there = torch.nonzero(~lacking).flatten()
+            if not len(there):
+                raise UserError(f"label '{field.values[unit[0]]}' is known of no training image: expected it of some")
+            drawn = torch.randint(len(there), (int(lacking.sum()),), generator=drawing).to(there.device)
+            column = torch.tensor(unit, device=codes.device)
+            codes[lacking.nonzero(), column] = codes[there[drawn][:, None], column]
+        return LabelTable(self.spec, codes)
 
     @property
     def device(self) -> torch.device:
@@ -273,11 +516,11 @@ class LabelTable:
         return torch.nonzero(found).flatten()
 
     def counts(self) -> Int[Tensor, " k"]:
-        """In how many images each value holds."""
+        """In how many images each value holds; of a number, in how many it is known."""
         of_fields = [
             torch.bincount(self.codes[:, where.start][self.codes[:, where.start] >= 0], minlength=len(field.values))
             if field.exclusive
-            else (self.codes[:, where] == 1).sum(0)
+            else (self.codes[:, where] == 1 if field.range is None else self.codes[:, where] >= 0).sum(0)
             for field, where in self._columns()
         ]
         return torch.cat(of_fields)

@@ -206,6 +206,10 @@ FOR_REPEATED = (
 
 EXPECTATIONS = (
     (
+        lambda facts: facts.translates and not facts.exclusive,
+        "to make new images with these attributes instead, give the recipe any-projection",
+    ),
+    (
         lambda facts: not facts.translates and facts.per_class < 50,
         "expect copies of your pictures and little variety: {per_class:.0f} images a class to train on are few, and "
         "many methods fail below 50",
@@ -227,7 +231,7 @@ def look_at_data(sources: Sequence[str], overrides: Sequence[str], translate: bo
     if len(sources) > 1:
         raise UserError("--data given twice without a recipe: choose one that learns from several, such as any-stargan")
     stated = load("any-projection", [one for one in overrides if one.startswith("data.")]).data
-    listing = list_source(sources[0], stated.root, stated.held_out, stated.paired)
+    listing = list_source(sources[0], stated.root, stated.held_out, stated.paired, stated.number)
     if translate and not stated.paired and _same_names(listing):
         listing = list_source(sources[0], stated.root, stated.held_out, paired=True)
     look = quick_look(listing)
@@ -248,7 +252,9 @@ def choose_recipe(
     if translate and field.exclusive and len(field.values) == 1:
         raise UserError("--translate given with images of one class: expected two classes or more, or attributes")
     stated = {one.partition("=")[0] for one in overrides}
-    name, reason = _base(field.exclusive, translate)
+    if translate and field.range is not None:
+        raise UserError(f"--translate given with the number '{field.name}': expected classes or attributes")
+    name, reason = _base(field.exclusive or field.range is not None, translate)
     base = load(name)
     facts = _facts(look, base, stated)
     chosen = [Choice([], reason)]
@@ -319,9 +325,9 @@ def two_digits(count: float | int) -> int:
     return max(1, int(float(f"{count:.1e}")))
 
 
-def _base(exclusive: bool, translate: bool) -> tuple[str, str]:
-    """The recipe to start from, and why."""
-    if not exclusive:
+def _base(generated: bool, translate: bool) -> tuple[str, str]:
+    """The recipe to start from, and why; `generated`: of classes or a number, not of attributes."""
+    if not generated:
         return "any-stargan", "any-stargan, since images have attributes, which translators learn"
     if translate:
         return "any-stargan", "any-stargan, since --translate asks for a translator"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from condgan.build import build_objective, build_stream
@@ -18,6 +19,7 @@ from condgan.training.state import State
 from condgan.types import Batch
 from condgan.utils import distributed
 from condgan.utils.device import device, precision
+from condgan.utils.seeds import derive_seed
 
 
 def build_steps(
@@ -61,16 +63,25 @@ def pretrain(recipe: Recipe, state: State, split: Split) -> None:
     pretrain_classifier(state, batches, images, precision=precision(recipe.compute.precision, device()))
 
 
-def fake_labels_of(recipe: Recipe, labels: LabelTable) -> LabelTable | FakeLabels:
-    """The labels that those of fakes are drawn from: the law of the real ones, or every class alike, or the batch's."""
+def fake_labels_of(recipe: Recipe, labels: LabelTable) -> FakeLabels:
+    """The labels that those of fakes are drawn from: the law of the real ones, or every class alike, or the batch's.
+
+    Several data sets are drawn as their batches are; what an image does not know, as among those that know it.
+    """
+    known, partial = labels.completed(derive_seed(recipe.seed, "unknown labels")), labels.partial
     if recipe.schedule.fake_labels == "batch":
-        return FakeLabels(labels, of_batch=True)
+        return FakeLabels(known, of_batch=True, partial=partial)
+    if len(labels.spec.fields) > 1:
+        sets = labels.known.double()
+        often = torch.tensor(recipe.data.weights or [1.0] * sets.shape[1], device=sets.device).double()
+        return FakeLabels(labels, (sets @ (often / sets.sum(0))).float())
     if recipe.schedule.fake_labels == "data" and recipe.data.class_balance == 0:
-        return labels
+        return FakeLabels(known, partial=partial)
     classes = LabelTable.each(labels.spec).to(labels.device)
     if recipe.schedule.fake_labels == "uniform":
-        return classes
-    return FakeLabels(classes, class_probabilities(labels.counts(), recipe.data.class_balance).float())
+        return FakeLabels(classes, partial=partial)
+    weights = class_probabilities(labels.counts(), recipe.data.class_balance).float()
+    return FakeLabels(classes, weights, partial=partial)
 
 
 def _leave_out_unused(recipe: Recipe, state: State, labels: LabelSpec) -> None:

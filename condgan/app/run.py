@@ -22,10 +22,11 @@ from condgan.runs.invert import invert_pictures
 from condgan.runs.models import load_model, load_translator
 from condgan.runs.results import Results, results_in
 from condgan.runs.train import train_run
+from condgan.sampling.changes import Changes
 from condgan.sampling.invert import Inverted
 from condgan.sampling.model import ClassChoice, Model
 from condgan.sampling.options import Sampling
-from condgan.sampling.translator import Changes, GivenPictures, Translator
+from condgan.sampling.translator import GivenPictures, Translator
 from condgan.utils.arguments import plain, positive, several
 from condgan.utils.choices import ExportFormat
 from condgan.utils.console import say

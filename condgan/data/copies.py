@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 
-from condgan.data.listing import Listing, hold_out
+from condgan.data.listing import Listing, hold_out, strata
 from condgan.utils.errors import shown
 
 
@@ -22,8 +22,7 @@ def keep_together(listing: Listing, contents: Int[np.ndarray, " n"]) -> tuple[In
     if listing.share is None or len(np.unique(contents)) == len(contents):
         return np.arange(len(listing)), listing.train
     order = np.argsort(listing.numbers)
-    exclusive = listing.labels.spec.fields[0].exclusive and listing.pairs is None
-    index = listing.labels.index().numpy()[order] if exclusive else np.zeros(len(order), int)
+    index = strata(listing.labels)[order] if listing.pairs is None else np.zeros(len(order), int)
     together = contents if listing.pairs is None else _merged(contents, listing.pairs)
     train, held_out = hold_out(index, listing.share, together[order])
     return order[np.concatenate([train, held_out])], len(train)

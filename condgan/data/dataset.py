@@ -9,12 +9,13 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from condgan.data.listing import UNLABELED
 from condgan.labels import Field, Labels, LabelSpec, LabelTable
 from condgan.types import ImageShape
+from condgan.utils.errors import UserError
 from condgan.utils.files import cache_directory, write
 
 
@@ -73,7 +74,7 @@ class Dataset:
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 of the images, labels and class names of both splits."""
-        vocabulary = json.dumps([asdict(field) for field in self.spec.fields]).encode()
+        vocabulary = json.dumps([asdict(field) for field in _without_vicinities(self.spec).fields]).encode()
         labels = hashlib.sha256(vocabulary)
         for split in (self.train, self.held_out):
             for table in _tables(split):
@@ -112,6 +113,60 @@ def data_sets(labels: LabelTable) -> list[Int[Tensor, " m"]]:
     return [torch.nonzero(known).flatten() for known in labels.known.unbind(1)]
 
 
+def with_vicinity(data: Dataset, width: float | None, hard: bool) -> Dataset:
+    """The same, in which numbers this near, as a share of their range, count as the same while training; see `Range`.
+
+    None: half of what the middle image of all needs so that 50 of its nearest, by the number, are within it, or the
+    middle of the gaps between different numbers, where that is more.
+    """
+    field = data.spec.fields[0]
+    if (range := field.range) is None:
+        return data
+    if width is None:
+        width = _usual_vicinity(data.train.labels[:].values[data.train.labels.known[:, 0], 0].numpy())
+    spec = LabelSpec((replace(field, range=replace(range, vicinity=width, hard=hard)),))
+    splits = [replace(one, labels=LabelTable(spec, one.labels.codes)) for one in (data.train, data.held_out)]
+    return replace(data, train=splits[0], held_out=splits[1])
+
+
+def _usual_vicinity(shares: Float[np.ndarray, " n"]) -> float:
+    ordered = np.sort(shares)
+    near = min(VICINITY, len(ordered)) - 1
+    spans = ordered[near:] - ordered[: len(ordered) - near]
+    gaps = np.diff(np.unique(ordered))
+    return float(max(np.median(spans) / 2, np.median(gaps) if len(gaps) else 0))
+
+
+def with_examples(data: Dataset, most: int = 256) -> Dataset:
+    """The same; where labels are attributes or a number, the vocabulary holds those of some training images."""
+    if data.spec.exclusive:
+        return data
+    table = data.train.labels.completed(0)
+    most = max(1, min(most, len(table), EXAMPLES // table.codes.shape[1]))
+    chosen = torch.arange(most) * len(table) // most
+    spec = replace(data.spec, examples=tuple(map(tuple, table.codes[chosen].tolist())))
+    splits = [replace(one, labels=LabelTable(spec, one.labels.codes)) for one in (data.train, data.held_out)]
+    return replace(data, train=splits[0], held_out=splits[1])
+
+
+EXAMPLES = 50_000
+"""Numbers that labels of examples are at most."""
+
+
+def _without_vicinities(spec: LabelSpec) -> LabelSpec:
+    """A vocabulary without what changes no label."""
+    return LabelSpec(
+        tuple(
+            field if field.range is None else replace(field, range=replace(field.range, vicinity=0.0, hard=False))
+            for field in spec.fields
+        )
+    )
+
+
+VICINITY = 50
+"""Images that half of the vicinities of numbers hold by default, or more."""
+
+
 def unlabeled(data: Dataset) -> Dataset:
     """The same images, of one class, unless they are of classes."""
     if data.spec.fields[0].exclusive:
@@ -128,6 +183,11 @@ def join(parts: Mapping[str, Dataset]) -> Dataset:
 
     Where two fields have the same name, all are named after their data sets.
     """
+    if partial := next((source for source, one in parts.items() if one.train.labels.partial), None):
+        raise UserError(
+            f"data '{partial}' has images without labels, beside other data sets: expected labels of all; label them, "
+            "or give it alone"
+        )
     fields = tuple(one.spec.fields[0] for one in parts.values())
     if len({own.name for own in fields}) < len(fields):
         fields = tuple(replace(own, name=source) for source, own in zip(parts, fields, strict=True))

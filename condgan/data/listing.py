@@ -114,8 +114,10 @@ class Listing:
         field = self.labels.spec.fields[0]
         if self.origins:
             return f"'{shown(self.names[place])}' of {self.origins[place]}"
-        of = f" of class '{field.values[int(self.labels.codes[place, 0])]}'"
-        return f"'{shown(self.names[place])}'{of if field.exclusive and len(field.values) > 1 else ''}"
+        code = int(self.labels.codes[place, 0])
+        named = field.exclusive and len(field.values) > 1 and code >= 0
+        of = f" of class '{field.values[code]}'" if named else ""
+        return f"'{shown(self.names[place])}'{of}"
 
 
 def listed(
@@ -139,11 +141,17 @@ def listed(
     contents, and of attributes any. Raises UserError where none is to train on, and for classes without proper names.
     """
     _require_names(labels, source, origins)
-    stated = np.zeros(len(names), np.int64) if held_out is None else held_out
+    stated = np.zeros(len(names), np.int64) if held_out is None else np.asarray(held_out)
     if neither := int((stated < 0).sum()):
         notes = (*notes, f"{neither:,} images of no split are left out, since others have one")
     if (stated == 1).any() and (stated == 2).any():
         notes = (*notes, "validation images are left out, the test images are held out")
+    unknown = strata(labels) < 0
+    if told := unlabeled_told(labels):
+        notes = (*notes, told)
+    if lacking := int((unknown & (stated > 0)).sum()):
+        notes = (*notes, f"{lacking:,} images without labels are not held out, but left out")
+        stated = np.where(unknown & (stated > 0), -1, stated)
     train = np.flatnonzero(stated == 0)
     if not len(train):
         raise UserError(f"data '{source}' has no images to train on: all are said to be of val or test; mend the split")
@@ -160,6 +168,17 @@ def listed(
         share=share if own_split else None,
     )  # fmt: skip
     return whole.at(np.concatenate([train, chosen]), len(train))
+
+
+def unlabeled_told(labels: LabelTable) -> str | None:
+    """A note of labels that are not known, where there are some."""
+    if not labels.partial:
+        return None
+    lacking = int((labels.codes < 0).any(1).sum())
+    nothing = int((~labels.known[:, 0]).sum())
+    if nothing == lacking:
+        return f"{nothing:,} of {len(labels):,} images have no label: they train what is real, not what it shows"
+    return f"{lacking:,} of {len(labels):,} images know some labels only, {nothing:,} none"
 
 
 def _require_names(labels: LabelTable, source: str, origins: Sequence[str]) -> None:
@@ -184,7 +203,8 @@ def _without_empty_classes(labels: LabelTable, places: Int[np.ndarray, " n"]) ->
         return labels
     number = used.cumsum(0) - 1
     names = [name for name, there in zip(field.values, used.tolist(), strict=True) if there]
-    return LabelTable.from_index(LabelSpec.of_classes(names), torch.where(used[index], number[index], -1))
+    number = torch.where(used, number, -1)
+    return LabelTable.from_index(LabelSpec.of_classes(names), torch.where(index < 0, -1, number[index.clamp(min=0)]))
 
 
 def split(
@@ -198,8 +218,14 @@ def split(
         different, of_image = np.unique(pairs, return_inverse=True)
         chosen = np.isin(of_image, hold_out(np.zeros(len(different), int), share)[1])
         return np.flatnonzero(~chosen), np.flatnonzero(chosen)
-    exclusive = labels.spec.fields[0].exclusive
-    return hold_out(labels.index().numpy() if exclusive else np.zeros(len(labels), int), share)
+    return hold_out(strata(labels), share)
+
+
+def strata(labels: LabelTable) -> Int[np.ndarray, " n"]:
+    """The class of each image, −1 where nothing is known of it; all others are of one."""
+    if labels.spec.fields[0].exclusive:
+        return labels.index().numpy()
+    return np.where(labels.known[:, 0].numpy(), 0, -1)
 
 
 def hold_out(
@@ -208,25 +234,28 @@ def hold_out(
     """A fixed split into what to train on and what to hold out: where possible, some of each class on either side.
 
     `contents`: numbers, of which equal ones come on the same side; but in classes of which less than half as many as
-    asked for would be held out then, more than twice as many, or all.
+    asked for would be held out then, more than twice as many, or all. Of class −1, which is not known, none are, unless
+    they are copies of what is.
     """
     rng = np.random.default_rng(0)
-    classes = [rng.permutation(np.flatnonzero(index == number)) for number in np.unique(index)]
+    classes = [rng.permutation(np.flatnonzero(index == number)) for number in np.unique(index[index >= 0])]
     counts = [min(max(1, round(share * len(where))), len(where) - 1) for where in classes]
     chosen = np.zeros(len(index), bool)
     if contents is not None:
-        chosen = _chosen_contents([contents[where] for where in classes], counts)[contents]
+        chosen = _chosen_contents([contents[where] for where in classes], counts, int(contents.max()) + 1)[contents]
     for where, count in zip(classes, counts, strict=True):
         if not count / 2 <= chosen[where].sum() <= min(2 * count, len(where) - 1):
             chosen[where] = np.arange(len(where)) < count
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def _chosen_contents(classes: Sequence[Int[np.ndarray, " _"]], wanted: Sequence[int]) -> Bool[np.ndarray, " _"]:
+def _chosen_contents(
+    classes: Sequence[Int[np.ndarray, " _"]], wanted: Sequence[int], contents: int
+) -> Bool[np.ndarray, " _"]:
     """Which contents to hold out, for about so many images of each class; one with few contents chooses first."""
-    held = np.full(max(contents.max() for contents in classes) + 1, -1)  # -1: undecided
-    for contents, count in sorted(zip(classes, wanted, strict=True), key=lambda one: len(np.unique(one[0]))):
-        own, first, sizes = np.unique(contents, return_index=True, return_counts=True)
+    held = np.full(contents, -1)  # -1: undecided
+    for of_class, count in sorted(zip(classes, wanted, strict=True), key=lambda one: len(np.unique(one[0]))):
+        own, first, sizes = np.unique(of_class, return_index=True, return_counts=True)
         left = count - sizes[held[own] == 1].sum()
         order = np.argsort(first)
         order = order[held[own[order]] < 0]

@@ -182,8 +182,10 @@ class _Epochs:
 
 
 def _classes(split: Split, images: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
-    assert [field.exclusive for field in split.labels.spec.fields] == [True], "only classes are balanced"
-    return split.labels.index()[images].cpu()
+    """The class of each image; those that are of none that is known are of one more."""
+    assert split.labels.spec.exclusive, "only classes are balanced"
+    index = split.labels.index()[images].cpu()
+    return torch.where(index < 0, split.labels.spec.width, index)
 
 
 Gathered = Generator[tuple[UInt8[Tensor, "b c h w"], _Seen], None, None]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from condgan.data.dataset import Dataset, Exact, Split, join
+from condgan.data.dataset import Dataset, Exact, Split, join, with_vicinity
 from condgan.data.listing import Arrays, Listing, hold_out
 from condgan.data.packed import Prepared, is_packed, open_packed
 from condgan.data.prepare import decoded
@@ -26,7 +26,7 @@ from condgan.data.readers.npz import is_npz, list_npz
 from condgan.data.readers.tables import beside_tables, list_json, list_tables, of_labels, read_tables
 from condgan.data.readers.tree import Tree, open_tree, require_there
 from condgan.data.readers.webdataset import list_samples
-from condgan.labels import Labels, LabelTable
+from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.utils.arguments import several
 from condgan.utils.choices import Crop
 from condgan.utils.errors import UserError, repeated, shown
@@ -43,6 +43,9 @@ def read(
     *,
     attributes: Sequence[str] | None = None,
     exclusive: Sequence[Sequence[str]] | None = None,
+    number: str | None = None,
+    vicinity: float | None = None,
+    hard_vicinity: bool = False,
     paired: bool = False,
     background: str = "white",
     crop: Crop = "center",
@@ -56,8 +59,10 @@ def read(
     `condgan prepare` wrote. `root`: where data sets known by name are looked for, and downloaded to. Of attributes,
     `attributes` are chosen (all by default). `exclusive`: groups of attributes of which an image has one at most; by
     default neighbors of which every image has exactly one; of several such data sets, each must have all that are
-    named. `paired`: images that differ in nothing but labels are there, to compare translations with: files of the same
-    name in all class folders, or the same other attributes. `held_out`: the share of the training images of each class
+    named. `number`: the column of a table whose numbers label the images, `vicinity` and `hard_vicinity` how near ones
+    count as the same, see `Range`; by default such that half of the images have 50 in theirs. `paired`: images that
+    differ in nothing but labels are there, to compare translations with: files of the same name in all class folders,
+    or the same other attributes. `held_out`: the share of the training images of each class
     that is held out, instead of the data's own test split, or of a tenth where it has none.
 
     How a picture becomes an image, `Preprocessing` says. Decoded images are kept in the cache, mapped into memory.
@@ -76,10 +81,17 @@ def read(
     parts = [
         _read_embedded(one, preprocessing, held_out)
         if one in EMBEDDED
-        else _read(one, preprocessing, root, held_out, attributes, exclusive, paired, skip_bad_images)
+        else _read(one, preprocessing, root, held_out, attributes, exclusive, number, paired, skip_bad_images)
         for one in sources
     ]
-    chosen_from = [one for one, part in zip(sources, parts, strict=True) if not part.spec.fields[0].exclusive]
+    for one, part in zip(sources, parts, strict=True):
+        _require_number(number, part.spec, one)
+    parts = [with_vicinity(part, vicinity, hard_vicinity) for part in parts]
+    chosen_from = [
+        one
+        for one, part in zip(sources, parts, strict=True)
+        if not part.spec.fields[0].exclusive and part.spec.range is None
+    ]
     if (attributes or exclusive) and not set(chosen_from) - set(EMBEDDED):
         names = ", ".join(attributes or [name for group in exclusive or () for name in group])
         raise UserError(f"attributes {names} given with data '{', '.join(sources)}', which has none")
@@ -88,8 +100,29 @@ def read(
     return join(dict(zip(different([Path(one).stem for one in sources]), parts, strict=True)))
 
 
-def list_source(source: str, root: str | None = None, held_out: float | None = None, paired: bool = False) -> Listing:
+def list_source(
+    source: str,
+    root: str | None = None,
+    held_out: float | None = None,
+    paired: bool = False,
+    number: str | None = None,
+) -> Listing:
     """The pictures of a source and their labels, not decoded. Raises UserError for one of no known kind."""
+    listing = _list_source(source, root, held_out, paired, number)
+    _require_number(number, listing.labels.spec, source)
+    return listing
+
+
+def _require_number(number: str | None, spec: LabelSpec, source: str) -> None:
+    """Raises UserError where a number is asked for, and images have none or another one."""
+    if number is not None and (spec.range is None or spec.fields[0].name != number):
+        raise UserError(
+            f"number '{number}' given with data '{source}', which has no such column: expected one of a CSV, TSV or "
+            "JSON lines beside the images"
+        )
+
+
+def _list_source(source: str, root: str | None, held_out: float | None, paired: bool, number: str | None) -> Listing:
     _require_share(held_out)
     path = path_of(source, "data")
     if source in EMBEDDED:
@@ -110,7 +143,7 @@ def list_source(source: str, root: str | None = None, held_out: float | None = N
         return list_saved(path, held_out)
     if path.is_dir() and (databases := _databases(path)):
         return list_lmdb(databases, held_out)
-    return list_tree(open_tree(path, EXPECTED), held_out, paired)
+    return list_tree(open_tree(path, EXPECTED), held_out, paired, number)
 
 
 def _require_share(held_out: float | None) -> None:
@@ -169,19 +202,20 @@ def _read(
     held_out: float | None,
     attributes: Sequence[str] | None,
     exclusive: Sequence[Sequence[str]] | None,
+    number: str | None,
     paired: bool,
     skip_bad_images: bool,
 ) -> Dataset:
     path = path_of(source, "data")
     prepared = _open_packed(path, held_out) if source not in KNOWN and is_packed(path) else None
-    listing = list_source(source, root, held_out, paired) if prepared is None else prepared.listing
+    listing = list_source(source, root, held_out, paired, number) if prepared is None else prepared.listing
     if prepared is None or prepared.preprocessing != preprocessing:
         if prepared is not None and (was := prepared.preprocessing) is not None:
             kind = f"{was.width}×{was.height} with {was.channels} channels, {was.crop} crop"
             listing = replace(listing, notes=(*listing.notes, f"made from images prepared at {kind}"))
         prepared = decoded(listing, preprocessing, skip_bad_images)
     listing = prepared.listing
-    if not listing.labels.spec.fields[0].exclusive:
+    if not listing.labels.spec.fields[0].exclusive and listing.labels.spec.range is None:
         listing = choose(listing, attributes, exclusive)
     train, rest = slice(0, listing.train), slice(listing.train, None)
     splits = {
@@ -234,15 +268,15 @@ def _exact(splits: Mapping[str, Split], keys: Mapping[str, Sequence[Hashable]], 
     return exact
 
 
-def list_tree(tree: Tree, share: float | None, paired: bool) -> Listing:
+def list_tree(tree: Tree, share: float | None, paired: bool, number: str | None = None) -> Listing:
     """The labeled images of a tree, whatever its layout. Raises UserError where it has none that is known."""
     if not tree.files and len(tree.folders) == 1:
         raise UserError(f"data '{tree.source}' is empty: {EXPECTED}")
-    if (table := attribute_file(tree)) is not None:
+    if number is None and (table := attribute_file(tree)) is not None:
         return list_attributes(tree, table, share)
-    if (listing := list_json(tree, share)) is not None:
+    if number is None and (listing := list_json(tree, share)) is not None:
         return listing
     tables = read_tables(tree)
-    if (listing := list_tables(tree, tables, share) or list_samples(tree, share)) is not None:
+    if (listing := list_tables(tree, tables, share, number) or list_samples(tree, share)) is not None:
         return listing
     return beside_tables(tree, tables, list_class_folders(tree, share, paired, of_labels(tree)), share)

@@ -21,7 +21,7 @@ from torch import Tensor
 from condgan.data.listing import Listing, RawPicture, digest_of
 from condgan.data.preprocessing import Preprocessing
 from condgan.data.readers.npz import NPZ_ERRORS
-from condgan.labels import Field, LabelSpec, LabelTable
+from condgan.labels import Field, LabelSpec, LabelTable, Range, code_tops
 from condgan.utils.errors import UserError, shown
 from condgan.utils.files import open_plain
 from condgan.utils.limits import TABLE, TEXT, read_at_most
@@ -74,7 +74,7 @@ def _opened(path: Path) -> Prepared:
     train, held_out = (
         _array(path / f"{part}.npy", (count, *shape), "u") for part, count in zip(PARTS, counts, strict=True)
     )
-    columns = [top for one in spec.fields for top in ([len(one.values)] if one.exclusive else [2] * len(one.values))]
+    columns = [top for one in spec.fields for top in code_tops(one)]
     codes = np.array(_array(path / "labels.npy", (sum(counts), len(columns)), "i"))
     if not (columns and len(train) and len(held_out) and codes.min() >= -1 and (codes.max(0) < columns).all()):
         raise ValueError("labels.npy holds numbers of no label")
@@ -100,7 +100,8 @@ def _opened(path: Path) -> Prepared:
 
 def _field(one: Any) -> Field:
     (name,) = _texts([one["name"]])
-    return Field(name, _texts(one["values"]), bool(one["exclusive"]), tuple(map(_texts, one["groups"])))
+    range = None if one.get("range") is None else TypeAdapter(Range).validate_python(one["range"])
+    return Field(name, _texts(one["values"]), bool(one["exclusive"]), tuple(map(_texts, one["groups"])), range)
 
 
 def _json(path: Path, limit: int) -> Any:
@@ -161,6 +162,7 @@ def describe_packed(
         "preprocessing": asdict(preprocessing),
         "labels": [
             {"name": field.name, "values": field.values, "exclusive": field.exclusive, "groups": field.groups}
+            | ({} if field.range is None else {"range": asdict(field.range)})
             for field in listing.labels.spec.fields
         ],
         "train": listing.train,

@@ -183,7 +183,7 @@ def warnings(look: Survey) -> list[str]:
         for name, count in lower.items():
             if count > 1:
                 said.append(f"{count} classes are called '{name}' but for upper case or blanks")
-    if not field.exclusive:
+    if not field.exclusive and field.range is None:
         for name, count in zip(field.values, counts, strict=True):
             if not 0 < count < len(listing):
                 said.append(f"{'every' if count else 'no'} image has attribute '{name}': it cannot be learned")
@@ -207,21 +207,25 @@ def warnings(look: Survey) -> list[str]:
 def describe_survey(look: Survey) -> list[str]:
     """Describe the pictures in lines: a word, and what is to be said of it."""
     listing, readable = look.listing, look.readable
-    counts = listing.labels.counts().tolist()
-    field = listing.labels.spec.fields[0]
+    labels = listing.labels.by_class() or listing.labels
+    counts, field = labels.counts().tolist(), labels.spec.fields[0]
     held = len(listing) - listing.train
     of = f" of {len(counts):,} classes" if field.exclusive else f" with {len(counts):,} attributes"
+    kind = "classes" if field.exclusive else "attributes"
     if field.exclusive and len(counts) == 1:
         of = " without labels" if field.values[0] == UNLABELED else f" of one class, '{field.values[0]}'"
+    if (scale := listing.labels.spec.range) is not None:
+        of = f" with '{listing.labels.spec.fields[0].name}' from {scale.low:g} to {scale.high:g}"
+        kind = "numbers"
     lines = [f"images         {len(listing):,}{of}: {listing.train:,} to train on, {held:,} held out"]
     if len(counts) > 1:
         named = [f"{name} {count:,}" for name, count in zip(field.values, counts, strict=True)]
         order = sorted(range(len(counts)), key=lambda i: -counts[i])
         if len(named) > 12:
             most, least = (", ".join(named[i] for i in some) for some in (order[:5], order[-5:]))
-            lines.append(f"{'classes' if field.exclusive else 'attributes':14} {most}, …, {least}")
+            lines.append(f"{kind:14} {most}, …, {least}")
         else:
-            lines.append(f"{'classes' if field.exclusive else 'attributes':14} {', '.join(named)}")
+            lines.append(f"{kind:14} {', '.join(named)}")
     if readable:
         areas = sorted((one.width * one.height, one.width, one.height) for one in readable)
         first, last = areas[0], areas[-1]
@@ -249,9 +253,10 @@ def contact_sheet(look: Survey) -> Image.Image | None:
     listing, cells, columns = look.listing, [], []
     preprocessing = Preprocessing(64, 64, 3, "pad")
     good = {place for place, one in zip(look.places.tolist(), look.seen, strict=True) if not one.bad}
-    field = listing.labels.spec.fields[0]
+    labels = listing.labels.by_class() or listing.labels
+    field = labels.spec.fields[0]
     for value in spread(len(field.values), 40):
-        places = [place for place in listing.labels.having(0, value).tolist() if place in good]
+        places = [place for place in labels.having(0, value).tolist() if place in good]
         if places:
             some = [places[number] for number in spread(len(places), 8)]
             columns.append(field.values[value])
@@ -266,8 +271,9 @@ def contact_sheet(look: Survey) -> Image.Image | None:
 def as_mapping(look: Survey) -> dict[str, Any]:
     """The same as `describe_survey` and `warnings` say, for programs."""
     listing = look.listing
-    train, rest = listing.labels.at(slice(0, listing.train)), listing.labels.at(slice(listing.train, None))
-    counts = zip(listing.labels.spec.classes, train.counts().tolist(), rest.counts().tolist(), strict=True)
+    labels = listing.labels.by_class() or listing.labels
+    train, rest = labels.at(slice(0, listing.train)), labels.at(slice(listing.train, None))
+    counts = zip(labels.spec.classes, train.counts().tolist(), rest.counts().tolist(), strict=True)
     return {
         "images": len(listing),
         "train": listing.train,

@@ -60,6 +60,7 @@ def _keep(path: Path, statistics: FeatureStatistics) -> None:
         "features": statistics.features,
         "agreement": None if statistics.agreement is None else torch.tensor(statistics.agreement, dtype=torch.float64),
         "confusion": statistics.confusion,
+        "errors": statistics.errors,
         "pair_index": pairs and pairs.index,
         "pair_perceptual": pairs and pairs.perceptual,
         "pair_ms_ssim": pairs and pairs.ms_ssim,
@@ -97,6 +98,7 @@ def _load(path: Path, labels: LabelTable | None) -> FeatureStatistics | None:
         features=known.get("features"),
         agreement=float(known["agreement"]) if "agreement" in known else None,
         confusion=known.get("confusion"),
+        errors=known.get("errors"),
         pairs=pairs,
         contrasts=contrasts,
     )

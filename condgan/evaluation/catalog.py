@@ -123,7 +123,9 @@ def _manifolds(fake: FeatureStatistics, real: FeatureStatistics) -> Values:
 
 def _spread(fake: FeatureStatistics, _real: FeatureStatistics) -> Values:
     assert fake.labels is not None
-    of_classes = [_features(fake)[fake.labels.index() == number] for number in range(fake.labels.spec.width)]
+    classes = fake.labels.by_class()
+    assert classes is not None
+    of_classes = [_features(fake)[classes.index() == number] for number in range(classes.spec.width)]
     values = [mean_pairwise(features) for features in of_classes if len(features) > 1]
     return [fmean(values) if values else None]
 
@@ -140,6 +142,10 @@ def _mean_of_pairs(fake: FeatureStatistics, values: Tensor | None) -> Values:
     if values is None or fake.pairs is None or fake.labels is None:
         return [None]
     return [class_means(values, fake.pairs.index, fake.labels.spec.width)[0]]
+
+
+def _label_error(fake: FeatureStatistics, _real: FeatureStatistics) -> Values:
+    return [None if fake.errors is None else float(fake.errors.double().nanmean())]
 
 
 def _copies(fake: FeatureStatistics, real: FeatureStatistics) -> Values:
@@ -238,6 +244,15 @@ METRICS: dict[str, Metric] = {
             ),
         ),
         frozenset({"predictions"}), lambda fake, _: [fake.agreement], "own", alone=True, least=1,
+    ),
+    "label_error": Metric(
+        (
+            MetricNumber(
+                "label_error", "Label error", "lower",
+                "mean distance of the number read from the one asked for, in its units", column=True,
+            ),
+        ),
+        frozenset({"predictions", "number"}), _label_error, "own", alone=True, kinds=("generator",), least=1,
     ),
     "fd": Metric(
         (

@@ -41,11 +41,11 @@ class Predictions(NamedTuple):
     @property
     def agreement(self) -> float:
         """The share of images (of their known labels) that are read as what they claim to be."""
-        return float(self.labels.accuracy(self.logits).double().mean())
+        return float(self.labels.accuracy(self.logits)[self.labels.known.any(1)].double().mean())
 
 
 class SmallClassifier(nn.Module):
-    """A convolutional classifier with 64 features; takes images in [-1, 1]."""
+    """A convolutional classifier with 64 features, of a number a regressor; takes images in [-1, 1]."""
 
     def __init__(self, channels: int, labels: LabelSpec) -> None:
         super().__init__()
@@ -94,8 +94,12 @@ def trained_classifier(
 
 
 def classifier_of(data: Dataset) -> SmallClassifier:
-    """Load the classifier of a data set; train it if the cache has none."""
-    return trained_classifier(data.train.images, data.train.labels, data.content_hash, device())
+    """Load the classifier of a data set; train it if the cache has none, on images of which something is known."""
+    images, labels = data.train.images, data.train.labels
+    known = labels.known.any(1)
+    if not known.all():
+        images, labels = images[known], labels.at(known)
+    return trained_classifier(images, labels, data.content_hash, device())
 
 
 def content_classifier_of(data: Dataset) -> SmallClassifier | None:

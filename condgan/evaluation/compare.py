@@ -29,7 +29,8 @@ from condgan.evaluation.metrics.texture import SMALLEST
 from condgan.evaluation.moments import read_normal
 from condgan.evaluation.options import EvaluationOptions
 from condgan.evaluation.statistics import FeatureStatistics, Images, Need, collect_statistics
-from condgan.sampling.translator import Domain, Translations
+from condgan.sampling.changes import Domain
+from condgan.sampling.translator import Translations
 from condgan.utils import distributed
 from condgan.utils.device import device
 from condgan.utils.errors import UserError
@@ -143,8 +144,9 @@ class Comparison:
     def _per_class(self) -> dict[str, dict[str, Any]]:
         """The numbers of each class, and as which classes the classifier reads its fakes."""
         selection, real, other = self.reference.selection, self.reference.real, self.reference.other
-        assert self.statistics.labels is not None
-        classes, rows = self.statistics.labels.spec.classes, {}
+        labels = None if self.statistics.labels is None else self.statistics.labels.by_class()
+        assert labels is not None
+        classes, rows = labels.spec.classes, {}
         for number, name in enumerate(classes):
             of_other = None if other is None else other.of_class(number)
             rows[name] = selection.row(self.statistics.of_class(number), real.of_class(number), of_other, of_class=True)
@@ -268,14 +270,18 @@ def _lacking(extractor: Extractor, sample: UInt8[Tensor, "1 c h w"], fakes: Imag
     if not extractor.maps(sample):
         lacking["perceptual"] = f"extractor '{extractor.name}' has no feature maps, which it compares"
     if extractor.name == "classifier" and real.data is not None and not real.data.spec.exclusive:
-        lacking["scores"] = "the classifier reads attributes, of which an image may have several"
+        lacking["scores"] = "the classifier reads no classes, of which an image has one"
     if spec is None:
         needed = "it needs labels that both sides share: give images in class folders of the same names"
         lacking |= dict.fromkeys(("predictions", *of_classes), needed)
+    elif spec.range is not None:
+        lacking |= dict.fromkeys(("perceptual", "ms_ssim"), "it is of classes, and this is a number")
     elif not spec.exclusive:
         lacking |= dict.fromkeys(of_classes, "it is of classes, and these are attributes")
     elif spec.width == 1:
         lacking["predictions"] = "there is one class only"
+    if spec is None or spec.range is None:
+        lacking["number"] = "it is of a number, and these are classes or attributes"
     if min(sample.shape[2:]) < SMALLEST:
         lacking["contrasts"] = f"the images have fewer than {SMALLEST} pixels a side"
     if real.data is not None and real.data.train.content is None:
@@ -322,6 +328,9 @@ def _record(comparison: Comparison, real: Real, others: ImageSubset | None) -> d
         "extractor_sha256": extractor.sha256,
         "resize": extractor.resize,
     }
+    if comparison.fakes.labels is not None and not isinstance(comparison.fakes, Translations):
+        spec = comparison.fakes.labels.spec
+        record["labels"] = "number" if spec.range else "classes" if spec.exclusive else "attributes"
     if classifier is not None:
         assert real.data is not None
         held_out = stored(real.data, real.source, "held-out")
@@ -343,7 +352,8 @@ def _warnings(comparison: Comparison, real: Real, others: ImageSubset | None, op
         none = [name for name, count in counts if not count]
         if none:
             said.append(f"{len(none)} of {fakes.labels.spec.width} classes have no fakes, such as '{none[0]}'")
-    if options.extractor == "classifier" and real.data is not None and real.data.spec.width == 1:
+    one_class = real.data is not None and real.data.spec.exclusive and real.data.spec.width == 1
+    if options.extractor == "classifier" and one_class:
         said.append("of one class the classifier has nothing to learn: its features are those of an untrained network")
     said += _copied(comparison) + _other_numbers(comparison)
     if not reference.extractor.known:
@@ -437,8 +447,8 @@ def _stated(path: Path, extractor: Extractor, sample: UInt8[Tensor, "1 c h w"]) 
 
 def _per_class(options: EvaluationOptions, fakes: Images, real: Real) -> bool:
     """Whether there are numbers per class. Raises UserError where they are asked for and cannot be."""
-    labels = fakes.labels
-    there = labels is not None and labels.spec.exclusive and real.data is not None
+    labels = None if fakes.labels is None else fakes.labels.by_class()
+    there = labels is not None and real.data is not None
     if options.per_class is None:
         cheap = options.extractor == "classifier" and options.metrics is None and not isinstance(fakes, Translations)
         return cheap and there and labels is not None and labels.spec.width > 1
@@ -450,7 +460,9 @@ def _per_class(options: EvaluationOptions, fakes: Images, real: Real) -> bool:
     for images in (fakes, real.images) if options.per_class else ():
         assert images is not None
         assert images.labels is not None
-        counts = dict(zip(images.labels.spec.classes, images.labels.counts().tolist(), strict=True))
+        classes = images.labels.by_class()
+        assert classes is not None
+        counts = dict(zip(classes.spec.classes, classes.counts().tolist(), strict=True))
         if (few := next((name for name, count in counts.items() if count < 2), None)) is not None:
             raise UserError(
                 f"--per-class given, but class '{few}' has {counts[few]} image{'s' * (counts[few] != 1)} in "

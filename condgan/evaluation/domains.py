@@ -17,7 +17,8 @@ from condgan.evaluation.extractors import Extractor
 from condgan.evaluation.metrics import translation
 from condgan.evaluation.statistics import DomainReadings, FeatureStatistics
 from condgan.labels import Labels
-from condgan.sampling.translator import Domain, Translations, domains, toward
+from condgan.sampling.changes import Domain, domains, toward
+from condgan.sampling.translator import Translations
 
 
 class DomainSets(NamedTuple):

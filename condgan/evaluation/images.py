@@ -68,8 +68,9 @@ class ImageSubset:
 
     @property
     def strata(self) -> Int[Tensor, " n"] | None:
-        codes = [one.labels.index() for one in self.splits] if self.splits[0].labels.spec.exclusive else None
-        return None if codes is None else torch.cat(codes)[self.order]
+        classes = [one.labels.by_class() for one in self.splits]
+        known = [one.index() for one in classes if one is not None]
+        return torch.cat(known)[self.order] if known else None
 
     @property
     def names(self) -> Sequence[str]:
@@ -107,7 +108,11 @@ class ImageSubset:
         if not (own.exclusive and spec.exclusive) or not set(own.classes) <= set(spec.classes):
             return replace(self, labeled=False)
         number = torch.tensor([spec.classes.index(name) for name in own.classes])
-        splits = [replace(one, labels=LabelTable.from_index(spec, number[one.labels.index()])) for one in self.splits]
+        splits = []
+        for one in self.splits:
+            index = one.labels.index()
+            labels = LabelTable.from_index(spec, torch.where(index < 0, -1, number[index.clamp(min=0)]))
+            splits.append(replace(one, labels=labels))
         return replace(self, splits=tuple(splits))
 
 
@@ -129,11 +134,12 @@ def evenly_spaced(split: Split, count: int) -> Split:
 def matching_images(labels: LabelTable, split: Split) -> Int[Tensor, " m"]:
     """Choose images of a split, by number, with the class counts of some labels, as far as there are enough.
 
-    They are always the same. Where labels are attributes, any images, as many of each data set.
+    They are always the same. Where labels are attributes or a number, any images, as many of each data set.
     """
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
     if labels.spec.exclusive:
         wanted, have = labels.index(), split.labels.index()[order]
+        wanted = wanted[wanted >= 0]
     else:
         wanted, have = (one.known.int().argmax(1) for one in (labels, split.labels.at(order)))
     chosen = [order[have == number][:count] for number, count in enumerate(wanted.bincount().tolist())]
@@ -177,7 +183,8 @@ class Real(NamedTuple):
 def fakes_of(model: Model, real: Real, n: int | None, sampling: Sampling) -> Fakes:
     """Draw as many fakes as there are real images, or `n`, with their labels; of other classes all classes in turn.
 
-    Batches that are normalized for themselves hold classes at random.
+    What real images do not know is drawn from those that know it. Batches that are normalized for themselves hold
+    classes at random.
     """
     images, count = real.images, n
     if count is None and real.statistics is not None:
@@ -186,8 +193,10 @@ def fakes_of(model: Model, real: Real, n: int | None, sampling: Sampling) -> Fak
         assert images is not None
         count = len(images)
     number = torch.arange(count)
-    labels = None if images is None or images.labels is None else images.labels
-    if labels is None or not labels.spec.exclusive or not set(labels.spec.classes) <= set(model.classes):
+    labels = None if images is None or images.labels is None else images.labels.completed(sampling.seed)
+    if not model.spec.exclusive:
+        labels, asked = _asked_as(model.spec, labels, number)
+    elif labels is None or not labels.spec.exclusive or not set(labels.spec.classes) <= set(model.classes):
         labels, asked = None, LabelTable.from_index(model.spec, number % model.spec.width)
     else:
         labels = labels.at(number * len(labels) // count)
@@ -197,6 +206,17 @@ def fakes_of(model: Model, real: Real, n: int | None, sampling: Sampling) -> Fak
         order = torch.from_numpy(np.random.default_rng(sampling.seed).permutation(count))
         labels, asked = None if labels is None else labels.at(order), asked.at(order)
     return Fakes(model, asked, sampling.seed, sampling.batch, labels)
+
+
+def _asked_as(
+    spec: LabelSpec, labels: LabelTable | None, number: Int[Tensor, " n"]
+) -> tuple[LabelTable | None, LabelTable]:
+    """Attributes or numbers of real images as a model knows them; of others those of its training images in turn."""
+    if labels is None or labels.spec != spec:
+        examples = torch.tensor(spec.examples, dtype=torch.int32)
+        return None, LabelTable(spec, examples[number % len(examples)])
+    labels = labels.at(number * len(labels) // len(number))
+    return labels, LabelTable(spec, labels.codes)
 
 
 def translations_of(model: Translator, split: Split, seed: int, n: int | None = None) -> Translations:

@@ -16,10 +16,11 @@ from condgan.evaluation.images import evenly_spaced, matching_images, translatio
 from condgan.evaluation.statistics import FeatureStatistics, collect_statistics
 from condgan.labels import LabelTable
 from condgan.recipes.schema import Recipe
+from condgan.sampling.changes import domains
 from condgan.sampling.latents import draw_latents, latent_dim
 from condgan.sampling.model import Model, generate, progress_sheet
 from condgan.sampling.options import EVALUATION_SEED
-from condgan.sampling.translator import Translator, domains
+from condgan.sampling.translator import Translator
 from condgan.utils.figures import sheet, spread
 
 SCORED_IMAGES = 1_000
@@ -53,7 +54,7 @@ class GeneratorScorer:
     def of(cls, data: Dataset) -> "GeneratorScorer":
         reader = classifier_of(data)
         part = data.train.at(matching_images(evenly_spaced(data.train, SCORED_IMAGES).labels, data.train))
-        return cls(reader, part.labels, _statistics(reader, part.images, part.labels))
+        return cls(reader, part.labels.completed(0), _statistics(reader, part.images, part.labels))
 
     def score(self, model: Model) -> dict[str, float]:
         latents = draw_latents(EVALUATION_SEED, 0, len(self.labels), latent_dim(model.generator), model.law)
@@ -106,8 +107,9 @@ def build_scorer(recipe: Recipe, data: Dataset) -> CheckpointScorer:
 def real_sheet(data: Dataset, rows: int = STRIPS) -> Image.Image:
     """Draw training images by what they show: the columns of progress sheets."""
     of_value = {}
-    for domain in domains(data.spec):
-        index = data.train.labels.having(domain.field, domain.value)
+    labels = data.train.labels.by_class() or data.train.labels
+    for domain in domains(labels.spec):
+        index = labels.having(domain.field, domain.value)
         if len(index):
             of_value[domain.name] = index[torch.arange(rows) % len(index)]
     shown = [[*of_value][number] for number in spread(len(of_value), at_most=40)]

@@ -21,14 +21,14 @@ from condgan.evaluation.metrics.diversity import class_pairs, ms_ssim, perceptua
 from condgan.evaluation.metrics.texture import Contrasts
 from condgan.evaluation.metrics.translation import l1_sum
 from condgan.evaluation.moments import GROUPS, Moments, Normal, groups_of
-from condgan.labels import LabelTable
+from condgan.labels import NEARLY, Labels, LabelTable
 from condgan.sampling.translator import Translations
 from condgan.utils import distributed
 from condgan.utils.errors import UserError
 
 Need = Literal[
     "moments", "scores", "features", "predictions", "perceptual", "ms_ssim", "classes", "nearest", "round trips",
-    "domains", "content", "targets", "contrasts",
+    "domains", "content", "targets", "contrasts", "number",
 ]  # fmt: skip
 """The statistics that metrics are made of. `collect_statistics` finds all up to ms_ssim, round trips and contrasts in
 one pass, and all but features in the same memory for any number of images."""
@@ -161,6 +161,8 @@ class FeatureStatistics:
     """The share of images that the classifier takes for what they claim to be."""
     confusion: Int[Tensor, "k k"] | None = None
     """How many images of each class it reads as each class."""
+    errors: Float[Tensor, " n"] | None = None
+    """How far the number that it reads in an image is from the one that it claims, in its units; NaN of none."""
     pairs: Pairs | None = None
     nearest: Float[Tensor, " q"] | None = None
     """How far some of the images are from their nearest training image, relative to the next ones."""
@@ -182,13 +184,19 @@ class FeatureStatistics:
             normal=normal,
             features=predictions.features,
             agreement=predictions.agreement,
+            errors=_errors(predictions.labels, predictions.logits),
         )
 
     def of_class(self, number: int) -> "FeatureStatistics":
-        """Statistics of the images of one class."""
+        """Statistics of the images of one class, or of one part of a number's range."""
+        classes = None if self.labels is None else self.labels.by_class()
         assert self.labels is not None
-        where = torch.nonzero(self.labels.index() == number).flatten()
+        assert classes is not None
+        where = torch.nonzero(classes.index() == number).flatten()
         right = None
+        errors = None if self.errors is None or not len(where) else self.errors[where]
+        if errors is not None and (range := self.labels.spec.range) is not None:
+            right = float((errors <= NEARLY * (range.high - range.low)).double().mean())
         if self.confusion is not None and len(where):
             right = float(self.confusion[number, number] / self.confusion[number].sum())
         alike = None
@@ -198,8 +206,16 @@ class FeatureStatistics:
             alike = Pairs(self.pairs.index[own], one, other)
         features = None if self.features is None else self.features[where]
         return FeatureStatistics(
-            len(where), labels=self.labels.at(where), features=features, agreement=right, pairs=alike
+            len(where), labels=self.labels.at(where), features=features, agreement=right, errors=errors, pairs=alike
         )
+
+
+def _errors(labels: Labels, logits: Float[Tensor, "n k"]) -> Float[Tensor, " n"] | None:
+    """How far numbers that are read are from those that images claim, in their units; None of other labels."""
+    if (range := labels.spec.range) is None:
+        return None
+    errors = (logits[:, 0] - labels.values[:, 0]).abs() * (range.high - range.low)
+    return torch.where(labels.known[:, 0], errors, torch.nan)
 
 
 class Collector(Protocol):
@@ -287,23 +303,29 @@ class _Predictions:
         self.labels, self.classifier = images.labels, None if classifier is extractor else classifier
         self.width = images.labels.spec.width if images.labels.spec.exclusive else 0
         self.right = torch.zeros(1, dtype=torch.float64)
+        self.known = torch.zeros(1, dtype=torch.long)
+        self.errors = torch.zeros(len(images)) if images.labels.spec.range is not None else None
         self.confusion = torch.zeros(self.width, self.width, dtype=torch.long)
 
     def add(self, place: slice, chunk: Tensor, seen: Observed) -> None:
         logits = (seen if self.classifier is None else _observed(self.classifier, chunk, place)).logits
         assert logits is not None
         claimed = self.labels[place].to(logits.device)
-        self.right += claimed.accuracy(logits).double().sum().cpu()
+        known = claimed.known.any(1)
+        self.right += claimed.accuracy(logits)[known].double().sum().cpu()
+        self.known += known.sum().cpu()
         if self.width:
-            cells = torch.bincount(claimed.index() * self.width + logits.argmax(1), minlength=self.width**2)
-            self.confusion += cells.view(self.width, self.width).cpu()
+            cells = (claimed.index() * self.width + logits.argmax(1))[known]
+            self.confusion += cells.bincount(minlength=self.width**2).view(self.width, self.width).cpu()
+        if self.errors is not None and (errors := _errors(claimed, logits)) is not None:
+            self.errors[place] = errors.cpu()
 
     def sums(self) -> list[Tensor]:
-        return [self.right, self.confusion]
+        return [self.right, self.known, self.confusion, *([] if self.errors is None else [self.errors])]
 
     def found(self) -> dict[str, Any]:
-        right = float(self.right / len(self.labels))
-        return {"agreement": right, "confusion": self.confusion if self.width else None}
+        right = float(self.right / self.known)
+        return {"agreement": right, "confusion": self.confusion if self.width else None, "errors": self.errors}
 
 
 class _Pairs:
@@ -314,7 +336,8 @@ class _Pairs:
         self.pairs, self.index = torch.empty(0, 2, dtype=torch.long), torch.empty(0, dtype=torch.long)
         if images.labels is not None and images.labels.spec.exclusive:
             self.index = images.labels.index()
-            self.pairs = class_pairs(self.index, images.labels.spec.width)
+            known = torch.nonzero(self.index >= 0).flatten()
+            self.pairs = known[class_pairs(self.index[known], images.labels.spec.width)]
         self.wanted = self.pairs.unique()
         self.stored: Tensor | None = None
 

@@ -79,6 +79,11 @@ class Findings:
         return otherwise if value is None else value
 
     @cached_property
+    def labels(self) -> str:
+        """What label agreement is of, as the beginning of a sentence."""
+        return {"classes": "Classes", "attributes": "Attributes", "number": "Numbers"}[self.about("labels", "classes")]
+
+    @cached_property
     def sure(self) -> bool:
         """Whether the classifier behind the numbers knows real images."""
         return self.about("extractor_accuracy", 1.0) >= SURE
@@ -165,15 +170,15 @@ REMARKS: dict[str, Remark] = {
 GENERATOR_RULES: dict[str, Remark] = {
     "wrong classes": Remark(
         _between("label_agreement", 0.0, 0.7),
-        lambda facts: f"Classes are often wrong ({facts.beside('label_agreement')}).",
+        lambda facts: f"{facts.labels} are often wrong ({facts.beside('label_agreement')}).",
     ),
     "mostly right classes": Remark(
         _surely("label_agreement", 0.7, 0.95),
-        lambda facts: f"Classes are mostly right ({facts.beside('label_agreement')}).",
+        lambda facts: f"{facts.labels} are mostly right ({facts.beside('label_agreement')}).",
     ),
     "right classes": Remark(
         _surely("label_agreement", 0.95, inf),
-        lambda facts: f"Classes are right ({facts.beside('label_agreement')}).",
+        lambda facts: f"{facts.labels} are right ({facts.beside('label_agreement')}).",
     ),
     "copies": Remark(
         _enough(lambda facts: (facts["copies"] or 0.0) >= 0.05),

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from condgan.labels import Field, Labels
+from condgan.labels import Field, Labels, squared_error
 from condgan.losses.terms import OutputLoss
 
 
@@ -17,17 +17,19 @@ def multi_hinge(logits: Float[Tensor, "b k"], labels: Labels, *, clamp: bool) ->
     """Mean over values j of max(0, 1 − s_y + s_j), without the maximum unless `clamp`; 0 where a field is unknown.
 
     The true class is among the j, as in TAC-GAN's code, and adds a constant 1/k. A field of independent values takes
-    the mean of max(0, 1 ∓ s_j) instead.
+    the mean of max(0, 1 ∓ s_j) instead, and a number its squared error.
     """
 
     def of_field(field: Field, score: Tensor, target: Tensor) -> Tensor:
-        if field.exclusive:
-            margins = 1 - (score * target).sum(1, keepdim=True) + score
-        else:
+        if field.range is not None:
+            return squared_error(score, target)
+        if not field.exclusive:
             margins = 1 - (2 * target - 1) * score
+            return F.relu(margins) if clamp else margins
+        margins = 1 - (score * target).sum(1, keepdim=True) + score
         return (F.relu(margins) if clamp else margins).mean(1)
 
-    return labels.over_fields(logits, of_field)
+    return labels.over_fields(logits, of_field, mean=True)
 
 
 def adc(logits: Float[Tensor, "b s k"], labels: Labels, *, fake: bool) -> Float[Tensor, " b"]:
@@ -42,7 +44,7 @@ def adc(logits: Float[Tensor, "b s k"], labels: Labels, *, fake: bool) -> Float[
             chances = scores[:, :2].flatten(1).log_softmax(1).unflatten(1, (2, -1))
             return -(chances[:, int(fake)] * target).sum(1)
         chances = scores.log_softmax(1)
-        return -(chances[:, int(fake)] * target + chances[:, 2 + int(fake)] * (1 - target)).sum(1)
+        return -(chances[:, int(fake)] * target + chances[:, 2 + int(fake)] * (1 - target))
 
     return labels.over_fields(logits, of_field)
 

@@ -9,19 +9,31 @@ from torch import Tensor, nn
 from condgan.labels import Labels, LabelSpec
 from condgan.types import LabelWeights
 
+HIDDEN = 64
+"""Features of a number's hidden layers."""
+
 
 class LabelEmbedding(LabelWeights):
     """A learned vector per label value: a table look-up for one class, a weighted sum for mixed or several.
 
-    Takes the labels' vectors. Drawn from N(0, std²).
+    Takes the labels' vectors. Drawn from N(0, std²). A number's waves go through two hidden layers first, unless it is
+    `shallow`: a table of its own per norm. Of a number that is not known the embedding is 0.
     """
 
-    def __init__(self, labels: LabelSpec, features: int, std: float = 1.0) -> None:
+    def __init__(self, labels: LabelSpec, features: int, std: float = 1.0, *, shallow: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(std * torch.randn(labels.vector_width, features))
+        number = labels.range is not None and not shallow
+        self.hidden = _hidden(labels.vector_width) if number else None
+        self.weight = nn.Parameter(std * torch.randn(HIDDEN if number else labels.vector_width, features))
 
     def forward(self, vector: Float[Tensor, "b v"]) -> Float[Tensor, "b d"]:
-        return vector @ self.weight
+        if self.hidden is None:
+            return vector @ self.weight
+        return vector[:, :1] * (self.hidden(vector) @ self.weight)  # the first wave is 1, or 0 of nothing known
+
+
+def _hidden(width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU())
 
 
 class Multiply(nn.Module):

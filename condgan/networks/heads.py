@@ -141,6 +141,7 @@ class ADCHead(NormalizedHead):
 
     def __init__(self, features: tuple[int, ...], labels: LabelSpec, **shared: Any) -> None:
         super().__init__()
+        labels.require_no_number("head 'adc'")
         exclusive = [field.exclusive for field in labels.fields for _ in field.values]
         self.rows = 2 if all(exclusive) else 4
         self.register_buffer("exclusive", torch.tensor(exclusive))
@@ -158,12 +159,16 @@ class ADCHead(NormalizedHead):
 
 
 class ContrastiveHead(NormalizedHead):
-    """Real or fake, an embedding of the image on the unit sphere, and a proxy of its label there (Kang & Park 2020)."""
+    """Real or fake, an embedding of the image on the unit sphere, and a proxy of its label there (Kang & Park 2020).
+
+    Raises UserError for a number, of which no two images have the same.
+    """
 
     outputs = ("embedding", "proxy")
 
     def __init__(self, features: tuple[int, ...], labels: LabelSpec, *, embedded: Width = 512, **shared: Any) -> None:
         super().__init__()
+        labels.require_no_number("head 'contrastive'")
         self.score = nn.Linear(math.prod(features), 1)
         self.embedding = nn.Linear(math.prod(features), embedded)
         self.proxy = LabelEmbedding(labels, embedded)

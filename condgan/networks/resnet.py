@@ -82,7 +82,8 @@ class LabelNorms(nn.Module):
                 "a table of the label cannot depend on the latent; set generator.conditioning=shared"
             )
         return lambda channels: Conditional(
-            norm(channels, False), *(LabelEmbedding(self.labels, channels, std=0.02) for _ in ("gain", "bias"))
+            norm(channels, False),
+            *(LabelEmbedding(self.labels, channels, std=0.02, shallow=True) for _ in ("gain", "bias")),
         )
 
     def forward(self, vector: Float[Tensor, "b v"]) -> Float[Tensor, "b v"]:

@@ -23,27 +23,47 @@ class StarGANGenerator(Generator):
     stride 2, residual `blocks`, two transposed convolutions, 7×7, tanh. Borders are padded with zeros: reflected ones
     would let instance norm, which keeps no running statistics, erase the planes. 8,430,528 parameters for RGB and 5
     attributes.
+
+    `skips`: what the image was at full and half size is added on the way back, so that details need not pass through
+    the quarter. `attention`: the last convolution also gives a mask A in [0, 1] per pixel, and the result is
+    A · image + (1 − A) · input (Pumarola et al. 2018, eq. 1, where A stands for 1 − A).
     """
 
     latent_dim = None
 
     def __init__(
-        self, shape: ImageShape, labels: LabelSpec, *, width: Width = 64, blocks: Annotated[int, Field(ge=0, le=64)] = 6
+        self,
+        shape: ImageShape,
+        labels: LabelSpec,
+        *,
+        width: Width = 64,
+        blocks: Annotated[int, Field(ge=0, le=64)] = 6,
+        skips: bool = False,
+        attention: bool = False,
     ) -> None:
         super().__init__()
         _check(shape, least=8)
-        channels = [width, 2 * width, 4 * width]
-        layers = _convolved(nn.Conv2d(shape.channels + labels.vector_width, width, 7, padding=3, bias=False))
-        for fewer, more in pairwise(channels):
-            layers += _convolved(nn.Conv2d(fewer, more, 4, 2, 1, bias=False))
-        layers += [_Residual(channels[-1]) for _ in range(blocks)]
-        for more, fewer in pairwise(reversed(channels)):
-            layers += _convolved(nn.ConvTranspose2d(more, fewer, 4, 2, 1, bias=False))
-        self.layers = nn.Sequential(*layers, nn.Conv2d(width, shape.channels, 7, padding=3, bias=False))
+        self.skips, self.attention = skips, attention
+        full, half, quarter = width, 2 * width, 4 * width
+        self.first = _convolved(nn.Conv2d(shape.channels + labels.vector_width, full, 7, padding=3, bias=False))
+        self.to_half = _convolved(nn.Conv2d(full, half, 4, 2, 1, bias=False))
+        self.to_quarter = _convolved(nn.Conv2d(half, quarter, 4, 2, 1, bias=False))
+        self.blocks = nn.Sequential(*(_Residual(quarter) for _ in range(blocks)))
+        self.from_quarter = _convolved(nn.ConvTranspose2d(quarter, half, 4, 2, 1, bias=False))
+        self.from_half = _convolved(nn.ConvTranspose2d(half, full, 4, 2, 1, bias=False))
+        self.last = nn.Conv2d(full, shape.channels + attention, 7, padding=3, bias=False)
 
     def forward(self, images: Float[Tensor, "b c h w"], labels: Labels) -> Float[Tensor, "b c h w"]:
         planes = labels.vector()[..., None, None].expand(-1, -1, *images.shape[2:])
-        return torch.tanh(self.layers(torch.cat([images, planes], 1)))
+        full = self.first(torch.cat([images, planes], 1))
+        half = self.to_half(full)
+        back = self.from_quarter(self.blocks(self.to_quarter(half)))
+        back = self.from_half(back + half if self.skips else back)
+        drawn = self.last(back + full if self.skips else back)
+        if not self.attention:
+            return torch.tanh(drawn)
+        mask = drawn[:, -1:].sigmoid()
+        return mask * torch.tanh(drawn[:, :-1]) + (1 - mask) * images
 
 
 class StarGANBackbone(Backbone):
@@ -97,8 +117,8 @@ class _Residual(Block):
         return x + self.layers(x)
 
 
-def _convolved(convolution: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
-    return [convolution, nn.InstanceNorm2d(convolution.out_channels, affine=True), nn.ReLU(inplace=True)]
+def _convolved(convolution: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
+    return nn.Sequential(convolution, nn.InstanceNorm2d(convolution.out_channels, affine=True), nn.ReLU(inplace=True))
 
 
 def _check(shape: ImageShape, least: int) -> None:

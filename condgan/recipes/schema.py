@@ -131,6 +131,13 @@ class Data:
     """Which of an attribute file's are labels; by default all."""
     exclusive: tuple[tuple[LabelName, ...], ...] | None = None
     """Groups of them of which an image has one at most; by default neighbors of which each image has exactly one."""
+    number: LabelName | None = None
+    """The column of a table beside the images whose numbers are the labels, such as an age."""
+    vicinity: Fraction | None = None
+    """How near numbers count as the same while training, as a share of their range; by default such that half of the
+    images have 50 in theirs (Ding et al. 2021, §3: κ)."""
+    hard_vicinity: bool = False
+    """Whether all that are so near count alike, instead of less and less."""
     paired: bool = False
     """Whether images that differ in labels alone are there to compare translations with; see `condgan.read`."""
     background: Annotated[str, AfterValidator(_background)] = "white"
@@ -207,7 +214,8 @@ class Schedule:
     """Over how many last images both learning rates fall linearly to zero."""
     fake_labels: Literal["data", "uniform", "batch"] = "data"
     """Where the labels of fakes come from: the training images' own frequencies, every class alike, or the images of
-    the batch one by one, so that a real image and the fake at its place have one label."""
+    the batch one by one, so that a real image and the fake at its place have one label. A translator's targets come
+    from the training images of all data sets, or from its batch, permuted, and so from one data set."""
     init_classifier: ImageCountOrNone = 0
     """Images on which backbone and head first learn to classify alone."""
     log: ImageCount = 2_000
@@ -308,10 +316,10 @@ class Recipe:
                 f"schedule.accumulate {parts} given with objective '{self.objective.name}', which compares the images "
                 "of a batch with each other: expected 1"
             )
-        if self.translates and self.schedule.fake_labels != "data":
+        if self.translates and self.schedule.fake_labels == "uniform":
             raise UserError(
-                f"schedule.fake_labels {self.schedule.fake_labels} given: a translator's targets are its batch's "
-                "labels, permuted"
+                "schedule.fake_labels uniform given: a translator's targets are labels of training images (data) or "
+                "its batch's, permuted (batch)"
             )
         if self.data.weights and self.data.sources and len(self.data.weights) != len(self.data.sources):
             raise UserError(

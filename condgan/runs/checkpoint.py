@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Strict, StringConstraints
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from condgan import labels
 from condgan.build import build_model, empty_networks, placed
+from condgan.data.dataset import EXAMPLES
 from condgan.evaluation.catalog import better_first
-from condgan.labels import LabelSpec
+from condgan.labels import LabelSpec, code_tops
 from condgan.networks import Discriminator
 from condgan.recipes.load import as_tree, from_tree
 from condgan.recipes.schema import Recipe, Schedule
@@ -68,12 +69,25 @@ class _Format(BaseModel):
     format: int
 
 
+class _Range(BaseModel):
+    model_config = ConfigDict(strict=True)
+    low: FiniteFloat
+    high: FiniteFloat
+    vicinity: Annotated[float, Field(ge=0, le=1)] = 0.0
+    hard: bool = False
+
+
 class _Vocabulary(BaseModel):
     model_config = ConfigDict(strict=True)
     name: str
     values: Annotated[tuple[str, ...], Field(min_length=1), Strict(False)]
     exclusive: bool
     groups: Annotated[tuple[Annotated[tuple[str, ...], Strict(False)], ...], Strict(False)] = ()
+    range: _Range | None = None
+
+    def field(self) -> labels.Field:
+        range = None if self.range is None else labels.Range(**dict(self.range))
+        return labels.Field(self.name, self.values, self.exclusive, self.groups, range)
 
 
 class Description(_Format):
@@ -88,6 +102,8 @@ class Description(_Format):
     history: list[Annotated[tuple[Count, dict[str, float]], Strict(False)]] = []
     """The scores up to here, by images."""
     labels: Annotated[list[_Vocabulary], Field(min_length=1)]
+    examples: Annotated[list[list[int]], Field(max_length=EXAMPLES)] = []
+    """Labels of some training images; see `LabelSpec`."""
     recipe: dict[str, Any]
     sha256: dict[Annotated[str, StringConstraints(pattern=r"^\w[\w.-]*$")], str]
     """By the names of files beside it, and no others."""
@@ -106,6 +122,7 @@ def save_checkpoint(directory: Path, state: State, recipe: Recipe, spec: LabelSp
         "retries": state.retries,
         "history": state.history,
         "labels": [asdict(field) for field in spec.fields],
+        "examples": [list(one) for one in spec.examples],
         "recipe": as_tree(recipe),
     }
     path = directory / str(state.images)
@@ -276,9 +293,19 @@ def _opened(path: Path) -> tuple[Description, Recipe, LabelSpec, tuple[Generator
     """What a checkpoint says of itself, and its networks without weights."""
     description = _described(path)
     with _told_of(path):
-        spec = LabelSpec(tuple(labels.Field(**dict(field)) for field in description.labels))
+        spec = LabelSpec(tuple(one.field() for one in description.labels), _examples(description))
         recipe = from_tree(description.recipe)
         return description, recipe, spec, empty_networks(recipe, spec)
+
+
+def _examples(description: Description) -> tuple[tuple[int, ...], ...]:
+    """The labels of training images that a checkpoint tells. Raises ValueError for such that are none."""
+    spec = LabelSpec(tuple(one.field() for one in description.labels))
+    tops = [top for field in spec.fields for top in code_tops(field)]
+    for one in description.examples:
+        if len(one) != len(tops) or not all(0 <= code < top for code, top in zip(one, tops, strict=True)):
+            raise ValueError(f"examples of {len(one)} labels given, expected {len(tops)} numbers of labels each")
+    return tuple(map(tuple, description.examples))
 
 
 def largest_weights(run: Path) -> dict[str, int]:

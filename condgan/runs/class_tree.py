@@ -33,6 +33,7 @@ def run_class_distances(
     a note. Raises UserError for a run of one class.
     """
     model = load_model(directory, which)
+    model.spec.require_classes("a tree of classes")
     if len(model.classes) < 2:
         raise UserError(f"run '{directory}' has one class only: expected one of two or more, whose distances differ")
     found = {LABEL_WEIGHTS: class_distances(label_response(model.generator, model.spec))}

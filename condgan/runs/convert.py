@@ -252,7 +252,30 @@ def _normalized(theirs: Weights) -> Weights:
 
 
 def _stargan(name: Sequence[str]) -> str:
-    return ".".join({"layers": "main"}.get(part, part) for part in name)
+    """Their layers are counted in one sequence, in which blocks are sequences themselves; see `_counted_anew`."""
+    starts = {"first": 0, "to_half": 3, "to_quarter": 6}
+    match name:
+        case [part, number, tensor] if part in starts:
+            return f"main.{starts[part] + int(number)}.{tensor}"
+        case ["blocks", number, _, *layer]:
+            return ".".join(["main", str(9 + int(number)), "main", *layer])
+        case ["last", tensor]:
+            return f"main.after.6.{tensor}"
+    return f"main.after.{3 * (name[0] == 'from_half') + int(name[1])}.{name[2]}"
+
+
+def _counted_anew(theirs: Weights) -> Weights:
+    """StarGAN's, in which the layers after the blocks, however many there are, are counted from 0."""
+    blocks = {int(found[1]) for name in theirs if (found := re.match(r"main\.(\d+)\.main\.", name))}
+    after = max(blocks, default=8) + 1
+    if not any(name.startswith("main.6.") for name in theirs) or "conv1.weight" in theirs:
+        return theirs
+
+    def renamed(name: str) -> str:
+        found = re.fullmatch(r"main\.(\d+)\.(\w+)", name)
+        return f"main.after.{int(found[1]) - after}.{found[2]}" if found and int(found[1]) >= after else name
+
+    return {renamed(name): one for name, one in theirs.items()}
 
 
 def _stargan_discriminator(name: Sequence[str]) -> str:
@@ -270,6 +293,6 @@ ORIGINALS = {
     "sagan-dcgan": Original(
         "Self-Attention-GAN (heykeetae)", _sagan, changed=_normalized, settings=["generator.spectral_norm=null"]
     ),
-    "stargan": Original("StarGAN (yunjey)", _stargan, _stargan_discriminator),
+    "stargan": Original("StarGAN (yunjey)", _stargan, _stargan_discriminator, changed=_counted_anew),
 }
 """By the generator's name in recipes."""

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from condgan.data.dataset import Dataset, Split, unlabeled
+from condgan.data.dataset import Dataset, Split, unlabeled, with_examples
 from condgan.data.open import read
 from condgan.data.readers.labels import EXPECTED
 from condgan.estimate import count_parameters
@@ -31,6 +31,7 @@ def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
     count_parameters(recipe, LabelSpec.of_classes(["a", "b"]))  # refuses a size before anything is read
     data = read(
         options.source, options.size, options.channels, attributes=options.attributes, exclusive=options.exclusive,
+        number=options.number, vicinity=options.vicinity, hard_vicinity=options.hard_vicinity,
         paired=options.paired, background=options.background, crop=options.crop, held_out=options.held_out,
         root=options.root, skip_bad_images=skip_bad_images,
     )  # fmt: skip
@@ -43,12 +44,17 @@ def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
             f"data '{named}' has one class only, '{lonely.values[0]}': a conditional model needs two or more; "
             "for one without labels set objective.name=gan and head.name=plain"
         )
-    if not recipe.translates and (len(fields) > 1 or any(not field.exclusive for field in fields)):
+    if not recipe.translates and len(fields) > 1:
         raise UserError(
-            f"data '{named}' has attributes or several data sets' labels, which recipe '{recipe.name}' "
-            "cannot learn yet: give class folders, or choose a translator such as sprites-stargan"
+            f"data '{named}' are several data sets, which recipe '{recipe.name}' cannot learn together: give one, or "
+            "choose a translator such as sprites-stargan"
         )
-    return data
+    if recipe.translates and (number := next((one.name for one in fields if one.range is not None), None)):
+        raise UserError(
+            f"data.number={number} given with recipe '{recipe.name}', which translates: expected classes or "
+            "attributes; choose a recipe such as any-projection"
+        )
+    return data if recipe.translates else with_examples(data)
 
 
 def load_model(

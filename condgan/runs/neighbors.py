@@ -65,9 +65,10 @@ class NeighborSearch:
         Raises UserError where the run's data are not there or have changed.
         """
         count = whole("images to search among", count, 1)
+        model = load_model(directory, which)
+        model.spec.require_classes("neighbors of images")
         data = read_data(recipe_of(directory), skip_bad_images=True)
         require_same_data(directory, data)
-        model = load_model(directory, which)
         if data.spec.fields != model.spec.fields:
             raise UserError(f"the classes of run '{directory}' are not those of its data: give back the old data")
         per_class = math.ceil(count / len(model.classes))

@@ -32,9 +32,10 @@ from condgan.runs.evaluate import real_of_run, require_data, require_plain, requ
 from condgan.runs.models import find_checkpoint, load_either, read_data, require_same_data
 from condgan.runs.schemas import environment_of
 from condgan.runs.select import Generated, Judges, Maker, Selected, open_discriminator, selected
+from condgan.sampling.changes import domains, toward
 from condgan.sampling.files import SELECTION_CSV, require_own
 from condgan.sampling.options import EVALUATION_SEED, Sampling, sampling_record, with_sampling
-from condgan.sampling.translator import TRANSLATED_AT_ONCE, Translator, domains, toward
+from condgan.sampling.translator import TRANSLATED_AT_ONCE, Translator
 from condgan.utils.arguments import positive, whole
 from condgan.utils.errors import UserError, enumerated, shown
 from condgan.utils.figures import channels_first, png

@@ -3,6 +3,8 @@
 Axes: n images, c channels, h × w pixels.
 """
 
+import csv
+import io
 import json
 import os
 import re
@@ -16,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -25,14 +27,16 @@ from condgan.data.preprocessing import Preprocessing, opened, pixels, reason
 from condgan.data.readers.labels import SPLIT_WORDS
 from condgan.data.readers.names import is_image
 from condgan.data.readers.tree import images_in, open_tree
-from condgan.labels import Labels
-from condgan.sampling.translator import TRANSLATED_AT_ONCE, Changes, Translator
+from condgan.labels import Labels, LabelSpec
+from condgan.sampling.changes import Changes
+from condgan.sampling.translator import TRANSLATED_AT_ONCE, Translator
 from condgan.types import ImageShape
 from condgan.utils.errors import UserError, shown
 from condgan.utils.figures import channels_last, class_sheets, png, sheet, sheet_names, write_pictures
 from condgan.utils.files import TEMPORARY, file_names, require_outside_runs, write
 
 DATASET_JSON = "dataset.json"
+LABELS_CSV = "labels.csv"
 SELECTION_CSV = "selection.csv"
 """What made each image that was selected."""
 
@@ -120,7 +124,7 @@ class SampleFiles:
 
     @classmethod
     def of(cls, groups: Sequence[str], per_group: int) -> "SampleFiles":
-        beside = [*sheet_names(len(groups)), DATASET_JSON, SELECTION_CSV]
+        beside = [*sheet_names(len(groups)), DATASET_JSON, SELECTION_CSV, LABELS_CSV]
         return cls(groups, file_names([*beside, *groups])[len(beside) :], per_group)
 
     @property
@@ -141,21 +145,36 @@ class SampleFiles:
         return (f"{folder}/{number}.png" for folder in self.folders for number in range(self.per_group))
 
 
-def write_samples(out: Path, images: UInt8[np.ndarray, "n h w *c"], groups: Sequence[str]) -> list[str]:
+def labels_csv(files: Sequence[str], spec: LabelSpec, values: Float[Tensor, "n k"]) -> bytes:
+    """A table of images' attributes, 0 or 1 each, or of their numbers, as `condgan.read` reads it."""
+    rows = io.StringIO()
+    writer = csv.writer(rows, lineterminator="\n")
+    writer.writerow(["file", *spec.classes])
+    range = spec.range
+    for file, row in zip(files, values.tolist(), strict=True):
+        writer.writerow([file, *(int(one > 0.5) if range is None else f"{range.number(one):.6g}" for one in row)])
+    return rows.getvalue().encode()
+
+
+def write_samples(
+    out: Path, images: UInt8[np.ndarray, "n h w *c"], groups: Sequence[str], table: bytes | None = None
+) -> list[str]:
     """Write what `Model.sample` returned, as many images of each group, to GROUP/INDEX.png and sheets in a folder.
 
-    Where that would not be read as these groups, dataset.json says of which one each image is. Return the sheets'
-    names.
+    Where that would not be read as these groups, dataset.json says of which one each image is; but labels.csv of
+    attributes and numbers, whose `table` it is. Return the sheets' names, and the table's.
     """
     files = SampleFiles.of(groups, len(images) // len(groups))
     for file, image in zip(files, images, strict=True):
         write(out / file, png(Image.fromarray(image)))
-    if files.labeled:
+    if table is not None:
+        write(out / LABELS_CSV, table)
+    elif files.labeled:
         labels = [(file, groups[i // files.per_group]) for i, file in enumerate(files)]
         write(out / DATASET_JSON, json.dumps({"labels": labels}).encode())
     sheets = class_sheets(images, groups)
     write_pictures(out, sheets)
-    return [*sheets]
+    return [*sheets, *([LABELS_CSV] if table is not None else [])]
 
 
 def require_own(out: Path, files: Container[str], option: str = "--out") -> None:

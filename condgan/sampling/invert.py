@@ -80,6 +80,7 @@ def invert(
     `reader`, of the features that it sees, and a small part of |z|², which keeps latents likely. The same seed finds
     the same. Raises UserError for numbers below 1, and where the generator makes images that are not finite.
     """
+    model.spec.require_classes("pictures to invert")
     limits = {"classes": (classes, len(model.classes)), "starts": (starts, CANDIDATES_OF_CLASS)}
     classes, starts = (min(whole(what, given, 1), most) for what, (given, most) in limits.items())
     steps = whole("steps", steps, 1, MOST_STEPS)

@@ -5,6 +5,7 @@ d directions, s steps.
 """
 
 import io
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -22,6 +23,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.networks.attention import Attention
+from condgan.sampling.changes import asked_for, domains, setting_name, settled
 from condgan.sampling.directions import Directions, latent_directions, steps_along
 from condgan.sampling.fuse import MADE_AT_ONCE, Sampler
 from condgan.sampling.interpolate import VARY, WAYS, linear, row_ends
@@ -45,8 +47,14 @@ STANDING_BATCH = 100
 FEW_DIRECTIONS = 8
 """How many are found where no number is given."""
 
-ClassChoice = str | int | Sequence[str | int] | Mapping[str, float] | Mapping[int, float] | None
-"""A class, several, a mixture of some by their weights, or all (None)."""
+ClassChoice = Any
+"""A class, several, a mixture of some by their weights, or all (None).
+
+Where labels are attributes or a number: what is asked for by name, such as {"age": 37} or {"Hat": True, "Bald": False},
+several such, or a value's name or a number alone; None: each attribute, or ten numbers over the range.
+"""
+NUMBERS = 10
+"""Of a range, where none are asked for."""
 
 
 def generate(generator: Generator, latents: Float[Tensor, "b z"], labels: Labels) -> UInt8[Tensor, "b c h w"]:
@@ -70,11 +78,19 @@ def standing_statistics(generator: Generator, law: Law, spec: LabelSpec, batches
         norm.momentum = None  # which makes torch's running average the mean of all batches
     for batch in range(batches):
         own = derive_seed(seed, "standing", batch)
-        index = np.random.default_rng(own).integers(len(spec.classes), size=STANDING_BATCH)
         latents = draw_latents(own, 0, STANDING_BATCH, latent_dim(generator), law)
-        generator(latents.to(device), Labels.from_index(spec, torch.from_numpy(index)).to(device))
+        generator(latents.to(device), some_labels(spec, STANDING_BATCH, own).to(device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.eval().momentum = momentum
+
+
+def some_labels(spec: LabelSpec, count: int, seed: int) -> Labels:
+    """Labels at random: of classes all alike, else those of training images."""
+    drawing = np.random.default_rng(seed)
+    if spec.exclusive:
+        return Labels.from_index(spec, torch.from_numpy(drawing.integers(len(spec.classes), size=count)))
+    chosen = drawing.integers(len(spec.examples), size=count)
+    return LabelTable(spec, torch.tensor([spec.examples[number] for number in chosen], dtype=torch.int32))[:]
 
 
 def _tracking_norms(generator: Generator, asked: str) -> list[_BatchNorm]:
@@ -90,12 +106,30 @@ def progress_classes(spec: LabelSpec) -> list[int]:
 
 
 def progress_sheet(generator: Generator, spec: LabelSpec, seed: int, rows: int = 10) -> Image.Image:
-    """A column per class, of at most 40; a row shares its latent, and all sheets of a seed share all latents."""
-    shown = progress_classes(spec)
+    """A column per class or attribute, of at most 40, or ten numbers over the range.
+
+    A row shares its latent, and what is not asked for; all sheets of a seed share all latents.
+    """
     latents = draw_latents(seed, 0, rows, latent_dim(generator))
-    labels = Labels.from_index(spec, torch.tensor(shown).repeat(rows))
-    images = generate(generator, latents.repeat_interleave(len(shown), 0), labels)
-    return sheet(images, [spec.classes[number] for number in shown])
+    if spec.exclusive:
+        shown = progress_classes(spec)
+        names = [spec.classes[number] for number in shown]
+        labels = Labels.from_index(spec, torch.tensor(shown).repeat(rows))
+    else:
+        every = _every_setting(spec)
+        settings = [every[number] for number in spread(len(every), at_most=40)]
+        names = [setting_name(setting).rpartition("=")[2] for setting in settings]
+        base = some_labels(spec, rows, seed)
+        columns = torch.stack([asked_for(base, setting).values for setting in settings], 1)
+        labels = Labels(spec, columns.flatten(0, 1), torch.ones(len(settings) * rows, 1, dtype=torch.bool))
+    return sheet(generate(generator, latents.repeat_interleave(len(names), 0), labels), names)
+
+
+def _every_setting(spec: LabelSpec) -> list[dict[str, bool | float]]:
+    """What is shown where nothing is asked for: each attribute, or numbers over the range."""
+    if (range := spec.range) is not None:
+        return [{spec.fields[0].name: number} for number in np.linspace(range.low, range.high, NUMBERS).tolist()]
+    return [{domain.name: True} for domain in domains(spec)]
 
 
 class Drawn(NamedTuple):
@@ -165,14 +199,16 @@ class Model:
     def sample(self, classes: ClassChoice = None, per_class: int = 16, seed: int = 0) -> UInt8[np.ndarray, "n h w *c"]:
         """`per_class` images of each class, class by class; all classes where none is named.
 
-        A mapping of classes to weights is one mixture, `per_class` images of it. Pixels 0 … 255; no channel
-        axis where images are gray. Raises UserError for an unknown class or a weight that is not above 0.
+        A mapping of classes to weights is one mixture, `per_class` images of it. Where labels are attributes or a
+        number, a mapping says what is asked for, such as {"age": 37}; the rest is as in some training image, and all
+        that is asked for has the same latents. Pixels 0 … 255; no channel axis where images are gray. Raises UserError
+        for an unknown class or label, a weight that is not above 0, and a number outside of its range.
         """
         return self.make(self.draw(classes, per_class, seed))
 
     def draw(self, classes: ClassChoice = None, per_class: int = 16, seed: int = 0) -> Drawn:
         """What `sample` makes its images of."""
-        return self._drawn(self._groups(classes), per_class, seed)
+        return self._drawn(self._groups(classes, per_class, seed), seed)
 
     def make(self, drawn: Drawn) -> UInt8[np.ndarray, "n h w *c"]:
         """An image of each latent and its classes, as in `sample`."""
@@ -184,34 +220,48 @@ class Model:
 
     def sheet(self, classes: ClassChoice = None, per_class: int = 8, seed: int = 0) -> Image.Image:
         """The same as one picture: a column per class, or per mixture, whose weights stand above it."""
-        groups = self._groups(classes)
-        images = self._made(self._drawn(groups, per_class, seed))
-        images = images.unflatten(0, (len(groups), -1)).transpose(0, 1).flatten(0, 1)
-        mixed = isinstance(classes, Mapping)
-        return sheet(images, [_mixed(classes)] if mixed else [self.classes[number] for number, _ in groups])
+        images = self._made(self.draw(classes, per_class, seed))
+        names = self.group_names(classes)
+        return sheet(images.unflatten(0, (len(names), -1)).transpose(0, 1).flatten(0, 1), names)
 
-    def npz(self, classes: str | int | Sequence[str | int] | None = None, per_class: int = 16, seed: int = 0) -> bytes:
+    def npz(self, classes: ClassChoice = None, per_class: int = 16, seed: int = 0) -> bytes:
         """The same images as an uncompressed npz file.
 
-        It holds x (uint8, n × c × h × w), y (int64, numbers of the model's classes) and classes (their names).
+        It holds x (uint8, n × c × h × w), y (int64, numbers of the model's classes) and classes (their names); of
+        attributes y (uint8, n × k of 0 and 1) and attributes, of a number y (float32, n) and its name as number.
+        Raises UserError for a mixture.
         """
-        groups = [(number, self._one_hot(number)) for number in self._numbers(classes)]
-        x = self._made(self._drawn(groups, per_class, seed)).numpy()
-        y = np.repeat(np.array([number for number, _ in groups], np.int64), per_class)
+        if self.spec.exclusive:
+            self._numbers(classes)  # refuses a mixture
+        drawn = self.draw(classes, per_class, seed)
+        labels: dict[str, np.ndarray] = {"y": drawn.weights.argmax(1).numpy(), "classes": np.array(self.classes)}
+        if (range := self.spec.range) is not None:
+            numbers = [range.number(share) for share in drawn.weights[:, 0].tolist()]
+            labels = {"y": np.array(numbers, np.float32), "number": np.array(self.spec.fields[0].name)}
+        elif not self.spec.exclusive:
+            labels = {"y": (drawn.weights > 0.5).byte().numpy(), "attributes": np.array(self.classes)}
         buffer = io.BytesIO()
-        np.savez(buffer, x=x, y=y, classes=np.array(self.classes))
+        np.savez(buffer, x=self._made(drawn).numpy(), **labels)  # pyright: ignore[reportArgumentType]
         return buffer.getvalue()
 
     def ends(self, rows: int, classes: Sequence[str | int] | None = None) -> list[tuple[str, str]]:
-        """The classes between which each row of an interpolation lies: two, or the r-th and the one after it."""
+        """The classes between which each row of an interpolation lies: two, or the r-th and the one after it.
+
+        Of attributes and a number it is what is asked for, in words; of a number the ends of its range by default.
+        """
+        names = self.group_names(classes)
+        return [(names[first], names[last]) for first, last in self._between(rows, classes, len(names))]
+
+    def _between(self, rows: int, classes: Sequence[str | int] | None, there: int) -> list[tuple[int, int]]:
+        """The numbers of the groups between which each row lies."""
         rows = whole("rows", rows, 1)
+        if classes is None and self.spec.range is not None:
+            return [(0, there - 1)] * rows
         if classes is None:
-            count = len(self.classes)
-            return [(self.classes[r % count], self.classes[(r + 1) % count]) for r in range(rows)]
-        numbers = self._numbers(classes)
-        if len(numbers) != 2:
-            raise UserError(f"{len(numbers)} classes to interpolate between given: expected 2, such as 3,8")
-        return [(self.classes[numbers[0]], self.classes[numbers[1]])] * rows
+            return [(r % there, (r + 1) % there) for r in range(rows)]
+        if there != 2:
+            raise UserError(f"{there} classes to interpolate between given: expected 2, such as 3,8")
+        return [(0, 1)] * rows
 
     def interpolate(
         self,
@@ -231,9 +281,10 @@ class Model:
                 raise unknown(what, one, known)
         rows, steps = whole("rows", rows, 1), whole("steps", steps, 2)
         self._require_memory(rows * steps)
-        numbers = torch.tensor([[self._number(name) for name in pair] for pair in self.ends(rows, classes)])
+        groups = torch.stack([of_group for _, of_group in self._groups(classes, rows, seed)])
+        ends = torch.tensor(self._between(rows, classes, len(groups)))
         latents = draw_latents(seed, 0, 2 * rows, latent_dim(self.generator), self.law).unflatten(0, (rows, 2))
-        weights = F.one_hot(numbers, len(self.classes)).float()
+        weights = groups[ends, torch.arange(rows)[:, None]]
         t = torch.linspace(0, 1, steps)[:, None]
         of_latent, of_class = VARY[vary]
         z = WAYS[path](*row_ends(latents, steps), (of_latent * t).expand(rows, -1, -1))
@@ -241,15 +292,18 @@ class Model:
         images = channels_last(self.sampler(z.flatten(0, 1), self._labels(y.flatten(0, 1))))
         return images.reshape(rows, steps, *images.shape[1:])
 
-    def directions(self, count: int | None = None, of: str | int | None = None) -> Directions:
+    def directions(self, count: int | None = None, of: ClassChoice = None) -> Directions:
         """The directions in which a latent moves what it first meets farthest; see `latent_directions`.
 
         `count`: by default eight, if a latent has as many coordinates. `of`: a class, which matters where a label
-        multiplies the latent; by default the first. Raises UserError for an unknown class and for more directions than
-        coordinates.
+        multiplies the latent; by default the first, or of other labels those of some training image. Raises UserError
+        for an unknown class and for more directions than coordinates.
         """
         count = min(FEW_DIRECTIONS, latent_dim(self.generator)) if count is None else count
-        labels = self._labels(self._one_hot(0 if of is None else self._number(of))[None])
+        if self.spec.exclusive:
+            labels = self._labels(self._one_hot(0 if of is None else self._number(of))[None])
+        else:
+            labels = some_labels(self.spec, 1, 0) if of is None else self._labels(self.draw(of, 1).weights[:1])
         device = self.sampler.device
         return latent_directions(self.generator, labels.to(device), count)
 
@@ -294,8 +348,8 @@ class Model:
         layers = {name: layer for name, layer in sampler.network.named_modules() if isinstance(layer, Attention)}
         if not layers:
             raise UserError("this run's generator has no attention: train a recipe such as digits-sagan")
-        groups = self._groups(classes)
-        height, width = self._made(self._drawn(groups[:1], 1, seed)).shape[2:]
+        drawn = self.draw(classes, per_class, seed)
+        height, width = self._made(Drawn(drawn.latents[:1], drawn.weights[:1])).shape[2:]
         quarters = [(height * y // 4, width * x // 4) for y, x in ((2, 2), (1, 1), (1, 3), (3, 1), (3, 3))]
         chosen = quarters if positions is None else [_position(one, height, width) for one in _places(positions)]
         maps: dict[str, list[Tensor]] = {name: [] for name in layers}
@@ -308,16 +362,13 @@ class Model:
 
         for name, layer in layers.items():
             layer.register_forward_pre_hook(partial(keep, name))
-        images = self._made(self._drawn(groups, per_class, seed), sampler)
+        images = self._made(drawn, sampler)
         return Attended(channels_last(images), chosen, {name: torch.cat(parts).numpy() for name, parts in maps.items()})
 
-    def _drawn(self, groups: list[tuple[int, Tensor]], per_class: int, seed: int) -> Drawn:
-        per_class = whole("images per class", per_class, 1)
-        self._require_memory(len(groups) * per_class)
+    def _drawn(self, groups: list[tuple[int, Float[Tensor, "p k"]]], seed: int) -> Drawn:
         dim = latent_dim(self.generator)
-        latents = [draw_latents(seed, position, per_class, dim, self.law) for position, _ in groups]
-        weights = torch.stack([of_group for _, of_group in groups]).repeat_interleave(per_class, 0)
-        return Drawn(torch.cat(latents), weights)
+        latents = [draw_latents(seed, position, len(of_group), dim, self.law) for position, of_group in groups]
+        return Drawn(torch.cat(latents), torch.cat([of_group for _, of_group in groups]))
 
     def _made(self, drawn: Drawn, sampler: Sampler | None = None) -> UInt8[Tensor, "n c h w"]:
         return (sampler or self.sampler)(drawn.latents, self._labels(drawn.weights))
@@ -326,11 +377,53 @@ class Model:
         """Refuse more images than this machine holds the latents and labels of."""
         require_memory(images * 4 * (2 * latent_dim(self.generator) + len(self.classes)), f"{images:,} images")
 
-    def _groups(self, classes: ClassChoice) -> list[tuple[int, Float[Tensor, " k"]]]:
-        """Classes or a mixture to sample, by position of the latents and weights: a mixture comes after all classes."""
+    def group_names(self, classes: ClassChoice = None) -> list[str]:
+        """What each group of images is called: its class, the mixture's weights, or what is asked for."""
+        if not self.spec.exclusive:
+            return [setting_name(setting) for setting in self.settings(classes)]
         if isinstance(classes, Mapping):
-            return [(len(self.classes), self._mixture(classes))]
-        return [(number, self._one_hot(number)) for number in self._numbers(classes)]
+            return [_mixed(classes)]
+        return [self.classes[number] for number in self._numbers(classes)]
+
+    def _groups(self, classes: ClassChoice, per_class: int, seed: int) -> list[tuple[int, Float[Tensor, "p k"]]]:
+        """What to sample, by position of the latents and weights: a mixture comes after all classes.
+
+        What is asked for of attributes and a number has the same latents, at position 0.
+        """
+        per_class = whole("images per class", per_class, 1)
+        if not self.spec.exclusive:
+            settings = self.settings(classes)
+            self._require_memory(len(settings) * per_class)
+            base = some_labels(self.spec, per_class, derive_seed(whole("seed", seed), "labels"))
+            return [(0, asked_for(base, setting).values) for setting in settings]
+        if isinstance(classes, Mapping):
+            weights = [(len(self.classes), self._mixture(classes))]
+        else:
+            weights = [(number, self._one_hot(number)) for number in self._numbers(classes)]
+        self._require_memory(len(weights) * per_class)
+        return [(position, of_group.expand(per_class, -1)) for position, of_group in weights]
+
+    def settings(self, asked: ClassChoice = None) -> list[dict[str, bool | float]]:
+        """What is asked for of attributes or a number, one after the other; by default what `sample` shows.
+
+        Of classes there is none.
+        """
+        if self.spec.exclusive:
+            return []
+        if asked is None:
+            return [*_every_setting(self.spec)]
+        if isinstance(asked, Mapping):
+            several_of = {name: several(str(name), value) for name, value in asked.items()}
+            every = itertools.product(*several_of.values())
+            return [settled(self.spec, dict(zip(several_of, values, strict=True))) for values in every]
+        settings = []
+        for one in several("labels", asked):
+            number = self.spec.range is not None and not isinstance(one, Mapping)
+            setting = {self.spec.fields[0].name: one} if number else {one: True} if isinstance(one, str) else one
+            settings += self.settings(setting) if isinstance(setting, Mapping) else [settled(self.spec, setting)]
+        if not settings:
+            raise UserError(f"no label given: expected some of {enumerated(self.classes)}")
+        return settings
 
     def _numbers(self, classes: Any) -> list[int]:
         """The numbers of a class, of several, or of all (None)."""
@@ -354,6 +447,7 @@ class Model:
         return Labels(self.spec, weights, torch.ones(len(weights), 1, dtype=torch.bool))
 
     def _number(self, name: Any) -> int:
+        self.spec.require_classes(f"class '{shown(name)}'")
         name = plain(name)
         if isinstance(name, bool) or not isinstance(name, str | int) or str(name) not in self.classes:
             raise unknown("class", name, self.classes)
@@ -398,8 +492,9 @@ class Fakes:
     names = ()
 
     @property
-    def strata(self) -> Int[Tensor, " n"]:
-        return self.asked.index()
+    def strata(self) -> Int[Tensor, " n"] | None:
+        classes = self.asked.by_class()
+        return None if classes is None else classes.index()
 
     def __len__(self) -> int:
         return len(self.asked)

@@ -4,7 +4,7 @@ Axes: b images, d domains, k label values over all fields, c channels, h × w pi
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +12,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
 from condgan.data.dataset import Split
 from condgan.data.preprocessing import Preprocessing, color
 from condgan.labels import Labels, LabelSpec, LabelTable
+from condgan.sampling.changes import Changes, changed, domains, plan_changes, toward
 from condgan.sampling.fuse import Sampler
 from condgan.sampling.pictures import images_of
 from condgan.types import Generator, ImageShape, to_float
-from condgan.utils.arguments import plain
 from condgan.utils.choices import Crop, Precision
-from condgan.utils.errors import UserError, shown, unknown
+from condgan.utils.errors import UserError
 from condgan.utils.figures import channels_last, sheet
 
 TRANSLATED_AT_ONCE = 32
@@ -32,52 +32,6 @@ TRANSLATED_AT_ONCE = 32
 GivenPicture = Image.Image | np.ndarray | str | Path
 GivenPictures = GivenPicture | Sequence[GivenPicture]
 """A picture, as such, as its pixels or as its file; or several, also in one array."""
-
-Changes = Mapping[str, bool | str]
-"""An attribute or a class, and whether an image shall have it; or a field, and the class in it."""
-
-
-class Domain(NamedTuple):
-    """Where images can be translated to: a value of a field; an attribute of no group changes to what it was not."""
-
-    field: int
-    value: int
-    name: str
-    """The value's, after its field's where another field has the same."""
-    flips: bool
-
-
-def domains(spec: LabelSpec) -> list[Domain]:
-    """All of a vocabulary."""
-    every = [name for field in spec.fields for name in field.values]
-    return [
-        Domain(
-            position,
-            value,
-            name if every.count(name) == 1 else f"{field.name}.{name}",
-            flips=not field.exclusive and not any(name in group for group in field.groups),
-        )
-        for position, field in enumerate(spec.fields)
-        for value, name in enumerate(field.values)
-    ]
-
-
-def changed(labels: Labels, field: int, value: int, on: Bool[Tensor, " b"]) -> Labels:
-    """Labels of one known field, in which a value holds or not; where it does, others of its unit do not."""
-    where = labels.spec.where(field)
-    unit = next(unit for unit in labels.spec.fields[field].units() if value in unit)
-    own = labels.values[:, where].clone()
-    own[:, unit] = own[:, unit].masked_fill(on[:, None], 0)
-    own[:, value] = on.to(own.dtype)
-    values, known = torch.zeros_like(labels.values), torch.zeros_like(labels.known)
-    values[:, where], known[:, field] = own, True
-    return Labels(labels.spec, values, known)
-
-
-def toward(labels: Labels, domain: Domain) -> Labels:
-    """The labels of images translated to a domain."""
-    has = labels.values[:, labels.spec.where(domain.field)][:, domain.value] > 0.5
-    return changed(labels, domain.field, domain.value, ~has if domain.flips else torch.ones_like(has))
 
 
 class Translated(NamedTuple):
@@ -172,7 +126,7 @@ class Translator:
             before = self.complete(images, labels)
             after = before
             for value, on in sorted(values.items(), key=lambda item: item[1]):  # what is switched off, first
-                after = changed(after, field, value, torch.full((len(images),), on))
+                after = changed(after, field, value, torch.full((len(images),), on > 0))
             where = self.spec.where(field)
             for image, value in (before.values[:, where] != after.values[:, where]).nonzero().tolist():
                 got[image][self.spec.fields[field].values[value]] = bool(after.values[:, where][image, value])
@@ -218,57 +172,9 @@ class Translator:
         """Images of 0 … 255 with just these labels."""
         return self.sampler(images, labels, TRANSLATED_AT_ONCE)
 
-    def plan(self, changes: Changes) -> dict[int, dict[int, bool]]:
-        """Sort out what to change, by field and value.
-
-        Raises UserError for no change, for labels that are unknown or exclude each other, and for none in the place
-        of a class.
-        """
-        if not isinstance(changes, Mapping):
-            example = {self.domains[0]: True}
-            raise UserError(f"changes {shown(repr(changes))} given: expected labels to change, such as {example}")
-        if not changes:
-            raise UserError(f"no label to change given: expected some such as {self.domains[0]}=1")
-        wanted: dict[int, dict[int, bool]] = {}
-        for name, on in changes.items():
-            field, value, on = self._find(name, on)
-            values = wanted.setdefault(field, {})
-            if not on and self.spec.fields[field].exclusive:
-                raise UserError(
-                    f"{name}=0 given: an image is always of one of {', '.join(self.spec.fields[field].values)}; say of "
-                    f"which, such as {self.spec.fields[field].values[value - 1]}=1"
-                )
-            if values.setdefault(value, on) != on:
-                raise UserError(f"{self.spec.fields[field].values[value]} given as 1 and as 0: expected one of them")
-        for field, values in wanted.items():
-            for unit in self.spec.fields[field].units():
-                both = [self.spec.fields[field].values[value] for value in unit if values.get(value)]
-                if len(both) > 1:
-                    raise UserError(f"{' and '.join(both)} given, which exclude each other: choose one of them")
-        return wanted
-
-    def _find(self, name: str, on: bool | str) -> tuple[int, int, bool]:
-        """The field and value that a name means, VALUE, FIELD.VALUE or FIELD with a value; and whether to hold."""
-        name, on = str(plain(name)), plain(on)
-        of_field = [field.name for field in self.spec.fields]
-        if isinstance(on, str) and name in of_field:
-            name, on = f"{name}.{on}", True
-        if not isinstance(on, str | int) or on not in ("0", "1", 0, 1):
-            raise UserError(
-                f"{shown(name)}={shown(on)} given: expected 1 or 0, or one of the fields {', '.join(of_field)}"
-            )
-        shall = bool(int(on))
-        known: dict[str, list[tuple[int, int]]] = {}
-        for position, field in enumerate(self.spec.fields):
-            for value, one in enumerate(field.values):
-                known.setdefault(one, []).append((position, value))
-                known.setdefault(f"{field.name}.{one}", []).append((position, value))
-        if name not in known:
-            raise unknown("label", name, self.domains)
-        if len(known[name]) > 1:
-            fields = [self.spec.fields[position].name for position, _ in known[name]]
-            raise UserError(f"label '{name}' stands in {' and '.join(fields)}: write {fields[0]}.{name}")
-        return *known[name][0], shall
+    def plan(self, changes: Changes) -> dict[int, dict[int, float]]:
+        """Sort out what to change; see `plan_changes`."""
+        return plan_changes(self.spec, changes)
 
 
 @dataclass(frozen=True)

@@ -86,13 +86,14 @@ def train(
         """Take one optimizer step of a player, and return its losses; `images`: seen before the iteration."""
         losses: dict[str, Tensor] = {}
         observed: dict[str, Tensor] = {}
+        batch = Batch(batch.images, _nearby(batch.labels))
         inputs = _draw(state.generator, fake_labels, batch, accumulate)
-        for part, (real, (source, labels)) in enumerate(zip(batch.chunk(accumulate), inputs, strict=True)):
+        for part, (real, (source, labels, claimed)) in enumerate(zip(batch.chunk(accumulate), inputs, strict=True)):
             with torch.set_grad_enabled(player is g_player):
                 fake = generator(source, labels)
             step = Step(
                 generator=generator, discriminator=discriminator, real=real.images, real_labels=real.labels, fake=fake,
-                fake_labels=labels, joint=player.joint, augment=state.modules.get("augment"), modules=state.modules,
+                fake_labels=claimed, joint=player.joint, augment=state.modules.get("augment"), modules=state.modules,
                 images=images,
             )  # fmt: skip
             with distributed.in_step(player.loss, last=part == accumulate - 1):
@@ -192,14 +193,42 @@ def _now(option: Any, images: int) -> Any:
     return tuple(value_at(one, images) for one in option) if isinstance(option, tuple) else value_at(option, images)
 
 
-def _draw(generator: Generator, fake_labels: FakeLabels, batch: Batch, parts: int) -> list[tuple[Tensor, Labels]]:
-    """Draw what the generator makes fakes of, and their labels, in equal parts."""
-    count, device = len(batch.images), fake_labels.labels.device
+def _nearby(labels: Labels) -> Labels:
+    """Numbers as others in their vicinity, the rest as it is."""
+    if all(field.range is None for field in labels.spec.fields):
+        return labels
+    count, width, device = len(labels), labels.spec.width, labels.values.device
+    noise, uniform = (distributed.draw_rows(draw, count, width, device=device) for draw in (torch.randn, torch.rand))
+    return labels.nearby(noise, 2 * uniform - 1)
+
+
+def _draw(
+    generator: Generator, fake_labels: FakeLabels, batch: Batch, parts: int
+) -> list[tuple[Tensor, Labels, Labels]]:
+    """Draw what the generator makes fakes of, their labels, and what the discriminator is told of these.
+
+    In equal parts. It knows of fakes what it knows of the real images at their places, so that what is not known tells
+    nothing.
+    """
+    count, device, partial = len(batch.images), fake_labels.labels.device, fake_labels.partial
     if generator.latent_dim is None:
-        values, known = (distributed.all_gather(own) for own in (batch.labels.values, batch.labels.known))
-        everyones = Labels(fake_labels.labels.spec, values, known)
-        source, labels = batch.images, everyones[distributed.draw_rows(torch.randperm, count, device=device)]
+        source, labels = batch.images, _targets(fake_labels, batch)
+        claimed = labels
     else:
         source = distributed.draw_rows(torch.randn, count, generator.latent_dim, device=device)
-        labels = batch.labels if fake_labels.of_batch else fake_labels.draw(count)
-    return list(zip(source.chunk(parts), labels.chunk(parts), strict=True))
+        labels = batch.labels
+        if partial or not fake_labels.of_batch:
+            drawn = _nearby(fake_labels.draw(count))
+            labels = labels.completed(drawn) if fake_labels.of_batch else drawn
+        claimed = labels.as_known_in(batch.labels) if partial else labels
+    return list(zip(source.chunk(parts), labels.chunk(parts), claimed.chunk(parts), strict=True))
+
+
+def _targets(fake_labels: FakeLabels, batch: Batch) -> Labels:
+    """The labels that images are translated to: of any training images, or of others of the batch."""
+    count = len(batch.images)
+    if not fake_labels.of_batch:
+        return fake_labels.draw(count)
+    values, known = (distributed.all_gather(own) for own in (batch.labels.values, batch.labels.known))
+    everyones = Labels(fake_labels.labels.spec, values, known)
+    return everyones[distributed.draw_rows(torch.randperm, count, device=fake_labels.labels.device)]

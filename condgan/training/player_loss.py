@@ -17,12 +17,14 @@ from condgan.utils import distributed
 class FakeLabels:
     """The labels that those of fakes are drawn from: a table, whose rows are alike or have weights.
 
-    `of_batch`: fakes take those of the batch's real images instead, in their order.
+    `of_batch`: fakes take those of the batch's real images instead, in their order. `partial`: some real images do not
+    know all of theirs, which are drawn then.
     """
 
     labels: LabelTable
     weights: Float[Tensor, " n"] | None = None
     of_batch: bool = False
+    partial: bool = False
 
     def draw(self, count: int) -> Labels:
         def numbers(count: int) -> Tensor:

@@ -628,10 +628,12 @@ def test_saved_labels_of_any_kind(tmp_path: Path, hub: object) -> None:
     assert words.labels.spec.fields == (Field("attributes", ("u", "v"), exclusive=False),)
     both = hub.ClassLabel(names=["p", "q"])
     assert saved("both", label=([0, 1] * 2, both), other=([0] * 4, both)).labels.spec.classes == ("p", "q")
+    for name, cells, kind in (("minus", [0, -1, 1, 0], both), ("none", ["p", None, "q", "p"], hub.Value("string"))):
+        some = saved(f"partial {name}", label=(cells, kind))
+        assert some.labels.spec.classes == ("p", "q")
+        assert sorted(some.labels.index().tolist()) == [-1, 0, 0, 1]
     for match, more in {
         "columns of labels fine, coarse: expected one": {"fine": ([0, 1] * 2, both), "coarse": ([0] * 4, both)},
-        "row 1 of split 'train': no label given in column 'label'": {"label": ([0, -1, 1, 0], both)},
-        "row 0 of split 'train': no label given": {"label": ([None, "a", "a", "a"], hub.Value("string"))},
         "row 0 of split 'train': 0.5 given, expected a class": {"label": ([0.5] * 4, hub.Value("float32"))},
         "column 'label' of .* given, expected class labels": {"label": ([True] * 4, hub.Value("bool"))},
         "has 2 columns of images": {"more": ([None] * 4, hub.Image())},

@@ -278,7 +278,6 @@ BAD_TABLES = {
     "file,label\n001.png,a\n001.png,b\n": "line 3: '001.png' stands with another label in 'labels.csv', line 2 already",
     "file,label\n001.png,a\n001.png,a\n": "line 3: '001.png' stands in 'labels.csv', line 2 already",
     "file,label\n001.png,a\npics/001.png,b\n": "line 3: 'pics/001.png' stands in 'labels.csv', line 2 already",
-    "file,label\n001.png,\n": "line 2: no label given in column 'label'",
     "file,label\n001.png\n": "line 2: 1 cells given, expected 2: file, label",
     "file,label\n,a\n": "line 2: no file given",
     "file,label,label\n001.png,a,b\n": "column 'label' given twice",
@@ -312,8 +311,6 @@ def test_bad_json_is_refused(tmp_path: Path) -> None:
     refused("metadata.jsonl", "{oops\n", "'metadata.jsonl', line 1: no JSON")
     refused("metadata.jsonl", '{"label": 3}\n', "line 1: no file_name given")
     refused("metadata.jsonl", '{"file_name": "001.png", "label": {"a": 2}}\n', "expected a class, names, or a vector")
-    rows = '{"file_name": "001.png", "label": "a"}\n{"file_name": "002.png"}\n'
-    refused("metadata.jsonl", rows, "line 2: no label given, others have one")
     refused("dataset.json", "[1]", "is no dataset.json")
     refused("dataset.json", '{"labels": [["gone.png", 1]]}', "'dataset.json', label 1: image 'gone.png' is missing")
     refused("labels.csv", 'file,label\n"001.png,a\n' + "x" * 200_000, "'labels.csv', line .*: no table")

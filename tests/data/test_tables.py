@@ -423,7 +423,7 @@ def test_neighbors_are_the_shortest_runs_of_which_each_image_has_one() -> None:
             whole = bool(holds[:, start].all())
             found += [tuple("abcdefgh"[start : ends[0]])] if ends and not whole else []
             start = ends[0] if ends and not whole else start + 1
-        assert _neighbors("abcdefgh", holds) == found
+        assert _neighbors("abcdefgh", holds.astype(np.int32)) == found
 
 
 # Shards

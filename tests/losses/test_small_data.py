@@ -93,7 +93,7 @@ def test_pairs_are_of_one_label_where_the_recipe_says_so() -> None:
     made = fake_labels_of(recipe, LabelTable.from_index(ABC, torch.tensor([0, 1, 1, 2])))
     assert isinstance(made, FakeLabels)
     parts = loop._draw(Tiny(ABC), made, batch, 2)
-    for (_, labels), part in zip(parts, batch.chunk(2), strict=True):
+    for (_, labels, _), part in zip(parts, batch.chunk(2), strict=True):
         assert torch.equal(labels.values, part.labels.values)
 
 
@@ -354,7 +354,11 @@ def test_a_checkpoint_of_a_transition_is_sampled_with_the_labels_that_it_was_tra
             "spectral_groups given with generator 'resnet' and conditioning 'shared', whose norms have no tables",
         ),
         ("digits-stargan", ["objective.penalties.spectral_groups=1"], "given with generator 'stargan', whose norms"),
-        ("digits-stargan", ["schedule.fake_labels=batch"], "schedule.fake_labels batch given: a translator's targets"),
+        (
+            "digits-stargan",
+            ["schedule.fake_labels=uniform"],
+            "schedule.fake_labels uniform given: a translator's targets",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(recipe: str, overrides: list[str], said: str) -> None:

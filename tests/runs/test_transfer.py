@@ -175,7 +175,7 @@ def test_labels_of_several_data_sets_are_taken_if_they_are_the_same() -> None:
     state, _ = started(recipe_of(*parts, start="source"), labels("p", "q"))
     assert same(state.generator, source.generator)
     _, plan = started(recipe_of(*parts, start="source"), labels("q", "p"))
-    assert {name for name in plan.generator.left if "weight" in name} == {"layers.0.weight"}
+    assert {name for name in plan.generator.left if "weight" in name} == {"first.0.weight"}
 
 
 def test_every_backbone_has_stages_that_are_all_its_weights() -> None:

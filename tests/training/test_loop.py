@@ -252,7 +252,7 @@ def test_penalties_on_single_images_refuse_a_discriminator_that_mixes_them() -> 
 @pytest.mark.parametrize(("labels", "share"), [("data", 2 / 3), ("uniform", 1 / 2)])
 def test_fakes_labels_come_from_the_data_or_every_class_alike(labels: str, share: float) -> None:
     prior = training_steps.fake_labels_of(load("digits-acgan", [f"schedule.fake_labels={labels}"]), PRIOR)
-    assert (prior.index() == 1).float().mean().item() == pytest.approx(share)
+    assert (prior.labels.index() == 1).float().mean().item() == pytest.approx(share)
 
 
 def test_fakes_are_labeled_like_the_data() -> None:

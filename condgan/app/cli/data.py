@@ -9,7 +9,7 @@ from typing import Annotated
 import click
 
 from condgan import recipes
-from condgan.app.cli.options import HeldOutOption, RootOption, SkipOption, SourceArgument
+from condgan.app.cli.options import HeldOutOption, NumberOption, RootOption, SkipOption, SourceArgument
 from condgan.app.cli.usage import Argument, Option
 from condgan.utils.choices import SOURCES, Crop
 from condgan.utils.errors import UserError, unknown
@@ -22,6 +22,7 @@ def data_command(
     source: SourceArgument,
     root: RootOption = None,
     held_out: HeldOutOption = None,
+    number: NumberOption = None,
     out: Annotated[Path | None, Option("The contact sheet; NAME-sheet.png by default, never in the data.")] = None,
     as_json: Annotated[bool, Option("Print one line of JSON.", "--json")] = False,
 ) -> None:
@@ -40,7 +41,7 @@ def data_command(
     if out is not None:
         require_file(out, ".png", f"--out {out}")
         require_outside(out, source, f"--out {out}")
-    listing = list_source(absolute(source), None if root is None else str(root), held_out)
+    listing = list_source(absolute(source), None if root is None else str(root), held_out, number=number)
     look = survey(listing)
     lines, said = describe_survey(look), warnings(look)
     path = out or _sheet_of(source)
@@ -85,6 +86,7 @@ def prepare_command(
     form: Annotated[str, Option("packed (memory-mapped) or hdf5.", "--format")] = "packed",
     held_out: HeldOutOption = None,
     paired: Annotated[bool, Option("Keep which images differ in labels alone.")] = False,
+    number: NumberOption = None,
     root: RootOption = None,
     skip_bad_images: SkipOption = False,
 ) -> None:
@@ -103,7 +105,7 @@ def prepare_command(
     from condgan.data.preprocessing import Preprocessing, color, height_and_width
     from condgan.data.survey import quick_look
 
-    listing = list_source(absolute(source), None if root is None else str(root), held_out, paired)
+    listing = list_source(absolute(source), None if root is None else str(root), held_out, paired, number)
     if channels is None:
         look = quick_look(listing)
         channels = look.channels

@@ -1,7 +1,7 @@
 """Look into a run's generator: directions of latents, pictures found in it, neighbors of images, its classes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
@@ -55,13 +55,16 @@ def directions_command(
     from condgan.utils.figures import directions_sheet, write_pictures
 
     model = load_model(directory, checkpoint).with_latents(truncation)
-    chosen = _chosen(model, classes)
-    files = [f"{name}.png" for name in file_names(chosen)]
+    chosen: list[Any] = model.settings()[:FEW_CLASSES_SHOWN]
+    if model.spec.exclusive or classes is not None:
+        chosen = _chosen(model, classes)
+    names = [model.group_names(one)[0] for one in chosen]
+    files = [f"{name}.png" for name in file_names(names)]
     require_own(out, files)
     pictures, lines = {}, []
-    for name, file in zip(chosen, files, strict=True):
-        found = model.directions(count, name)
-        images = model.along(found, name, per_class, reach, steps, seed)
+    for name, one_class, file in zip(names, chosen, files, strict=True):
+        found = model.directions(count, one_class)
+        images = model.along(found, one_class, per_class, reach, steps, seed)
         pictures[file] = directions_sheet(images, found.strengths.tolist(), reach)
         lines += [[name, *one] for one in found.rows()]
     header = ["class", "direction", "strength", *(f"z{i}" for i in range(len(lines[0]) - 3))]

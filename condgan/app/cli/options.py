@@ -25,6 +25,9 @@ StandingOption = Annotated[
 ]
 SourceArgument = Annotated[str, Argument("SOURCE", f"A known name ({', '.join(SOURCES)}), or a path.")]
 RootOption = Annotated[Path | None, Option("Folder that holds data sets known by name, or will.")]
+NumberOption = Annotated[
+    str | None, Option("A table's column of numbers, such as age, to learn in place of classes; empty cells: unknown.")
+]
 SkipOption = Annotated[bool, Option("Go on without unreadable images.")]
 HeldOutOption = Annotated[
     float | None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import click
 
@@ -28,6 +28,7 @@ from condgan.utils.errors import UserError, shown
 from condgan.utils.files import require_file, write
 
 if TYPE_CHECKING:
+    from condgan.labels import LabelSpec
     from condgan.runs.select import Selected
     from condgan.sampling.model import Model
 
@@ -42,7 +43,15 @@ def sample_command(
     out: Annotated[Path, Option("Folder for the images, or a file that ends with .npz.")],
     classes: Annotated[str | None, Option("Class names with commas between; all by default.")] = None,
     mixture: Annotated[str | None, Option("Mix classes by weight instead, such as 3=0.5,8=0.5.")] = None,
-    per_class: Annotated[int, Option("Images of each class, or of the mixture.")] = 16,
+    settings: Annotated[
+        tuple[str, ...],
+        Option(
+            "Ask for attributes or a number, such as Hat=1 or age=20,40,60; again for others. What is not asked for is "
+            "as in training images.",
+            "--set",
+        ),
+    ] = (),
+    per_class: Annotated[int, Option("Images of each class, of the mixture, or of what is asked for.")] = 16,
     seed: SeedOption = 0,
     truncation: TruncationOption = None,
     latent_scale: LatentScaleOption = None,
@@ -59,42 +68,84 @@ def sample_command(
         Option(f"Keep only what these accept, of {', '.join(get_args(Criterion))}, with commas between."),
     ] = None,
 ) -> None:
-    """Write images of chosen classes: OUT/CLASS/INDEX.png and OUT/sheet.png, or one OUT.npz."""
-    if classes is not None and mixture is not None:
-        raise UserError(f"--classes {classes} and --mixture {mixture} given: expected one of them")
+    """Write images of chosen classes: OUT/CLASS/INDEX.png and OUT/sheet.png, or one OUT.npz.
+
+    Of attributes and a number OUT/labels.csv says of each image what it was asked to show.
+    """
+    given = {"--classes": classes, "--mixture": mixture, "--set": " ".join(settings) or None}
+    if len(both := [f"{name} {value}" for name, value in given.items() if value is not None]) > 1:
+        raise UserError(f"{' and '.join(both)} given: expected one of them")
     if mixture is not None and out.suffix == ".npz":
         raise UserError(f"--mixture {mixture} and --out {out} given: a mixture has no class number, give a folder")
-    if select is not None and (mixture is not None or out.suffix == ".npz"):
-        other = f"--out {out}" if mixture is None else f"--mixture {mixture}"
+    if select is not None and (mixture is not None or settings or out.suffix == ".npz"):
+        other = f"--out {out}" if out.suffix == ".npz" else both[0]
         raise UserError(f"--select {select} and {other} given: images of classes are selected, into a folder")
     if out.suffix == ".npz":
         require_file(out, ".npz", f"--out {out}")
     directory = run_directory(run)
     require_run(directory, out)
-    from condgan.sampling.files import SELECTION_CSV, SampleFiles, require_own, write_samples
+    from condgan.sampling.files import (
+        LABELS_CSV,
+        SELECTION_CSV,
+        SampleFiles,
+        labels_csv,
+        require_own,
+        write_samples,
+    )
     from condgan.utils.console import origin
 
     model = _model(directory, checkpoint, truncation, latent_scale, standing, seed, precision, compiled)
-    chosen = list(model.classes) if classes is None else chosen_names(classes, model.classes)
+    _require_kind(model.spec, classes, mixture, settings, select)
+    chosen: Any = None if classes is None else chosen_names(classes, model.classes)
+    if settings:
+        chosen = _asked(settings)
+    if mixture is not None:
+        chosen = _weights(mixture, model.classes)
+    groups = model.group_names(chosen)
     trained = f"from {origin(model.images)}"
     if out.suffix == ".npz":
         write(out, model.npz(chosen, per_class, seed))
-        click.echo(f"wrote {len(chosen) * per_class} images to {out}, {trained}")
+        click.echo(f"wrote {len(groups) * per_class} images to {out}, {trained}")
         return
-    weights = {} if mixture is None else _weights(mixture, model.classes)
-    groups = [",".join(f"{name}={weight:g}" for name, weight in weights.items())] if weights else chosen
     files = SampleFiles.of(groups, per_class)
     require_own(out, files)
-    selected = None
+    selected, drawn = None, model.draw(chosen, per_class, seed)
     if select is not None:
-        selected = _selected(directory, model, select, chosen, per_class, seed, checkpoint)
-    images = model.sample(weights or chosen, per_class, seed) if selected is None else selected.images
-    (out / SELECTION_CSV).unlink(missing_ok=True)  # of images that these replace
-    sheets = write_samples(out, images, groups)
+        selected = _selected(directory, model, select, groups, per_class, seed, checkpoint)
+    images = model.make(drawn) if selected is None else selected.images
+    for name in (SELECTION_CSV, LABELS_CSV):
+        (out / name).unlink(missing_ok=True)  # of images that these replace
+    table = None if model.spec.exclusive else labels_csv([*files], model.spec, drawn.weights)
+    sheets = write_samples(out, images, groups, table)
     if selected is not None:
         write(out / SELECTION_CSV, selected.manifest([*files], checkpoint, seed))
         sheets = [*sheets, SELECTION_CSV]
     click.echo(f"wrote {len(images)} images and {files_listed(out, sheets)}, {trained}")
+
+
+def _require_kind(
+    spec: "LabelSpec", classes: str | None, mixture: str | None, settings: Sequence[str], select: str | None
+) -> None:
+    """Raises UserError for options of another kind of labels."""
+    for name, value in (("--classes", classes), ("--mixture", mixture), ("--select", select)):
+        if value is not None and not spec.exclusive:
+            raise UserError(
+                f"{name} {value} given with a model of {spec.summary}: expected --set, such as "
+                f"--set {spec.classes[0]}={1 if spec.range is None else format(spec.range.high, 'g')}"
+            )
+    if settings and spec.exclusive:
+        raise UserError(f"--set {' '.join(settings)} given with a model of classes: expected --classes")
+
+
+def _asked(given: Sequence[str]) -> dict[str, list[str]]:
+    """What is asked for, from texts such as Hat=1 or age=20,40. Raises UserError for others."""
+    wanted: dict[str, list[str]] = {}
+    for one in given:
+        name, equals, values = one.rpartition("=")
+        if not equals or not name or not values:
+            raise UserError(f"--set {one} given: expected a name and a value, such as Hat=1 or age=37")
+        wanted.setdefault(name, []).extend(value.strip() for value in values.split(","))
+    return wanted
 
 
 def _selected(

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 MOST_TELLING = (
-    "attribute_accuracy", "kept_accuracy", "content_accuracy", "target_mae", "{fd}", "label_agreement", "precision",
-    "coverage", "intra_class_diversity", "recall", "{is}_mean", "{kd}_mean",
+    "attribute_accuracy", "kept_accuracy", "content_accuracy", "target_mae", "{fd}", "label_agreement",
+    "label_error", "precision", "coverage", "intra_class_diversity", "recall", "{is}_mean", "{kd}_mean",
 )  # fmt: skip
 """The numbers that a short table is made of, as the catalog calls them, those of translators first."""
 SHORT = 5
@@ -48,7 +48,11 @@ def metric_table(metrics: dict[str, Any], full: bool = False) -> str:
     real = "statistics" if about["real"] is None else f"{about['real']:,} {about['split']} images"
     lines += ["", f"{about['fakes']:,} {made}{of} against {real}; extractor {about['extractor']}"]
     if (sure := about.get("extractor_accuracy")) is not None:
-        lines.append(f"classes are read by a classifier that is right on {sure:.1%} of these real images")
+        what = about.get("labels", "classes")
+        lines.append(
+            f"{'numbers' if what == 'number' else what} are read by a classifier that is right on {sure:.1%} "
+            "of these real images"
+        )
     if len(shown) < len(values):
         lines.append(f"--full shows all {len(values)} numbers" + ", and those of each class" * ("per_class" in metrics))
     return "\n".join([*lines, *(f"warning: {one}" for one in about.get("warnings", []))])

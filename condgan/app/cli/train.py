@@ -8,7 +8,7 @@ import click
 
 from condgan import recipes
 from condgan.app.cli.closing import print_next_steps
-from condgan.app.cli.options import RootOption, SkipOption, quoted_names
+from condgan.app.cli.options import NumberOption, RootOption, SkipOption, quoted_names
 from condgan.app.cli.tables import metric_table
 from condgan.app.cli.usage import Argument, Option
 from condgan.utils.errors import UserError
@@ -37,6 +37,7 @@ def train_command(
     attributes: Annotated[
         str | None, Option('Attributes to learn, with commas between, such as Bright,"Hat, tall"; else all.')
     ] = None,
+    number: NumberOption = None,
     source_run: Annotated[
         Path | None,
         Option("Begin with this run's weights (RUN, or RUN/checkpoints/N), without RECIPE also its recipe.", "--from"),
@@ -70,6 +71,8 @@ def train_command(
     sources = [absolute(one) for one in data]
     if attributes is not None:
         given.append(f"data.attributes={json.dumps(quoted_names(attributes))}")
+    if number is not None:
+        given.append(f"data.number={json.dumps(number)}")
     if root is not None:
         given.append(f"data.root={json.dumps(str(root.expanduser().resolve()))}")
     from condgan.recipes.load import dump

@@ -64,7 +64,12 @@ def model_card(folder: Path, run_recipe: Recipe, data: DataRecord | None, reposi
         eval_results=evaluation(recipe, name, metrics) or None,
     )
     shape = image_shape(recipe)
-    labels = {shown(field.name): enumerated(field.values) for field in model.spec.fields}
+    labels = {
+        shown(field.name): enumerated(field.values)
+        if field.range is None
+        else f"from {field.range.low:g} to {field.range.high:g}"
+        for field in model.spec.fields
+    }
     text = _template().render(
         name=recipe.name,
         repository=Markdown(repository),

@@ -46,7 +46,7 @@ def numbers_read(spec: LabelSpec) -> Callable[[Int[Tensor, " b"]], Labels]:
 
 
 def vectors_read(spec: LabelSpec) -> Callable[[Float[Tensor, "b v"]], Labels]:
-    """Reads labels' vectors: of a vocabulary of several fields, the values and the mask of known fields."""
+    """Reads labels: a number for each value, and of a vocabulary of several fields the mask of known fields."""
     if len(spec.fields) == 1:
         return lambda vectors: Labels(spec, vectors, _all_known(vectors[:, :1]))
     return lambda vectors: Labels(spec, vectors[:, : spec.width], vectors[:, spec.width :] > 0.5)

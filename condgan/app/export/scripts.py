@@ -21,7 +21,7 @@ run = lambda **inputs: program(*map(torch.from_numpy, inputs.values())).numpy()
 """,
 }
 """How a file of each format is run."""
-SAMPLES = '''"""Write an image of each class: the first ones of `condgan sample --seed 0`."""
+SAMPLES = '''"""Write an image of each {what}: the first ones of `condgan sample --seed 0`."""
 
 import zlib
 from pathlib import Path
@@ -33,9 +33,8 @@ from PIL import Image
 def seed(number):
     return int(np.random.SeedSequence((0, zlib.crc32(b"latents"), number)).generate_state(1, np.uint64)[0])
 
-classes = np.arange({classes})
-latents = np.stack([np.random.default_rng(seed(one)).standard_normal({z}, np.float32) for one in classes])
-images = run(latents=latents, {labels})
+{labels}latents = np.stack([np.random.default_rng(seed(one)).standard_normal({z}, np.float32) for one in {places}])
+images = run(latents=latents, {given})
 for number, image in enumerate({leaving}.transpose(0, 2, 3, 1)):
     Image.fromarray(image{gray}).save(f"{{number}}.png")
 '''
@@ -77,5 +76,15 @@ def script(form: str, subject: ExportSubject) -> bytes:
             v=spec.vector_width, names=ascii(", ".join(names + known))[1:-1], chosen=", ".join(map(str, chosen)),
             mode=MODES[channels], width=width, height=height, channels=channels, **about,
         ).encode()  # fmt: skip
-    labels = f"labels=np.eye({spec.width}, dtype=np.float32)" if subject.options.mixtures else "classes=classes"
-    return SAMPLES.format(classes=spec.width, z=subject.inputs["latents"][1], labels=labels, **about).encode()
+    z = subject.inputs["latents"][1]
+    if spec.exclusive:
+        given = f"labels=np.eye({spec.width}, dtype=np.float32)" if subject.options.mixtures else "classes=classes"
+        labels = f"classes = np.arange({spec.width})\n"
+        return SAMPLES.format(what="class", labels=labels, places="classes", z=z, given=given, **about).encode()
+    values = subject.model.draw(None, 1, 0).weights
+    rows = ",\n".join(f"    {[round(one, 6) for one in row]}" for row in values.tolist())
+    range = spec.range
+    meant = ascii(", ".join(spec.classes))[1:-1] if range is None else f"0: {range.low:g}, 1: {range.high:g}"
+    labels = f"labels = np.array([  # {meant}\n{rows},\n], np.float32)\n"
+    what, places = "attribute" if range is None else "of ten numbers", "np.zeros(len(labels), int)"
+    return SAMPLES.format(what=what, labels=labels, places=places, z=z, given="labels=labels", **about).encode()

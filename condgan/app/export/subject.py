@@ -20,7 +20,7 @@ from condgan.labels import Labels, LabelSpec
 from condgan.recipes.schema import Recipe
 from condgan.sampling.fuse import fuse_for_inference
 from condgan.sampling.latents import draw_latents, latent_dim
-from condgan.sampling.model import Model
+from condgan.sampling.model import Model, some_labels
 from condgan.sampling.options import Sampling, sampling_record
 from condgan.sampling.translator import Translator
 from condgan.types import Generator, ImageShape, to_float, to_uint8
@@ -71,8 +71,13 @@ class ExportSubject:
         """The names and shapes of what goes in."""
         if isinstance(self.model, Translator):
             return {"pictures": ["batch", *self.shape], "labels": ["batch", self.spec.vector_width]}
-        labels = {"labels": ["batch", self.spec.vector_width]} if self.options.mixtures else {"classes": ["batch"]}
+        labels = {"labels": ["batch", self.spec.width]} if self.weighs else {"classes": ["batch"]}
         return {"latents": ["batch", latent_dim(self.model.generator)]} | labels
+
+    @property
+    def weighs(self) -> bool:
+        """Whether a number for each label value goes in: of attributes, a number or mixtures of classes."""
+        return self.options.mixtures or not self.spec.exclusive
 
     @cached_property
     def network(self) -> PlainNetwork:
@@ -87,7 +92,7 @@ class ExportSubject:
 
     @property
     def _reader(self) -> Callable[[Tensor], Labels]:
-        return (vectors_read if self.options.mixtures else numbers_read)(self.spec)
+        return (vectors_read if self.weighs else numbers_read)(self.spec)
 
     @cached_property
     def program(self) -> ExportedProgram:
@@ -115,9 +120,11 @@ class ExportSubject:
         edges = torch.tensor([sign * one for one in far for sign in (1, -1)])[: latents.shape[1]]
         latents[-1, : len(edges)] = edges
         entering = torch.from_numpy(self.model.law(latents.numpy()).astype(np.float32))
-        numbers = torch.arange(batch) % self.spec.width
-        weights = torch.from_numpy(rng.dirichlet(np.ones(self.spec.width), batch).astype(np.float32))
-        labels: Tensor = weights if self.options.mixtures else numbers
+        labels: Tensor = torch.arange(batch) % self.spec.width
+        if not self.spec.exclusive:
+            labels = some_labels(self.spec, batch, batch).values
+        elif self.options.mixtures:
+            labels = torch.from_numpy(rng.dirichlet(np.ones(self.spec.width), batch).astype(np.float32))
         return Case(latents, labels, generator(entering, self._reader(labels)))
 
     def about(self, parity: dict[str, float]) -> dict[str, Any]:
@@ -131,6 +138,7 @@ class ExportSubject:
             "images_of_training": self.model.images,
             "inputs": self.inputs,
             "labels": {field.name: list(field.values) for field in self.spec.fields},
+            **({} if (range := self.spec.range) is None else {"range": [range.low, range.high]}),
             "outputs": {"images": ["batch", *self.shape]},
             "pixels": "0 to 255" if self.options.output == "uint8" else "-1 to 1",
             **sampled,

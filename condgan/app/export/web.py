@@ -10,10 +10,12 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+import torch
 from jinja2 import Environment, StrictUndefined, Template
 
 from condgan.app.export.programs import onnx_model
 from condgan.app.export.subject import ExportSubject
+from condgan.labels import LabelTable
 from condgan.utils.console import origin
 from condgan.utils.errors import UserError, said_of
 from condgan.utils.files import open_plain
@@ -43,6 +45,9 @@ def web_files(subject: ExportSubject) -> dict[str, bytes]:
     spec, (channels, height, width) = subject.spec, subject.shape
     about = {
         "classes": list(spec.classes),
+        "units": [] if spec.exclusive or spec.range else spec.fields[0].units(),
+        "range": None if spec.range is None else [spec.range.low, spec.range.high],
+        "examples": LabelTable(spec, torch.tensor(spec.examples))[:].values.tolist() if spec.examples else [],
         "latent": subject.inputs["latents"][1],
         "channels": channels,
         "height": height,

@@ -10,7 +10,7 @@ import io
 import json
 import shlex
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,6 +99,43 @@ def sample_grid(run: Path, sampling: Sampling, classes: Sequence[str], per_class
     return _sampled(run, sampling, groups, groups, per_class, {"classes": groups}, ["--classes", ",".join(groups)])
 
 
+def asked_grid(run: Path, sampling: Sampling, asked: Any, per_class: int) -> Grid:
+    """The images of `condgan sample --set`: so many of each of what is asked for of attributes or a number.
+
+    Raises UserError for what cannot be asked for, and for more images than a request may have.
+    """
+    model = generator_of(run, sampling)
+    groups = model.group_names(asked)
+    wanted = asked if isinstance(asked, Mapping) else {model.spec.fields[0].name: asked}
+    texts = {name: value if isinstance(value, list | tuple) else [value] for name, value in wanted.items()}
+    chosen = [
+        part
+        for name, values in texts.items()
+        for part in ("--set", f"{name}={','.join(str(int(one) if isinstance(one, bool) else one) for one in values)}")
+    ]
+    return _sampled(run, sampling, asked, groups, per_class, {"asked": groups}, chosen if asked else [])
+
+
+def asked_from(run: Path, sampling: Sampling, given: Sequence[str] | str) -> Any:
+    """What is asked for: of a number some of them in a text, with commas between; of attributes names, or no and names.
+
+    Raises UserError for others.
+    """
+    spec = generator_of(run, sampling).spec
+    if isinstance(given, str):
+        return [one.strip() for one in given.split(",") if one.strip()] or None
+    names = {choice: (name, on) for name in spec.classes for choice, on in ((name, True), (f"no {name}", False))}
+    return dict(names[one] for one in given) or None
+
+
+def attribute_choices(run: Path, sampling: Sampling) -> list[str]:
+    """All that can be asked for of attributes: each, and those of no group also not to hold."""
+    spec = generator_of(run, sampling).spec
+    alone = {unit[0] for unit in spec.fields[0].units() if len(unit) == 1}
+    every = enumerate(spec.classes)
+    return [choice for number, name in every for choice in ([name, f"no {name}"] if number in alone else [name])]
+
+
 def mixture_grid(run: Path, sampling: Sampling, shares: dict[str, int | float], per_class: int) -> Grid:
     """The images of `condgan sample --mixture`: each is part one class and part another, by shares above 0.
 
@@ -116,7 +153,7 @@ def mixture_grid(run: Path, sampling: Sampling, shares: dict[str, int | float], 
 def _sampled(
     run: Path,
     sampling: Sampling,
-    classes: list[str] | dict[str, float],
+    classes: Any,
     groups: list[str],
     per_class: int,
     about: dict[str, Any],

@@ -166,14 +166,26 @@ def _generator_tab(run: Path, which: str) -> FirstLook:
     with gr.Row():
         with gr.Column(scale=1, min_width=300):
             of_classes: dict[str, Any] = {"value": first, "visible": len(model.classes) > 1}
-            if many:
+            if (scale := model.spec.range) is not None:
+                ends = f"from {scale.low:.4g} to {scale.high:.4g}, with commas between; none: ten over the range"
+                chosen = gr.Textbox("", label=model.spec.fields[0].name, info=ends)
+            elif not model.spec.exclusive:
+                chosen = gr.Dropdown(
+                    generators.attribute_choices(run, Sampling(served.resolved(run, which))), multiselect=True,
+                    value=[], label="What to show (type to find it)",
+                    info="The rest is as in training images; none: each attribute.",
+                )  # fmt: skip
+            elif many:
                 chosen = gr.Dropdown(
                     [*model.classes], multiselect=True, label="Classes (type to find one)", **of_classes
                 )
             else:
                 chosen = gr.CheckboxGroup([*model.classes], label="Classes", **of_classes)
             together = gr.Radio(
-                [SIDE_BY_SIDE, MIXTURE], value=SIDE_BY_SIDE, label="Several classes", visible=len(model.classes) > 1
+                [SIDE_BY_SIDE, MIXTURE],
+                value=SIDE_BY_SIDE,
+                label="Several classes",
+                visible=model.spec.exclusive and len(model.classes) > 1,
             )
             shares = [gr.Slider(0, 1, EQUAL_SHARE, step=0.05, visible=False) for _ in range(MIXED)]
             per_class = gr.Slider(
@@ -181,7 +193,7 @@ def _generator_tab(run: Path, which: str) -> FirstLook:
                 most,
                 max(1, min(most, FIRST_IMAGES) // len(first)),
                 step=1,
-                label="Images of each class, or of the mixture",
+                label="Images of each class, or of the mixture" if model.spec.exclusive else "Images of each",
             )
             seed = gr.Number(0, label="Seed", info="The same seed gives the same images.", precision=0, minimum=0)
             other = gr.Button("Another seed", size="sm")
@@ -233,6 +245,9 @@ def _generator_tab(run: Path, which: str) -> FirstLook:
         sampling = Sampling(
             served.resolved(run, which), whole("seed", seed), float(truncation) or None, standing=batches or None
         )
+        if not model.spec.exclusive:
+            asked = generators.asked_from(run, sampling, names)
+            return shown_grid(generators.asked_grid(run, sampling, asked, count))
         if how != MIXTURE:
             return shown_grid(generators.sample_grid(run, sampling, names, count))
         if len(names) > MIXED:
@@ -299,7 +314,8 @@ def _generator_tab(run: Path, which: str) -> FirstLook:
     def of_others(names: list[str], how: str) -> list[gr.Slider]:
         return named(names, how, value=EQUAL_SHARE)
 
-    chosen.change(of_others, [chosen, together], shares, show_progress="hidden", **LIGHT)
+    if model.spec.exclusive:
+        chosen.change(of_others, [chosen, together], shares, show_progress="hidden", **LIGHT)
     together.change(named, [chosen, together], shares, show_progress="hidden", **LIGHT)
     on_grid: dict[str, Any] = HEAVY | {"show_progress_on": grid}
     gr.on([make.click, seed.submit], made, asked, shows, **on_grid)

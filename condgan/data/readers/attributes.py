@@ -1,6 +1,6 @@
 """Attributes: files of them in CelebA's layout, and which of them are learned.
 
-The layout: a count, a line of names, then a line per image: its name and ±1 for each.
+The layout: a count, a line of names, then a line per image: its name and ±1 for each, or ? where it is not known.
 """
 
 import itertools
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Int32
 
 from condgan.data.listing import Listing, listed
 from condgan.data.readers.labels import require_few, split_of, unlisted
@@ -25,7 +25,8 @@ from condgan.utils.limits import DEPTH, LIST, PATH
 _TABLE = re.compile(r"(^|/)list_attr[^/]*\.txt$")
 _PARTITION = re.compile(r"(^|/)list_eval_partition[^/]*\.(txt|csv)$")
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:/")
-_VALUES = {"1": True, "-1": False, "0": False}
+_VALUES = {"1": 1, "-1": 0, "0": 0, "?": -1}
+"""±1, 0 for −1, and ? for what is not known."""
 
 
 def attribute_file(tree: Tree, pattern: re.Pattern[str] = _TABLE) -> str | None:
@@ -62,7 +63,7 @@ def list_attributes(tree: Tree, file: str, share: float | None) -> Listing:
                 f"{where}: {len(values)} values given for '{image}', expected {len(names)}, one per attribute of line 2"
             )
         if (wrong := next((value for value in values if value not in _VALUES), None)) is not None:
-            raise UserError(f"{where}: '{wrong}' given for '{image}', expected 1, or -1 or 0")
+            raise UserError(f"{where}: '{wrong}' given for '{image}', expected 1, -1 or 0, or ? where it is not known")
         if image in images:
             raise UserError(f"{where}: '{image}' stands on line {images[image]} already, expected each image once")
         images[image] = number
@@ -80,7 +81,7 @@ def list_attributes(tree: Tree, file: str, share: float | None) -> Listing:
         tree.source,
         Files(tree, located),
         list(images),
-        LabelTable.from_values(LabelSpec((Field("attributes", names, exclusive=False),)), torch.tensor(holds)),
+        LabelTable(LabelSpec((Field("attributes", names, exclusive=False),)), torch.tensor(holds, dtype=torch.int32)),
         _partition(tree, file, list(images)),
         share,
         origins=list(origins.values()),
@@ -197,28 +198,30 @@ def _partition(tree: Tree, table: str, images: Sequence[str]) -> np.ndarray | No
 def choose(listing: Listing, names: Sequence[str] | None, exclusive: Sequence[Sequence[str]] | None) -> Listing:
     """The listing with some of its attributes (None: all) as labels, and what says nothing of them as content.
 
-    `exclusive`: groups of which an image has one at most. None: neighbors of which every image has exactly one.
+    `exclusive`: groups of which an image has one at most. None: neighbors of which every image has exactly one. Where
+    one of a group holds the others do not; else all of it are unknown where one of them is.
     Raises UserError for unknown names, and for attributes that all training images have, or none.
     """
-    every = listing.labels.spec.classes
-    holds, known_names = listing.labels.codes.numpy() == 1, set(every)
+    every, codes = listing.labels.spec.classes, listing.labels.codes.numpy()
+    known_names = set(every)
     for name in [*(names or ()), *(name for group in exclusive or () for name in group)]:
         if name not in known_names:
             raise unknown(f"attribute of '{Path(listing.source).name}'", name, every)
-    known = listing.labels.spec.fields[0].groups or _neighbors(every, holds)
+    known = listing.labels.spec.fields[0].groups or _neighbors(every, codes)
     groups = known if exclusive is None else exclusive
     chosen = every if names is None else tuple(names)
     learned = set(chosen)
     learned |= {name for group in groups if learned & set(group) for name in group}
     rest = tuple(name for name in every if name not in learned)
     place = {name: number for number, name in enumerate(every)}
+    codes = _whole_groups(codes, [[place[name] for name in group] for group in groups])
 
     def table_of(some: tuple[str, ...], name: str) -> LabelTable:
         own = set(some)
         inside = [tuple(one for one in group if one in own) for group in groups]
         field = Field(name, some, exclusive=False, groups=tuple(group for group in inside if len(group) > 1))
         columns = torch.tensor([place[one] for one in some])
-        return LabelTable(LabelSpec((field,)), listing.labels.codes[:, columns])
+        return LabelTable(LabelSpec((field,)), torch.from_numpy(codes)[:, columns])
 
     labels = table_of(chosen, "attributes")
     shares = labels.at(slice(0, listing.train)).counts() / listing.train
@@ -229,14 +232,44 @@ def choose(listing: Listing, names: Sequence[str] | None, exclusive: Sequence[Se
     return replace(listing, labels=labels, content=table_of(rest, "other attributes") if rest else None)
 
 
-def _neighbors(names: Sequence[str], holds: Bool[np.ndarray, "n k"]) -> list[tuple[str, ...]]:
-    """The shortest runs of attributes of which every image has exactly one."""
+def _whole_groups(codes: Int32[np.ndarray, "n k"], groups: Sequence[Sequence[int]]) -> Int32[np.ndarray, "n k"]:
+    """The same, in which all or none of a group is known."""
+    codes = codes.copy()
+    for group in groups:
+        own = codes[:, group]
+        held, lacking = (own == 1).any(1), (own < 0).any(1)
+        own[held] = np.maximum(own[held], 0)
+        own[lacking & ~held] = -1
+        codes[:, group] = own
+    return codes
+
+
+def _neighbors(names: Sequence[str], codes: Int32[np.ndarray, "n k"]) -> list[tuple[str, ...]]:
+    """The shortest runs of attributes of which every image has exactly one.
+
+    Of images that do not know all of them, one at most; runs of which no image knows all are none.
+    """
+    holds, whole = codes == 1, bool((codes >= 0).all())
     groups, start = [], 0
     totals = np.concatenate([[0], holds.sum(0).cumsum()])
     while start < len(names):
-        end = int(np.searchsorted(totals, totals[start] + len(holds)))  # the first run that may hold one of each image
-        if end - start > 1 and end <= len(names) and (holds[:, start:end].sum(1) == 1).all():
+        # the first run that may hold one of each image, or of those that know it
+        end = int(np.searchsorted(totals, totals[start] + len(holds))) if whole else _end_of_run(codes, start)
+        if end - start > 1 and end <= len(names) and (not whole or (holds[:, start:end].sum(1) == 1).all()):
             groups.append(tuple(names[start:end]))
             start = end - 1
         start += 1
     return groups
+
+
+def _end_of_run(codes: Int32[np.ndarray, "n k"], start: int) -> int:
+    """Where the shortest run ends of which images that know all have one, and others one at most; or `start`."""
+    held, told = np.zeros(len(codes), int), np.ones(len(codes), bool)
+    for end in range(start, codes.shape[1]):
+        held += codes[:, end] == 1
+        told &= codes[:, end] >= 0
+        if (held > 1).any() or not told.any():
+            return start
+        if end > start and (held[told] == 1).all():
+            return end + 1
+    return start

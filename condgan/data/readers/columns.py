@@ -1,5 +1,6 @@
 """Which columns of a table are labels of its images."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,18 +8,26 @@ from typing import Any, NamedTuple
 
 from condgan.data.readers.labels import Label, json_label
 from condgan.data.readers.lines import LABEL_COLUMNS, called, key
-from condgan.utils.errors import UserError, shown
+from condgan.utils.errors import UserError, shown, unknown
 
 SEVERAL = ("labels", "tags", "attributes")
 """Columns whose text may be several names."""
 TRUTH = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "-1": 0, "-1.0": 0, "false": 0}
-_OTHERS = re.compile(
+_BOXES = re.compile(
     r"(\w*_)?(x|y|w|h|left|top|right|bottom|width|height|size|area|bytes|bbox|box|boxes|lat|lon)(_?(min|max|\d+))?"
-    r"|(x|y)(min|max)|\w*(text|captions?|prompt|description|title|alt|comments?|notes?|url|hash|md5|sha256|date|time|split|subset|partition|set|fold)"
+    r"|(x|y)(min|max)"
 )
-"""Names of columns that say something else: boxes, captions."""
+"""Names of columns of places and sizes, unless they are of 0 and 1 beside others that are, such as white_top."""
+_TEXTS = re.compile(
+    r"\w*(text|captions?|prompt|description|title|alt|comments?|notes?|url|hash|md5|sha256|date|time|split|subset"
+    r"|partition|set|fold)"
+)
+"""Names of columns that say something else."""
 _WHOLE = re.compile(r"[+-]?\d{1,15}(\.0*)?")
 _NO_NUMBER = ("nan", "inf", "infinity")
+_EMPTY = {"", "none"}
+LARGEST = 1e15
+"""Of numbers that label images, on either side of 0."""
 
 Columns = Mapping[str, Sequence[Any]]
 """The cells of each column, text or what JSON holds, None where there is none."""
@@ -34,6 +43,32 @@ class Chosen(NamedTuple):
 def is_empty(cell: Any) -> bool:
     """Whether a cell says nothing."""
     return cell is None or cell == [] or (isinstance(cell, str) and not cell.strip())
+
+
+def number_labels(columns: Columns, name: str, origins: Sequence[str]) -> Chosen:
+    """The numbers of a column; an empty cell is one that is not known.
+
+    Raises UserError where there is no such column, and, with its origin, for a cell that is no number.
+    """
+    if name not in columns:
+        raise unknown("column of numbers", name, list(columns))
+    labels = [_number(name, cell, origin) for cell, origin in zip(columns[name], origins, strict=True)]
+    return Chosen([*labels], f"the column of numbers '{shown(name, 60)}'")
+
+
+def _number(name: str, cell: Any, origin: str) -> float | None:
+    if is_empty(cell):
+        return None
+    try:
+        number = float(cell) if isinstance(cell, str | int | float) and not isinstance(cell, bool) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number) or abs(number) > LARGEST:
+        raise UserError(
+            f"{origin}: '{shown(cell, 60)}' given in column '{shown(name, 60)}', expected a number, or an empty cell "
+            "where it is not known"
+        )
+    return number
 
 
 def named_labels(columns: Columns, origins: Sequence[str]) -> Chosen | None:
@@ -54,9 +89,11 @@ def guessed_labels(columns: Columns, origins: Sequence[str]) -> Chosen | None:
 
     None where no column may be. Raises UserError where it is not clear which are.
     """
-    values = {name: _values(cells) for name, cells in columns.items() if not _OTHERS.fullmatch(key(name))}
+    values = {name: _values(cells) for name, cells in columns.items() if not _TEXTS.fullmatch(key(name))}
+    boxes = {name for name in values if _BOXES.fullmatch(key(name))}
     binary = [name for name, counts in values.items() if _mostly_truth(counts)]
-    truth = set(binary)
+    binary = binary if set(binary) - boxes else []
+    truth = set(binary) | boxes
     classes = [name for name, counts in values.items() if name not in truth and _repeats(counts)]
     texts = [name for name in classes if not all(_WHOLE.fullmatch(value) for value in values[name])]
     if len(texts) > 1 or (texts and binary):
@@ -93,14 +130,15 @@ def _word(cell: Any) -> str:
 
 
 def _mostly_truth(counts: Counter[str]) -> bool:
-    """Whether a column is of 0 and 1, but for what must be a mistake."""
-    others = sum(count for value, count in counts.items() if value not in TRUTH)
-    return bool(counts) and others * 10 <= counts.total()
+    """Whether a column is of 0 and 1 where it is not empty, but for what must be a mistake."""
+    known = counts.total() - sum(counts[value] for value in _EMPTY)
+    others = sum(count for value, count in counts.items() if value not in TRUTH and value not in _EMPTY)
+    return known > 0 and others * 10 <= known
 
 
 def _repeats(counts: Counter[str]) -> bool:
     """Whether a column holds several values, each of several images on average."""
-    return 2 <= len(counts) <= counts.total() / 2 and not counts.keys() & {"", "none"}
+    return 2 <= len(counts) <= counts.total() / 2 and not counts.keys() & _EMPTY
 
 
 def _columns(names: Sequence[str]) -> str:
@@ -111,24 +149,25 @@ def _columns(names: Sequence[str]) -> str:
 
 
 def _attributes(columns: Columns, origins: Sequence[str]) -> list[Label]:
-    truth: dict[str, list[int]] = {}
+    truth: dict[str, list[int | None]] = {}
     for name, cells in columns.items():
         of_cell = {cell: TRUTH.get(_word(cell)) for cell in set(cells)}
-        wrong = next((row for row, cell in enumerate(cells) if of_cell[cell] is None), None)
+        wrong = next((row for row, cell in enumerate(cells) if of_cell[cell] is None and not is_empty(cell)), None)
         if wrong is not None:
             raise UserError(
                 f"{origins[wrong]}: '{shown(cells[wrong], 60)}' given in column '{shown(name, 60)}', expected a column "
-                "such as label, or 0 or 1 for each attribute"
+                "such as label, or 0 or 1 for each attribute, empty where it is not known"
             )
-        truth[name] = [of_cell[cell] or 0 for cell in cells]
+        truth[name] = [of_cell[cell] for cell in cells]
     return [dict(zip(truth, row, strict=True)) for row in zip(*truth.values(), strict=True)]
 
 
 def _labels(name: str, cells: Sequence[Any], origins: Sequence[str]) -> list[Label]:
-    if all(isinstance(cell, list) and len(cell) == 1 for cell in cells):
-        cells = [cell[0] for cell in cells]
-    if all(isinstance(cell, str) and _WHOLE.fullmatch(cell.strip()) for cell in cells):
-        cells = [re.sub(r"\.0*$", "", cell.strip()) for cell in cells]
+    known = [cell for cell in cells if not (is_empty(cell) and cell != [])]
+    if known and all(isinstance(cell, list) and len(cell) == 1 for cell in known):
+        cells = [cell[0] if isinstance(cell, list) else None for cell in cells]
+    elif known and all(isinstance(cell, str) and _WHOLE.fullmatch(cell.strip()) for cell in known):
+        cells = [None if is_empty(cell) else re.sub(r"\.0*$", "", cell.strip()) for cell in cells]
     return [_label(name, cell, origin) for cell, origin in zip(cells, origins, strict=True)]
 
 
@@ -146,7 +185,7 @@ def _label(name: str, cell: Any, origin: str) -> Label:
     if key(name) in SEVERAL:
         return _several(text)
     if not text:
-        raise UserError(f"{origin}: no label given in column '{shown(name, 60)}'; label all images, or none")
+        return None
     if text.lower().lstrip("+-") in _NO_NUMBER:
-        raise UserError(f"{origin}: '{text}' given in column '{shown(name, 60)}', expected a class; label all images")
+        raise UserError(f"{origin}: '{text}' given in column '{shown(name, 60)}', expected a class, or an empty cell")
     return text

@@ -26,6 +26,10 @@ _COMPANION = re.compile(
 """What is added to an image's name to call what goes with it."""
 
 
+UNKNOWN = ("unlabeled", "unlabelled")
+"""Folders beside those of classes, of images whose class is not known."""
+
+
 class Found(NamedTuple):
     """An image, its split and class, and its path within the class."""
 
@@ -56,8 +60,11 @@ def list_class_folders(tree: Tree, share: float | None, paired: bool, told: Coll
         left_out = f"{others:,} image{'s' * (others != 1)} of other splits left out"
         notes.append(f"{left_out}: a share of the training images is held out")
         found = [one for one in found if one.split == 0]
-    classes = sorted(_learned_classes(tree, found, held), key=natural)
-    number = {name: i for i, name in enumerate(classes)}
+    learned = _learned_classes(tree, found, held)
+    unknown = {name for name in learned if name.lower() in UNKNOWN and len(learned) > 1}
+    classes = sorted(learned - unknown, key=natural)
+    number = {name: i for i, name in enumerate(classes)} | dict.fromkeys(unknown, -1)
+    notes += [f"images of folder '{shown(name, 40)}' are of no known class" for name in sorted(unknown)]
     found = sorted((one for one in found if one.label in number), key=lambda one: (one.split, number[one.label]))
     names = [one.file for one in found]
     return listed(

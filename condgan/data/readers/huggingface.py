@@ -159,21 +159,28 @@ def _of_classes(
     """The labels of a column of class numbers, or of lists of them."""
     if all(isinstance(cell, list) and len(cell) == 1 for cell in cells):
         cells = [cell[0] for cell in cells]
+    lists = any(isinstance(cell, list) for cell in cells)
+    cells = [None if _lacks(cell) and cell != [] else cell for cell in cells]
     for cell, origin in zip(cells, origins, strict=True):
-        if cell is None or -1 in (cell if isinstance(cell, list) else [cell]):
-            raise UserError(f"{origin}: no label given in column '{column}'; label all images, or leave the split out")
-    highest = max(max(cell, default=0) if isinstance(cell, list) else cell for cell in cells)
+        if isinstance(cell, list) and -1 in cell:
+            raise UserError(f"{origin}: label −1 given among others in column '{column}'; leave it out")
+    known = [cell for cell in cells if cell is not None]
+    if not known:
+        return table_of(cells, str(path), origins)
+    highest = max(max(cell, default=0) if isinstance(cell, list) else cell for cell in known)
     if highest >= len(names):
         raise UserError(f"data '{path}': label {highest} given in column '{column}' of {len(names)} classes")
-    if not any(isinstance(cell, list) for cell in cells):
-        return LabelTable.from_index(LabelSpec.of_classes(names), torch.tensor(cells))
-    if not any(cells):
+    if not lists:
+        index = torch.tensor([-1 if cell is None else cell for cell in cells])
+        return LabelTable.from_index(LabelSpec.of_classes(names), index)
+    if not any(known):
         raise UserError(f"data '{path}': all lists of labels in column '{column}' are empty; label the images")
     require_few(names, f"data '{path}'")
-    holds = torch.zeros(len(cells), len(names), dtype=torch.bool)
+    codes = torch.zeros(len(cells), len(names), dtype=torch.int32)
     for row, cell in enumerate(cells):
-        holds[row, cell] = True
-    return LabelTable.from_values(LabelSpec((Field("attributes", tuple(names), exclusive=False),)), holds)
+        codes[row] = -1 if cell is None else 0
+        codes[row, cell or []] = 1
+    return LabelTable(LabelSpec((Field("attributes", tuple(names), exclusive=False),)), codes)
 
 
 def _label_columns(features: Mapping[str, Any], path: Path) -> list[str]:

@@ -30,8 +30,8 @@ EXPECTED = (
 ATTRIBUTES = 5_000
 """Attributes that are learned together at most."""
 
-Label = str | tuple[str, ...] | Mapping[str, int] | None
-"""A class, the attributes that hold, whether each attribute holds, or nothing."""
+Label = str | tuple[str, ...] | Mapping[str, int | None] | float | None
+"""A class, the attributes that hold, whether each attribute holds (None: unknown), a number, or nothing."""
 
 
 def natural(name: str) -> tuple:
@@ -39,54 +39,66 @@ def natural(name: str) -> tuple:
     return (0, int(name), name) if name.isdecimal() and len(name) < 20 else (1, 0, name)
 
 
-def table_of(labels: Sequence[Label], source: str, origins: Sequence[str]) -> LabelTable:
+def table_of(labels: Sequence[Label], source: str, origins: Sequence[str], number: str = "number") -> LabelTable:
     """A table of what single images are labeled with; classes in natural order, attributes in that of appearance.
 
-    Lists that all hold one name, and vectors that all hold one 1, are classes. Raises UserError where some images have
-    no label or are labeled otherwise than the rest.
+    Lists that all hold one name, and vectors that all hold one 1, are classes. Of images without a label, among others,
+    none is known. `number`: what a number is called. Raises UserError where images are labeled otherwise than the rest.
     """
     labels = _single(labels)
-    kinds = {type(label) for label in labels}
+    kinds = {type(label) for label in labels if label is not None}
     if len(kinds) > 1:
-        first, other = (next(i for i, label in enumerate(labels) if type(label) is kind) for kind in kinds)
-        lacking = next((i for i, label in enumerate(labels) if label is None), None)
-        if lacking is not None:
-            raise UserError(f"{origins[lacking]}: no label given, others have one; label all images, or none")
+        first, other = (next(i for i, label in enumerate(labels) if type(label) is kind) for kind in [*kinds][:2])
         raise UserError(
             f"data '{source}': a class given in {origins[first]}, several labels in {origins[other]}; expected either"
         )
     kind = kinds.pop() if kinds else type(None)
     if kind is type(None):
         return LabelTable.from_index(LabelSpec.of_classes([UNLABELED]), torch.zeros(len(labels), dtype=torch.int64))
+    if kind is float:
+        return _numbers(number, [label if isinstance(label, float) else None for label in labels], source)
     if kind is str:
-        names = [str(label) for label in labels]
-        classes = sorted(set(names), key=natural)
-        number = {name: i for i, name in enumerate(classes)}
-        index = torch.tensor([number[name] for name in names])
+        classes = sorted({str(label) for label in labels if label is not None}, key=natural)
+        place = {name: i for i, name in enumerate(classes)}
+        index = torch.tensor([-1 if label is None else place[str(label)] for label in labels])
         return LabelTable.from_index(LabelSpec.of_classes(classes), index)
-    names = tuple(dict.fromkeys(name for label in labels for name in label or ()))
+    listed_names = (label for label in labels if isinstance(label, tuple | Mapping))
+    names = tuple(dict.fromkeys(name for label in listed_names for name in label))
     if not names:
         raise UserError(f"data '{source}': all lists of labels are empty, first in {origins[0]}; label the images")
     require_few(names, f"data '{source}'")
     place = {name: i for i, name in enumerate(names)}
-    holds = np.zeros((len(labels), len(names)), bool)
+    codes = np.full((len(labels), len(names)), -1, np.int32)
     for row, label in enumerate(labels):
         if isinstance(label, Mapping) and len(label) < len(names):  # names are of all of them
             raise UserError(f"{origins[row]}: {len(label)} values given, expected {len(names)} as elsewhere")
         if isinstance(label, Mapping):
-            holds[row] = [label[name] for name in names]
-        else:
-            holds[row, [place[name] for name in label or ()]] = True
-    return LabelTable.from_values(LabelSpec((Field("attributes", names, exclusive=False),)), torch.from_numpy(holds))
+            codes[row] = [-1 if (holds := label[name]) is None else holds for name in names]
+        elif isinstance(label, tuple):
+            codes[row] = 0
+            codes[row, [place[name] for name in label]] = 1
+    return LabelTable(LabelSpec((Field("attributes", names, exclusive=False),)), torch.from_numpy(codes))
+
+
+def _numbers(name: str, numbers: Sequence[float | None], source: str) -> LabelTable:
+    known = [number for number in numbers if number is not None]
+    if min(known) == max(known):
+        raise UserError(
+            f"data '{source}': all images have {name} {known[0]:g}; expected different numbers, such as ages"
+        )
+    return LabelTable.of_numbers(name, numbers, low=min(known), high=max(known))
 
 
 def _single(labels: Sequence[Label]) -> Sequence[Label]:
     """Lists of one name each, and vectors with one 1 each, as what they hold; others as they are."""
-    if all(isinstance(label, tuple) and len(label) == 1 for label in labels):
-        return [next(iter(label or ())) for label in labels]
-    vectors = [label for label in labels if isinstance(label, Vector) and sum(label.values()) == 1]
-    if len(vectors) == len(labels):
-        return [next(name for name, holds in vector.items() if holds) for vector in vectors]
+    known = [label for label in labels if label is not None]
+    if known and all(isinstance(label, tuple) and len(label) == 1 for label in known):
+        return [label[0] if isinstance(label, tuple) else None for label in labels]
+    if known and all(isinstance(label, Vector) and sum(label.values()) == 1 for label in known):
+        return [
+            next(name for name, holds in label.items() if holds) if isinstance(label, Vector) else None
+            for label in labels
+        ]
     return labels
 
 
@@ -114,7 +126,9 @@ class Rows:
             )
         self.label[image], self.split[image], self.origin[image] = label, split, origin
 
-    def listing(self, files: Sequence[str], share: float | None, notes: Sequence[str] = ()) -> Listing:
+    def listing(
+        self, files: Sequence[str], share: float | None, notes: Sequence[str] = (), number: str = "number"
+    ) -> Listing:
         if not self.label:
             raise UserError(f"'{self.file}' of '{self.tree.source}' lists no image: expected a file and a label each")
         splits = np.array(list(self.split.values()))
@@ -122,7 +136,7 @@ class Rows:
             self.tree.source,
             Files(self.tree, files),
             list(self.label),
-            table_of(list(self.label.values()), self.tree.source, list(self.origin.values())),
+            table_of(list(self.label.values()), self.tree.source, list(self.origin.values()), number),
             None if (splits < 0).all() else splits,
             share,
             origins=list(self.origin.values()),

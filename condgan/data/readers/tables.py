@@ -10,7 +10,7 @@ import numpy as np
 
 from condgan.data.listing import UNLABELED, Listing, listed
 from condgan.data.readers.attributes import locate, only_places, places
-from condgan.data.readers.columns import TRUTH, Chosen, guessed_labels, is_empty, named_labels
+from condgan.data.readers.columns import TRUTH, Chosen, guessed_labels, is_empty, named_labels, number_labels
 from condgan.data.readers.folders import list_class_folders
 from condgan.data.readers.labels import SPLIT_WORDS, Rows, json_label, read_json, split_of, unlisted
 from condgan.data.readers.lines import (
@@ -26,7 +26,7 @@ from condgan.data.readers.lines import (
 from condgan.data.readers.names import is_image, left_out
 from condgan.data.readers.text import WINDOWS
 from condgan.data.readers.tree import Files, Tree, parent
-from condgan.utils.errors import UserError, repeated, shown
+from condgan.utils.errors import UserError, repeated, shown, unknown
 from condgan.utils.limits import LIST
 
 SPLITS = {**SPLIT_WORDS, "0": 0, "1": 1, "2": 2, "0.0": 0, "1.0": 1, "2.0": 2}
@@ -135,17 +135,22 @@ def class_folders(tree: Tree) -> dict[str, str]:
     classes = listing.labels.spec.classes
     if classes == (UNLABELED,):
         return {}
-    return {name: classes[i] for name, i in zip(listing.names, listing.labels.index().tolist(), strict=True)}
+    numbers = listing.labels.index().tolist()
+    return {name: classes[i] for name, i in zip(listing.names, numbers, strict=True) if i >= 0}
 
 
-def list_tables(tree: Tree, tables: Sequence[ImageTable], share: float | None) -> Listing | None:
+def list_tables(
+    tree: Tree, tables: Sequence[ImageTable], share: float | None, number: str | None = None
+) -> Listing | None:
     """The images that tables label, those in the outermost folders; None where none has labels.
+
+    `number`: the column whose numbers are the labels, in place of classes and attributes.
 
     Beside class folders, only columns and files that are named like labels are such. What else may be labels counts
     where nothing is named so. Tables without labels may say the split. Raises UserError where that is not clear.
     """
     classes = class_folders(tree) if tables else {}
-    chosen = _chosen(tables, classes)
+    chosen = _chosen(tables, classes) if number is None else _of_number(tables, number)
     if not chosen:
         return None
     depth = min(file.count("/") for file in chosen)
@@ -162,10 +167,11 @@ def list_tables(tree: Tree, tables: Sequence[ImageTable], share: float | None) -
     if twice := repeated(files):
         first, second = [origin for origin, one in zip(rows.origin.values(), files, strict=True) if one == twice][:2]
         raise UserError(f"{second}: '{twice}' stands in {first} already, expected each image once")
-    _require_whole_folders(rows.file, files, classes)
+    if number is None:
+        _require_whole_folders(rows.file, files, classes)
     instead = ", not from the class folders" * _of_class_folders(files, classes)
     notes = [*_sources(chosen, tables, frozenset(files), instead), *[said] * bool(said), *_other_notes(tree, tables)]
-    return rows.listing(files, share, [*notes, *unlisted(tree, rows.file, files, of_labels(tree))])
+    return rows.listing(files, share, [*notes, *unlisted(tree, rows.file, files, of_labels(tree))], number or "number")
 
 
 def _chosen(tables: Sequence[ImageTable], classes: Mapping[str, str]) -> dict[str, Chosen]:
@@ -178,6 +184,14 @@ def _chosen(tables: Sequence[ImageTable], classes: Mapping[str, str]) -> dict[st
         if chosen := {table.file: one for table in some if (one := how(table)) is not None}:
             return chosen
     return {}
+
+
+def _of_number(tables: Sequence[ImageTable], number: str) -> dict[str, Chosen]:
+    """The numbers of the tables that have such a column. Raises UserError where none of them has."""
+    there = [table for table in tables if number in table.columns]
+    if tables and not there:
+        raise unknown("column of numbers", number, [name for table in tables for name in table.columns])
+    return {table.file: number_labels(table.columns, number, table.origins) for table in there}
 
 
 def _sources(
