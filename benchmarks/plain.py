@@ -183,7 +183,7 @@ class Trainer:
         self.recipe, self.objective = recipe, build_objective(recipe)
         self.generator, self.discriminator = networks(recipe, labels.spec)
         self.average = deepcopy(self.generator).eval().requires_grad_(False)
-        self.prior = labels if recipe.schedule.fake_labels == "data" else LabelTable.each(labels.spec)
+        self.prior = labels if recipe.schedule.fake_labels != "uniform" else LabelTable.each(labels.spec)
         self.joint = recipe.schedule.joint, recipe.schedule.joint and mixes_batch(self.discriminator)
         g, d = recipe.g_opt, recipe.d_opt
         self.g_opt = Adam(self.generator.parameters(), **g.options, foreach=False, fused=False)

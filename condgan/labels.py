@@ -21,9 +21,9 @@ NEARLY = 0.05
 """Share of a number's range by which one that is read may be off, and still count as right."""
 WAVES = 8
 """Cosines of a number that networks see beside whether it is known."""
-STEPS = 1 << 24
+RESOLUTION = 1 << 24
 """Steps of a number's range that a table tells apart."""
-PARTS = 8
+EIGHTHS = 8
 """Parts of a number's range that are compared one by one, as classes are."""
 
 
@@ -51,7 +51,7 @@ class Range:
 
     def ends(self) -> list[str]:
         """Where its parts begin and end, with as few digits as tell them apart, three or more."""
-        numbers = [self.number(i / PARTS) for i in range(PARTS + 1)]
+        numbers = [self.number(i / EIGHTHS) for i in range(EIGHTHS + 1)]
         texts = ([f"{number:.{digits}g}" for number in numbers] for digits in range(3, 17))
         return next((some for some in texts if len(set(some)) == len(some)), [*map(repr, numbers)])
 
@@ -369,7 +369,7 @@ def _told(values: Float[Tensor, "b v"]) -> Bool[Tensor, "b v"]:
 def code_tops(field: Field) -> list[int]:
     """Of each column that a table has of a field, one more than its highest number."""
     if field.range is not None:
-        return [STEPS + 1]
+        return [RESOLUTION + 1]
     return [len(field.values)] if field.exclusive else [2] * len(field.values)
 
 
@@ -403,7 +403,7 @@ class LabelTable:
     def of_numbers(cls, name: str, numbers: Sequence[float | int | None], *, low: float, high: float) -> "LabelTable":
         """Of a vocabulary with a number of this range alone; None: it is not known."""
         range = Range(low, high)
-        codes = [-1 if number is None else round(range.share(float(number)) * STEPS) for number in numbers]
+        codes = [-1 if number is None else round(range.share(float(number)) * RESOLUTION) for number in numbers]
         return cls(LabelSpec((Field.of_number(name, range),)), torch.tensor(codes, dtype=torch.int32)[:, None])
 
     @classmethod
@@ -422,7 +422,7 @@ class LabelTable:
 
         def codes(field: Field, values: Tensor) -> Tensor:
             if field.range is not None:
-                return (values.double() * STEPS).round().clamp(0, STEPS).int()
+                return (values.double() * RESOLUTION).round().clamp(0, RESOLUTION).int()
             if field.exclusive:
                 return values.argmax(1, keepdim=True).int()
             return torch.where(_told(values), (values > 0.5).int(), -1)
@@ -445,7 +445,7 @@ class LabelTable:
             own = codes[:, where]
             known.append((own >= 0).any(1))
             if field.range is not None:
-                values.append((own.double() / STEPS).clamp(min=0).to(kind))
+                values.append((own.double() / RESOLUTION).clamp(min=0).to(kind))
             elif field.exclusive:
                 values.append((own == torch.arange(len(field.values), device=codes.device)).to(kind))
             else:
@@ -472,7 +472,9 @@ class LabelTable:
             return None
         spec = LabelSpec.of_classes([f"{low} to {high}" for low, high in pairwise(range.ends())])
         codes = self.codes[:, 0].long()
-        return LabelTable.from_index(spec, torch.where(codes < 0, -1, (codes * PARTS // STEPS).clamp(max=PARTS - 1)))
+        return LabelTable.from_index(
+            spec, torch.where(codes < 0, -1, (codes * EIGHTHS // RESOLUTION).clamp(max=EIGHTHS - 1))
+        )
 
     @property
     def partial(self) -> bool:

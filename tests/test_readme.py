@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from torch import Tensor
 
 import condgan as api
@@ -75,15 +76,26 @@ def fashioned_mnist(root: Path) -> None:
             (root / f"{part}-{kind}-ubyte").write_bytes(np.array(header, ">i4").tobytes() + contents[kind])
 
 
+def faces(folder: Path) -> None:
+    """Gray pictures, the brighter the older, with a table of ages; of some it is not known."""
+    folder.mkdir()
+    ages = np.random.default_rng(0).integers(10, 80, 40)
+    for number, age in enumerate(ages):
+        Image.new("L", (16, 16), int(3 * age)).save(folder / f"{number}.png")
+    rows = [f"{number}.png,{age if number % 4 else ''}" for number, age in enumerate(ages)]
+    (folder / "ages.csv").write_text("\n".join(["file,age", *rows]) + "\n")
+
+
 @pytest.fixture
 def _small_data(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader's folder `photos`, an MNIST that needs no download, the first of the digits, and hasty judges."""
+    """A reader's folders `photos` and `faces`, an MNIST that needs no download, the first digits, and hasty judges."""
     assert photos == Path.cwd() / "photos"
     monkeypatch.setenv("CONDGAN_CACHE", str(Path.cwd() / "cache"))
     monkeypatch.setattr(classifier, "training_steps", lambda _images, _spec: 5)
     monkeypatch.setattr(utility, "training_batches", lambda _real: 2)
     monkeypatch.setattr(utility, "find_classifier", linear_classifier)
     monkeypatch.setattr(utility, "SELECTIONS", {"none": ()})
+    faces(Path("faces"))
     fashioned_mnist(cache_directory() / "downloads" / "MNIST" / "raw")
     whole = digits._read
 

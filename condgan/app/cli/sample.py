@@ -99,9 +99,10 @@ def sample_command(
     chosen: Any = None if classes is None else chosen_names(classes, model.classes)
     if settings:
         chosen = _asked(settings)
+    groups = model.group_names(chosen) if mixture is None else []
     if mixture is not None:
         chosen = _weights(mixture, model.classes)
-    groups = model.group_names(chosen)
+        groups = [",".join(f"{name}={weight:g}" for name, weight in chosen.items())]
     trained = f"from {origin(model.images)}"
     if out.suffix == ".npz":
         write(out, model.npz(chosen, per_class, seed))
