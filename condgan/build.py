@@ -120,6 +120,8 @@ def build_model(
 def _generator(recipe: Recipe, labels: LabelSpec) -> Generator:
     generator = recipe.generator.build(GENERATORS, image_shape(recipe), labels)
     ramp = build_objective(recipe).transition
+    if ramp is not None:
+        labels.require_no_number("objective.transition")
     return generator if ramp is None else Transitional(generator, ramp)
 
 

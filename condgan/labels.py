@@ -7,7 +7,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import pairwise
 
 import torch
@@ -21,6 +21,8 @@ NEARLY = 0.05
 """Share of a number's range by which one that is read may be off, and still count as right."""
 WAVES = 8
 """Cosines of a number that networks see beside whether it is known."""
+LARGEST = 1e15
+"""Of numbers that label images, on either side of 0."""
 RESOLUTION = 1 << 24
 """Steps of a number's range that a table tells apart."""
 EIGHTHS = 8
@@ -29,17 +31,31 @@ EIGHTHS = 8
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What a number's values in training images are, and how near a number counts as the same while training.
+    """Between what a number's values in a data set lie, and how near a number counts as the same while training.
 
     `vicinity`: κ of CcGAN, a share of the range (Ding et al. 2021, §3). Labels lie around an image's own by a normal
     law of variance κ²/2, or `hard`, by the uniform one within κ: the images that a number is then learned from weigh
-    exp(−(y − y′)²/κ²), its soft vicinal weights with ν = 1/κ², or all alike within κ, its hard ones.
+    exp(−(y − y′)²/κ²), its soft vicinal weights with ν = 1/κ², or all alike within κ, its hard ones. What would lie
+    beyond the range is reflected at its end. Raises UserError for ends that are none.
     """
 
     low: float
     high: float
     vicinity: float = 0.0
     hard: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.low < self.high and max(-self.low, self.high) <= LARGEST and 0 <= self.vicinity <= 1):
+            raise UserError(
+                f"a number from {self.low:g} to {self.high:g} with a vicinity of {self.vicinity:g} given: expected "
+                f"different ends up to {LARGEST:g}, and a share of 0 to 1"
+            )
+
+    def text(self, number: float, digits: int = 3) -> str:
+        """A number with as many digits as tell apart so many powers of ten of the range."""
+        places = digits - math.floor(math.log10(self.high - self.low))
+        shown = f"{round(number, places):.{max(0, places)}f}"
+        return shown.rstrip("0").rstrip(".") if "." in shown else shown
 
     def share(self, number: float) -> float:
         """Where a number lies, 0 to 1."""
@@ -50,9 +66,9 @@ class Range:
         return self.low + share * (self.high - self.low)
 
     def ends(self) -> list[str]:
-        """Where its parts begin and end, with as few digits as tell them apart, three or more."""
+        """Where its eighths begin and end, with as few digits as tell them apart."""
         numbers = [self.number(i / EIGHTHS) for i in range(EIGHTHS + 1)]
-        texts = ([f"{number:.{digits}g}" for number in numbers] for digits in range(3, 17))
+        texts = ([self.text(number, digits) for number in numbers] for digits in range(1, 12))
         return next((some for some in texts if len(set(some)) == len(some)), [*map(repr, numbers)])
 
 
@@ -63,7 +79,8 @@ class Field:
     `groups`: of independent values, those of which an image has one or none, such as hair colors. `range`: of a number,
     whose only value is its name. Each data set has a field of its own; where several are trained together, an image
     knows that of its data set.
-    Raises UserError for a value given twice, and for groups that overlap or hold others than the values.
+    Raises UserError for a value given twice, for groups that overlap or hold others than the values, and for a number
+    of several values.
     """
 
     name: str
@@ -72,7 +89,7 @@ class Field:
     groups: tuple[tuple[str, ...], ...] = dataclasses.field(
         default=(), repr=False
     )  # data sets' hashes are made of the repr
-    range: Range | None = None
+    range: Range | None = dataclasses.field(default=None, repr=False)
 
     @classmethod
     def of_number(cls, name: str, range: Range) -> "Field":
@@ -84,23 +101,19 @@ class Field:
         for what, names in (("label", self.values), ("member of exclusive groups", grouped)):
             if twice := repeated(names):
                 raise UserError(f"{what} '{twice}' given twice: expected each name once")
+        if self.range is not None and (self.exclusive or self.groups or len(self.values) != 1):
+            raise UserError(f"number '{self.name}' given with {len(self.values)} values: expected one, in no group")
         known = set(self.values)
         if other := next((name for name in grouped if name not in known), None):
             raise unknown("member of exclusive groups", other, self.values)
 
     def units(self) -> list[list[int]]:
         """The positions of values that are answered together: all, or each group and each value in none."""
-        if self.exclusive:
-            return [list(range(len(self.values)))]
-        place = {value: position for position, value in enumerate(self.values)}
-        grouped = [[place[value] for value in group] for group in self.groups]
-        alone = set(range(len(self.values))) - {position for unit in grouped for position in unit}
-        return sorted([*grouped, *([position] for position in alone)])
+        return _units(self)
 
     def unknown(self, like: Tensor) -> Float[Tensor, " v"]:
         """What stands for independent values that are not known: ½, or 1 / n of the n values of a group."""
-        size = {value: len(unit) for unit in self.units() for value in unit}
-        return like.new_tensor([1 / max(2, size[value]) for value in range(len(self.values))])
+        return _unknown(self, like.dtype, like.device)
 
     def most_likely(self, logits: Float[Tensor, "b v"]) -> Shaped[Tensor, "b v"]:
         """The values that logits speak for: one of an exclusive field, of a group the highest if it is above 0.
@@ -125,6 +138,24 @@ class Field:
             return (logits - target).abs() <= NEARLY
         same = self.most_likely(logits) == (target > 0.5)
         return torch.stack([reduce(torch.logical_and, [same[:, value] for value in unit]) for unit in self.units()], 1)
+
+
+@lru_cache(64)
+def _units(field: Field) -> list[list[int]]:
+    if field.exclusive:
+        return [list(range(len(field.values)))]
+    place = {value: position for position, value in enumerate(field.values)}
+    grouped = [[place[value] for value in group] for group in field.groups]
+    alone = set(range(len(field.values))) - {position for unit in grouped for position in unit}
+    return sorted([*grouped, *([position] for position in alone)])
+
+
+@lru_cache(64)
+def _unknown(field: Field, kind: torch.dtype, device: torch.device) -> Float[Tensor, " v"]:
+    size = {value: len(unit) for unit in field.units() for value in unit}
+    shares = [1 / max(2, size[value]) for value in range(len(field.values))]
+    with torch.inference_mode(False):  # training may use the same
+        return torch.tensor(shares, dtype=kind, device=device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +216,8 @@ class LabelSpec:
 
         def told(field: Field) -> str:
             if field.range is not None:
-                return f"the number '{field.name}'"
+                ends = f"{field.range.text(field.range.low)} to {field.range.text(field.range.high)}"
+                return f"the number '{field.name}' from {ends}"
             kind = "class" + "es" * (self.width > 1) if field.exclusive else "attribute" + "s" * (self.width > 1)
             return f"{len(field.values):,} {kind}"
 
@@ -304,12 +336,16 @@ class Labels:
         return torch.stack([reduce(torch.logical_and, [told[:, value] for value in unit]) for unit in field.units()], 1)
 
     def nearby(self, noise: Float[Tensor, "b k"], uniform: Float[Tensor, "b k"]) -> "Labels":
-        """Labels whose numbers are others of their vicinity: by normal noise, or by uniform one in [−1, 1]."""
+        """Labels whose numbers are others of their vicinity: by normal noise, or by uniform one in [−1, 1].
+
+        Beyond the range they are reflected, as the cosines are that networks see.
+        """
         values = self.values.clone()
         for _, field, where in self.spec.slices():
             if (range := field.range) is not None:
                 own = uniform[:, where] if range.hard else noise[:, where] * 0.5**0.5
-                values[:, where] += range.vicinity * own
+                moved = (values[:, where] + range.vicinity * own).abs()
+                values[:, where] = (1 - (1 - moved).abs()).clamp(0, 1)
         return dataclasses.replace(self, values=values)
 
     def completed(self, other: "Labels") -> "Labels":
@@ -481,25 +517,28 @@ class LabelTable:
         """Whether some images do not know all values of the only field."""
         return len(self.spec.fields) == 1 and bool((self.codes < 0).any())
 
-    def completed(self, seed: int) -> "LabelTable":
+    def drawn(self, seed: int, known: "LabelTable | None" = None) -> "LabelTable":
         """Of one data set, with all labels known: what an image does not know is drawn from those that know it.
 
-        Units of values are drawn for themselves, so that each holds as often as among the images that know it. Raises
-        UserError for what no image knows.
+        `known`: the images that it is drawn from, by default these. Units of values are drawn for themselves, so that
+        each holds as often as among the images that know it. Raises UserError for what no image knows.
         """
         if not self.partial:
             return self
+        others = self.codes if known is None else known.codes.to(self.codes.device)
         drawing = torch.Generator().manual_seed(seed)
         field, codes = self.spec.fields[0], self.codes.clone()
         units = [[0]] if field.exclusive else field.units()
         for unit in units:
             lacking = (codes[:, unit] < 0).any(1)
-            there = torch.nonzero(~lacking).flatten()
-            if not len(there):
+            there = torch.nonzero((others[:, unit] >= 0).all(1)).flatten()
+            if not len(there) and lacking.any():
                 raise UserError(f"label '{field.values[unit[0]]}' is known of no training image: expected it of some")
-            drawn = torch.randint(len(there), (int(lacking.sum()),), generator=drawing).to(there.device)
+            if not lacking.any():
+                continue
+            rows = torch.randint(len(there), (int(lacking.sum()),), generator=drawing).to(there.device)
             column = torch.tensor(unit, device=codes.device)
-            codes[lacking.nonzero(), column] = codes[there[drawn][:, None], column]
+            codes[lacking.nonzero(), column] = others[there[rows][:, None], column]
         return LabelTable(self.spec, codes)
 
     @property

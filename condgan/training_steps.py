@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from condgan.build import build_objective, build_stream
@@ -66,17 +65,13 @@ def pretrain(recipe: Recipe, state: State, split: Split) -> None:
 def fake_labels_of(recipe: Recipe, labels: LabelTable) -> FakeLabels:
     """The labels that those of fakes are drawn from: the law of the real ones, or every class alike, or the batch's.
 
-    Several data sets are drawn as their batches are; what an image does not know, as among those that know it.
+    What an image does not know is drawn as often as among those that know it.
     """
-    known, partial = labels.completed(derive_seed(recipe.seed, "unknown labels")), labels.partial
+    known, partial = labels.drawn(derive_seed(recipe.seed, "unknown labels")), labels.partial
     if recipe.schedule.fake_labels == "batch":
         return FakeLabels(known, of_batch=True, partial=partial)
-    if len(labels.spec.fields) > 1:
-        sets = labels.known.double()
-        often = torch.tensor(recipe.data.weights or [1.0] * sets.shape[1], device=sets.device).double()
-        return FakeLabels(labels, (sets @ (often / sets.sum(0))).float())
     if recipe.schedule.fake_labels == "data" and recipe.data.class_balance == 0:
-        return FakeLabels(known, partial=partial)
+        return FakeLabels(known, partial=partial, told=labels if partial else None)
     classes = LabelTable.each(labels.spec).to(labels.device)
     if recipe.schedule.fake_labels == "uniform":
         return FakeLabels(classes, partial=partial)

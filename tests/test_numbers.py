@@ -1,5 +1,6 @@
 """Numbers as labels: read from a column, seen by networks as waves, vicinal, asked for, judged by a regressor."""
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image
 
 import condgan
 from condgan.app.export.write import export
+from condgan.build import build_state
 from condgan.data.dataset import _usual_vicinity
 from condgan.data.open import list_source, read
 from condgan.evaluation.images import ImageSubset
@@ -22,8 +24,10 @@ from condgan.losses.labels import multi_hinge
 from condgan.networks import HEADS
 from condgan.networks.embeddings import LabelEmbedding
 from condgan.recipes.load import load
+from condgan.runs.checkpoint import Description, _examples
 from condgan.runs.models import load_model, read_data
 from condgan.sampling.changes import plan_changes
+from condgan.training_steps import build_steps
 from condgan.utils.errors import UserError
 
 AGE = LabelSpec((Field.of_number("age", Range(10.0, 60.0)),))
@@ -109,7 +113,7 @@ def test_statistics_of_a_part_are_those_of_its_images() -> None:
     classes = table.by_class()
     assert classes is not None
     assert classes.index().tolist() == [0, 0, 3, 7, -1]
-    assert classes.spec.classes[:2] == ("10 to 16.2", "16.2 to 22.5")
+    assert classes.spec.classes[:2] == ("10 to 16", "16 to 22")
     errors = torch.tensor([1.0, 4, 9, 2, math.nan])
     part = FeatureStatistics(5, labels=table, features=torch.zeros(5, 2), errors=errors).of_class(0)
     assert part.count == 2
@@ -234,6 +238,57 @@ def test_a_checkpoint_keeps_examples_and_refuses_others(run: condgan.Run) -> Non
     assert run.model.spec.examples == spec.examples
     path = next((run.directory / "checkpoints").iterdir()) / "state.json"
     assert json.loads(path.read_text())["examples"]
+    described = Description.model_validate_json(path.read_bytes())
+    for wrong in ([[1, 2]], [[-1]], [[1 << 25]]):
+        with pytest.raises(UserError, match="numbers of labels each"):
+            _examples(described.model_copy(update={"examples": wrong}))
+
+
+def test_a_run_that_stopped_goes_on_as_if_it_had_not(turned: Path) -> None:
+    """Of numbers that are not all known: what is told, and noise on it, are functions of where the state stands."""
+    options = ["data.number=angle", "schedule.images=256", "schedule.batch=16", "schedule.decay=0"]
+    recipe = load("digits-projection", [f"data.source={turned}", *options])
+    data = read_data(recipe)
+    assert data.train.labels.partial
+    weights = []
+    for parts in ((4,), (2, 2)):
+        state = build_state(recipe, data.spec)
+        for steps in parts:
+            for _ in itertools.islice(build_steps(recipe, state, data.train), steps):
+                pass
+        weights.append(torch.cat([one.detach().flatten() for one in state.generator.parameters()]))
+    assert torch.equal(*weights)
+
+
+def test_transitions_and_runs_of_classes_do_not_fit_a_number(turned: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="objective.transition given with the number 'angle'"):
+        condgan.train(
+            turned, recipe="digits-projection", out=tmp_path / "no", fresh=True,
+            overrides=["data.number=angle", "objective.transition={start: 0, end: 1, images: 100}"],
+        )  # fmt: skip
+    with pytest.raises(UserError, match="a vicinity given without data.number"):
+        condgan.train(None, recipe="digits-projection", overrides=["data.vicinity=0.1"], out=tmp_path / "no")
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [{"low": 1.0, "high": 1.0}, {"low": 2.0, "high": 1.0}, {"low": 0.0, "high": 1e300}, {"low": math.nan, "high": 1.0}],
+)
+def test_ranges_that_are_none_are_refused(ends: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="expected different ends"):
+        Range(**ends)
+
+
+def test_numbers_of_other_data_are_those_of_the_model(run: condgan.Run, turned: Path, tmp_path: Path) -> None:
+    """Also where their range is another one."""
+    (tmp_path / "data").mkdir()
+    rows = (turned / "angles.csv").read_text().splitlines()
+    few = [rows[0], *(row for row in rows[1:] if row.split(",")[1] and abs(float(row.split(",")[1])) < 40)]
+    for row in few[1:]:
+        name = row.split(",")[0]
+        (tmp_path / "data" / name).write_bytes((turned / name).read_bytes())
+    (tmp_path / "data" / "angles.csv").write_text("\n".join(few) + "\n")
+    assert run.evaluate(tmp_path / "data")["label_error"] > 0
 
 
 def test_translators_and_class_balance_refuse_numbers(turned: Path) -> None:

@@ -74,7 +74,9 @@ class Dataset:
     @cached_property
     def content_hash(self) -> str:
         """SHA-256 of the images, labels and class names of both splits."""
-        vocabulary = json.dumps([asdict(field) for field in _without_vicinities(self.spec).fields]).encode()
+        fields = [asdict(field) for field in _without_vicinities(self.spec).fields]
+        told = [{key: value for key, value in one.items() if key != "range" or value} for one in fields]
+        vocabulary = json.dumps(told).encode()
         labels = hashlib.sha256(vocabulary)
         for split in (self.train, self.held_out):
             for table in _tables(split):
@@ -122,6 +124,8 @@ def with_vicinity(data: Dataset, width: float | None, hard: bool) -> Dataset:
     field = data.spec.fields[0]
     if (range := field.range) is None:
         return data
+    if width is None and not bool(data.train.labels.known.any()):
+        raise UserError(f"number '{field.name}' is known of no training image: expected it of some")
     if width is None:
         width = _usual_vicinity(data.train.labels[:].values[data.train.labels.known[:, 0], 0].numpy())
     spec = LabelSpec((replace(field, range=replace(range, vicinity=width, hard=hard)),))
@@ -134,14 +138,22 @@ def _usual_vicinity(shares: Float[np.ndarray, " n"]) -> float:
     near = min(VICINITY, len(ordered)) - 1
     spans = ordered[near:] - ordered[: len(ordered) - near]
     gaps = np.diff(np.unique(ordered))
-    return float(max(np.median(spans) / 2, np.median(gaps) if len(gaps) else 0))
+    return float(min(FARTHEST, max(np.median(spans) / 2, np.median(gaps) if len(gaps) else 0)))
+
+
+def labeled(data: Dataset) -> Dataset:
+    """The same without images of which nothing is known."""
+    if not (data.train.labels.partial or data.held_out.labels.partial):
+        return data
+    known = [torch.nonzero(one.labels.known.any(1)).flatten() for one in (data.train, data.held_out)]
+    return replace(data, train=data.train.at(known[0]), held_out=data.held_out.at(known[1]), digest=None)
 
 
 def with_examples(data: Dataset, most: int = 256) -> Dataset:
     """The same; where labels are attributes or a number, the vocabulary holds those of some training images."""
     if data.spec.exclusive:
         return data
-    table = data.train.labels.completed(0)
+    table = data.train.labels.drawn(0)
     most = max(1, min(most, len(table), EXAMPLES // table.codes.shape[1]))
     chosen = torch.arange(most) * len(table) // most
     spec = replace(data.spec, examples=tuple(map(tuple, table.codes[chosen].tolist())))
@@ -163,6 +175,8 @@ def _without_vicinities(spec: LabelSpec) -> LabelSpec:
     )
 
 
+FARTHEST = 0.1
+"""The largest vicinity by default, so that few images do not drown what is asked for."""
 VICINITY = 50
 """Images that half of the vicinities of numbers hold by default, or more."""
 

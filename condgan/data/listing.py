@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int, UInt8
 
-from condgan.labels import LabelSpec, LabelTable
+from condgan.labels import RESOLUTION, Field, LabelSpec, LabelTable, Range
 from condgan.utils.errors import UserError, shown
 
 LONGEST = 200
@@ -162,7 +162,7 @@ def listed(
         own = pairs[train] if paired and pairs is not None else None
         parts = split(labels.at(torch.from_numpy(train)), share, own)
         train, chosen = (train[part] for part in parts)
-    labels = _without_empty_classes(labels, np.concatenate([train, chosen]))
+    labels = _of_places(labels, np.concatenate([train, chosen]))
     whole = Listing(
         source, pictures, np.arange(len(names)), names, labels, 0, pairs=pairs, notes=notes, origins=origins,
         share=share if own_split else None,
@@ -193,9 +193,14 @@ def _require_names(labels: LabelTable, source: str, origins: Sequence[str]) -> N
         )
 
 
-def _without_empty_classes(labels: LabelTable, places: Int[np.ndarray, " n"]) -> LabelTable:
-    """The labels without classes that only images elsewhere have, such as those of a split that is left out."""
+def _of_places(labels: LabelTable, places: Int[np.ndarray, " n"]) -> LabelTable:
+    """The labels without what only images elsewhere have, such as those of a split that is left out.
+
+    That are classes, and the ends of a number's range.
+    """
     index, field = labels.index(), labels.spec.fields[0]
+    if field.range is not None:
+        return _of_range(labels, places)
     if not field.exclusive:
         return labels
     used = labels.at(torch.from_numpy(places)).counts() > 0
@@ -205,6 +210,23 @@ def _without_empty_classes(labels: LabelTable, places: Int[np.ndarray, " n"]) ->
     names = [name for name, there in zip(field.values, used.tolist(), strict=True) if there]
     number = torch.where(used, number, -1)
     return LabelTable.from_index(LabelSpec.of_classes(names), torch.where(index < 0, -1, number[index.clamp(min=0)]))
+
+
+def _of_range(labels: LabelTable, places: Int[np.ndarray, " n"]) -> LabelTable:
+    """Numbers whose range is that of some images; those beyond are not known."""
+    field, codes = labels.spec.fields[0], labels.codes[:, 0].double()
+    assert field.range is not None
+    known = labels.codes[torch.from_numpy(places), 0]
+    known = known[known >= 0]
+    if not len(known) or int(known.min()) == int(known.max()):
+        raise UserError(f"number '{field.name}': fewer than two different ones of images to use; give more")
+    if int(known.min()) == 0 and int(known.max()) == RESOLUTION:
+        return labels
+    low, high = (field.range.number(int(end) / RESOLUTION) for end in (known.min(), known.max()))
+    moved = (codes - int(known.min())) / int(known.max() - known.min())
+    inside = (codes >= 0) & (moved >= 0) & (moved <= 1)
+    spec = LabelSpec((Field.of_number(field.name, Range(low, high)),))
+    return LabelTable(spec, torch.where(inside, (moved * RESOLUTION).round(), -1).int()[:, None])
 
 
 def split(

@@ -148,6 +148,7 @@ def describe_packed(
     """Write everything but the images beside their files."""
     shape = (listing.train, len(listing), preprocessing.channels, preprocessing.height, preprocessing.width)
     digest = hashlib.sha256(repr((listing.labels.spec, shape)).encode())
+    digest.update(repr(listing.labels.spec.range or "").encode())
     for file in files:
         for block in file.blocks():
             digest.update(block)

@@ -58,6 +58,7 @@ def decoded(listing: Listing, preprocessing: Preprocessing, skip_bad_images: boo
         kept = _kept(listing, orders)
         return Prepared(_telling_copies(kept, listing, digests), train, held_out, _skipped(listing, bad))
     key = hashlib.sha256(f"{PACKED_FORMAT} {RULE} {preprocessing} {listing.train} {listing.labels.spec}".encode())
+    key.update(repr(listing.labels.spec.range or "").encode())
     names = "\n".join(listing.names).encode(errors="surrogateescape")
     for part in (digests.tobytes(), listing.labels.codes.numpy().tobytes(), names):
         key.update(hashlib.sha256(part).digest())

@@ -278,6 +278,8 @@ def as_mapping(look: Survey) -> dict[str, Any]:
         "images": len(listing),
         "train": listing.train,
         "held_out": len(listing) - listing.train,
+        "number": None if (scale := listing.labels.spec.range) is None else [scale.low, scale.high],
+        "unlabeled": int((~listing.labels.known.any(1)).sum()),
         "exclusive": listing.labels.spec.fields[0].exclusive,
         "counts": {name: {"train": train, "held_out": held_out} for name, train, held_out in counts},
         "median": look.median,

@@ -19,7 +19,7 @@ from condgan.data.survey import Survey, quick_look
 from condgan.evaluation.catalog import STATED, select_metrics
 from condgan.evaluation.moments import read_normal
 from condgan.evaluation.statistics import Images
-from condgan.labels import LabelSpec, LabelTable
+from condgan.labels import RESOLUTION, LabelSpec, LabelTable
 from condgan.sampling.model import Fakes, Model
 from condgan.sampling.options import Sampling
 from condgan.sampling.translator import Translations, Translator
@@ -193,7 +193,9 @@ def fakes_of(model: Model, real: Real, n: int | None, sampling: Sampling) -> Fak
         assert images is not None
         count = len(images)
     number = torch.arange(count)
-    labels = None if images is None or images.labels is None else images.labels.completed(sampling.seed)
+    labels = None if images is None else images.labels
+    if labels is not None and real.data is not None:
+        labels = labels.drawn(sampling.seed, real.data.train.labels)
     if not model.spec.exclusive:
         labels, asked = _asked_as(model.spec, labels, number)
     elif labels is None or not labels.spec.exclusive or not set(labels.spec.classes) <= set(model.classes):
@@ -212,11 +214,15 @@ def _asked_as(
     spec: LabelSpec, labels: LabelTable | None, number: Int[Tensor, " n"]
 ) -> tuple[LabelTable | None, LabelTable]:
     """Attributes or numbers of real images as a model knows them; of others those of its training images in turn."""
-    if labels is None or labels.spec != spec:
+    if labels is None or [one.values for one in labels.spec.fields] != [one.values for one in spec.fields]:
         examples = torch.tensor(spec.examples, dtype=torch.int32)
         return None, LabelTable(spec, examples[number % len(examples)])
     labels = labels.at(number * len(labels) // len(number))
-    return labels, LabelTable(spec, labels.codes)
+    codes = labels.codes
+    if (theirs := labels.spec.range) is not None and (own := spec.range) is not None:
+        shares = [own.share(theirs.number(code / RESOLUTION)) for code in codes[:, 0].tolist()]
+        codes = (torch.tensor(shares).clamp(0, 1) * RESOLUTION).round().int()[:, None]
+    return labels, LabelTable(spec, codes)
 
 
 def translations_of(model: Translator, split: Split, seed: int, n: int | None = None) -> Translations:

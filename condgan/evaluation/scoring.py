@@ -54,7 +54,7 @@ class GeneratorScorer:
     def of(cls, data: Dataset) -> "GeneratorScorer":
         reader = classifier_of(data)
         part = data.train.at(matching_images(evenly_spaced(data.train, SCORED_IMAGES).labels, data.train))
-        return cls(reader, part.labels.completed(0), _statistics(reader, part.images, part.labels))
+        return cls(reader, part.labels.drawn(0, data.train.labels), _statistics(reader, part.images, part.labels))
 
     def score(self, model: Model) -> dict[str, float]:
         latents = draw_latents(EVALUATION_SEED, 0, len(self.labels), latent_dim(model.generator), model.law)

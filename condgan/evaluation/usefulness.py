@@ -453,7 +453,8 @@ def like(pool: Pool, real: Pool, what: str) -> Pool:
 def counted_as(spec: LabelSpec, labels: LabelTable) -> LabelTable:
     """The same labels in another vocabulary of the same classes."""
     numbers = torch.tensor([spec.classes.index(name) for name in labels.spec.classes])
-    return LabelTable.from_index(spec, numbers[labels.index()])
+    index = labels.index()
+    return LabelTable.from_index(spec, torch.where(index < 0, -1, numbers[index.clamp(min=0)]))
 
 
 def _reason(error: TooFew) -> str:

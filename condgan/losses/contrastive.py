@@ -72,8 +72,9 @@ def of_embedding(loss: Callable[[Tensor, Tensor, Labels], Tensor]) -> tuple[Loss
 
 
 def _known_and_same(labels: Labels) -> tuple[Bool[Tensor, " b"], Bool[Tensor, "b b"]]:
-    """Of which images something is known, and which pairs have the same labels, each with itself too."""
+    """Of which images all is known of a data set, and which pairs have the same labels, each with itself too."""
     vector = labels.vector()
     products = vector @ vector.T
     own = products.diagonal()
-    return labels.known.any(1), (products == own) & (products == own[:, None])
+    told = labels.known.any(1) & ((labels.values == 0) | (labels.values == 1)).all(1)
+    return told, (products == own) & (products == own[:, None])

@@ -214,8 +214,7 @@ class Schedule:
     """Over how many last images both learning rates fall linearly to zero."""
     fake_labels: Literal["data", "uniform", "batch"] = "data"
     """Where the labels of fakes come from: the training images' own frequencies, every class alike, or the images of
-    the batch one by one, so that a real image and the fake at its place have one label. A translator's targets come
-    from the training images of all data sets, or from its batch, permuted, and so from one data set."""
+    the batch one by one, so that a real image and the fake at its place have one label."""
     init_classifier: ImageCountOrNone = 0
     """Images on which backbone and head first learn to classify alone."""
     log: ImageCount = 2_000
@@ -316,10 +315,10 @@ class Recipe:
                 f"schedule.accumulate {parts} given with objective '{self.objective.name}', which compares the images "
                 "of a batch with each other: expected 1"
             )
-        if self.translates and self.schedule.fake_labels == "uniform":
+        if self.translates and self.schedule.fake_labels != "data":
             raise UserError(
-                "schedule.fake_labels uniform given: a translator's targets are labels of training images (data) or "
-                "its batch's, permuted (batch)"
+                f"schedule.fake_labels {self.schedule.fake_labels} given: a translator's targets are its batch's "
+                "labels, permuted"
             )
         if self.data.weights and self.data.sources and len(self.data.weights) != len(self.data.sources):
             raise UserError(

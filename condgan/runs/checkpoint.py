@@ -295,16 +295,18 @@ def _opened(path: Path) -> tuple[Description, Recipe, LabelSpec, tuple[Generator
     with _told_of(path):
         spec = LabelSpec(tuple(one.field() for one in description.labels), _examples(description))
         recipe = from_tree(description.recipe)
+        if not (spec.exclusive or spec.examples or recipe.translates):
+            raise UserError("no examples of its labels are told: give the whole checkpoint")
         return description, recipe, spec, empty_networks(recipe, spec)
 
 
 def _examples(description: Description) -> tuple[tuple[int, ...], ...]:
-    """The labels of training images that a checkpoint tells. Raises ValueError for such that are none."""
+    """The labels of training images that a checkpoint tells. Raises UserError for such that are none."""
     spec = LabelSpec(tuple(one.field() for one in description.labels))
     tops = [top for field in spec.fields for top in code_tops(field)]
     for one in description.examples:
         if len(one) != len(tops) or not all(0 <= code < top for code, top in zip(one, tops, strict=True)):
-            raise ValueError(f"examples of {len(one)} labels given, expected {len(tops)} numbers of labels each")
+            raise UserError(f"examples of {len(one)} labels given, expected {len(tops)} numbers of labels each")
     return tuple(map(tuple, description.examples))
 
 

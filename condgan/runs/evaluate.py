@@ -41,8 +41,9 @@ from condgan.runs.directory import is_run, recipe_of, results_of, run_directory
 from condgan.runs.models import find_checkpoint, load_model, read_data, require_same_data
 from condgan.runs.results import Results
 from condgan.runs.stopping import course_of
+from condgan.sampling.changes import asked_for
 from condgan.sampling.latents import Law, draw_latents, latent_dim, latent_law, normal
-from condgan.sampling.model import Model, generate, progress_sheet
+from condgan.sampling.model import Model, generate, progress_sheet, some_labels
 from condgan.sampling.options import EVALUATION_SEED, Sampling, sampling_record, with_sampling
 from condgan.sampling.translator import Translator
 from condgan.utils import distributed
@@ -319,20 +320,27 @@ def _curve(
 ) -> TruncationCurve:
     """Compare the fakes of each law with real images."""
     assert real.data is not None
-    columns = [number for number in spread(len(model.classes), 40) for _ in range(max(1, 20 // len(model.classes)))]
-    names = curve_names(len(model.classes))
+    every = [*model.classes] if model.spec.exclusive else model.group_names()
+    columns = [number for number in spread(len(every), 40) for _ in range(max(1, 20 // len(every)))]
+    shown_labels = Labels.from_index(model.spec, torch.tensor(columns) % model.spec.width)
+    if not model.spec.exclusive:
+        base = some_labels(model.spec, len(columns), sampling.seed)
+        settings = model.settings()
+        values = [asked_for(base[place : place + 1], settings[number]).values for place, number in enumerate(columns)]
+        shown_labels = Labels(model.spec, torch.cat(values), base.known)
+    names = curve_names(len(every))
     metrics, rows = [], []
     for law in laws.values():
         point = with_sampling(replace(model, law=law), sampling)
         fakes = fakes_of(point, real, None, sampling)
         metrics.append(compare_images(fakes, real, EvaluationOptions(metrics=names), {})[0].metrics())
         latents = draw_latents(sampling.seed, 0, len(columns), latent_dim(point.generator), law)
-        rows.append(generate(point.generator, latents, Labels.from_index(model.spec, torch.tensor(columns))))
+        rows.append(generate(point.generator, latents, shown_labels))
     about = {
         "checkpoint": sampling.which,
         "fakes": len(real.data.held_out),
         "batch_norm": sampling_record(sampling)["batch_norm"],
         "seed": sampling.seed,
     }
-    shown = [model.classes[number] for number in columns]
+    shown = [every[number] for number in columns]
     return TruncationCurve(what, laws, names, metrics, torch.cat(rows), shown, about)

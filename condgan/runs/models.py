@@ -54,6 +54,13 @@ def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
             f"data.number={number} given with recipe '{recipe.name}', which translates: expected classes or "
             "attributes; choose a recipe such as any-projection"
         )
+    if recipe.translates and data.train.labels.partial:
+        raise UserError(
+            f"data '{named}' has images whose labels are not all known, which a translator needs: label them, or "
+            "choose a recipe that makes images of labels, such as any-projection"
+        )
+    if options.number is None and (options.vicinity is not None or options.hard_vicinity):
+        raise UserError("a vicinity given without data.number, which it is of: leave it out")
     return data if recipe.translates else with_examples(data)
 
 

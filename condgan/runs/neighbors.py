@@ -99,7 +99,7 @@ class NeighborSearch:
         classes, per_class = split.labels.index().tolist(), len(self.made) // len(self.model.classes)
         return [
             (
-                self.model.classes[classes[one]],
+                self.model.classes[classes[one]] if classes[one] >= 0 else "no known class",
                 split.names[one] if split.names else str(one % per_class if split is self.made else one),
             )
             for one in numbers

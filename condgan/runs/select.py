@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from condgan.build import placed
-from condgan.data.dataset import Split
+from condgan.data.dataset import Split, labeled
 from condgan.evaluation.classifier import SmallClassifier, trained_classifier
 from condgan.evaluation.judges import CrossFitted, discriminator_logits
 from condgan.evaluation.selection import TooFew, acceptance, drawn, log_odds, no_copies, relative_nearness
@@ -207,6 +207,7 @@ def select(
     require_same_data(run, data)
     if data.spec.fields != model.spec.fields:
         raise UserError(f"the classes of run '{run}' are not those of its data: give back the old data")
+    data = labeled(data)
     judges = Judges(data.train, data.held_out, data.content_hash, lambda: open_discriminator(run, which))
     counts = {model.classes.index(name): per_class for name in chosen}
     return selected(Generated(model), judges, list(dict.fromkeys(criteria)), counts, seed)

@@ -91,6 +91,12 @@ def plan(recipe: Recipe, labels: LabelSpec, source: Source) -> Plan:
     Raises UserError where nothing of a network agrees, and for frozen stages that do not agree.
     """
     there = source.contents.spec
+    numbers = [(one.range.low, one.range.high) if one.range is not None else None for one in (labels, there)]
+    if numbers[0] != numbers[1]:
+        raise UserError(
+            f"run '{source.run}' learned {there.summary} and these data have {labels.summary}: expected numbers of one "
+            "range, or none; begin without it"
+        )
     networks, more = empty_networks(recipe, labels), empty_networks(recipe, _with_one_more(labels))
     own, larger = [*map(bare, networks)], [*map(bare, more)]
     fits = []
@@ -128,6 +134,8 @@ def take(plan: Plan, source: Source, state: State) -> None:
 def _with_one_more(labels: LabelSpec) -> LabelSpec:
     """A vocabulary with another value in its first field."""
     first = labels.fields[0]
+    if first.range is not None:
+        return labels
     values = (*first.values, max(first.values, key=len) + "+")
     return LabelSpec((replace(first, values=values), *labels.fields[1:]))
 

@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from condgan.data.dataset import Dataset, Split
+from condgan.data.dataset import Dataset, Split, labeled
 from condgan.data.mirror import tell_mirrored
 from condgan.data.open import read
 from condgan.evaluation.advice import FEW_TO_LEARN
@@ -247,8 +247,9 @@ def _of_run(path: Path, data: Dataset | str | Path | None, sampling: Sampling) -
     model, recipe = load_either(path, checkpoint.name, "float32"), recipe_of(path)
     real = real_of_run(path, recipe, data, "train").data
     assert real is not None
+    whole, real = real, labeled(real)
     _require_classes(model.spec, real.spec, f"run '{path}'")
-    held_out, warnings = _unseen_by(path, real.held_out, None if _is_name(data) else real)
+    held_out, warnings = _unseen_by(path, real.held_out, None if _is_name(data) else whole)
     validation, test = _halves(held_out)
     # the discriminator of a run was told classes in its own order, and that of an export is not there
     judged = model.spec.fields == real.spec.fields and damage(checkpoint, NETWORKS) is None
@@ -279,6 +280,8 @@ def _of_images(
     if data is None:
         raise UserError(f"images '{subject}' given without --data: expected real images to train a classifier on")
     images, real, warnings = read_fakes_and_real(subject, data, "train", size, True, skip_bad_images, False)
+    assert real.data is not None
+    real = real._replace(data=labeled(real.data))
     assert real.data is not None
     _require_classes(images.splits[0].labels.spec, real.data.spec, f"'{subject}'")
     assert images.labels is not None

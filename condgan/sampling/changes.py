@@ -136,13 +136,14 @@ def _share(field: Field, on: bool | int | str | float) -> float:
     assert field.range is not None
     try:
         number = float(on) if isinstance(on, str | int | float) and not isinstance(on, bool) else math.nan
-    except ValueError:
+    except (ValueError, OverflowError):
         number = math.nan
     low, high = field.range.low, field.range.high
     share = field.range.share(number)
     if not -1e-6 <= share <= 1 + 1e-6:
         raise UserError(
-            f"{field.name}={shown(on)} given: expected a number from {low:g} to {high:g}, as the training images have"
+            f"{field.name}={shown(on)} given: expected a number from {field.range.text(low)} to "
+            f"{field.range.text(high)}, as the training images have"
         )
     return min(1.0, max(0.0, share))
 
@@ -161,9 +162,8 @@ def _rounded(range: Range, share: float) -> float:
     return round(range.number(share), 9 - math.floor(math.log10(range.high - range.low)))
 
 
-def setting_name(setting: Mapping[str, bool | float]) -> str:
+def setting_name(spec: LabelSpec, setting: Mapping[str, bool | float]) -> str:
     """What is asked for, in words: Hat, or no Beard, or age=37."""
-    return ", ".join(
-        name if value is True else f"no {name}" if value is False else f"{name}={value:.4g}"
-        for name, value in setting.items()
-    )
+    if (range := spec.range) is not None:
+        return ", ".join(f"{name}={range.text(value)}" for name, value in setting.items())
+    return ", ".join(name if value else f"no {name}" for name, value in setting.items())

@@ -152,7 +152,7 @@ def labels_csv(files: Sequence[str], spec: LabelSpec, values: Float[Tensor, "n k
     writer.writerow(["file", *spec.classes])
     range = spec.range
     for file, row in zip(files, values.tolist(), strict=True):
-        writer.writerow([file, *(int(one > 0.5) if range is None else f"{range.number(one):.6g}" for one in row)])
+        writer.writerow([file, *(int(one > 0.5) if range is None else range.text(range.number(one), 6) for one in row)])
     return rows.getvalue().encode()
 
 

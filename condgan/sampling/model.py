@@ -47,7 +47,9 @@ STANDING_BATCH = 100
 FEW_DIRECTIONS = 8
 """How many are found where no number is given."""
 
-ClassChoice = Any
+Setting = Mapping[str, bool | int | str | float | Sequence[bool | int | str | float]]
+"""Labels by name that are asked for, each with a value or several."""
+ClassChoice = str | int | float | Sequence[str | int | float | Setting] | Mapping[str, Any] | Mapping[int, float] | None
 """A class, several, a mixture of some by their weights, or all (None).
 
 Where labels are attributes or a number: what is asked for by name, such as {"age": 37} or {"Hat": True, "Bald": False},
@@ -118,7 +120,7 @@ def progress_sheet(generator: Generator, spec: LabelSpec, seed: int, rows: int =
     else:
         every = _every_setting(spec)
         settings = [every[number] for number in spread(len(every), at_most=40)]
-        names = [setting_name(setting).rpartition("=")[2] for setting in settings]
+        names = [setting_name(spec, setting).rpartition("=")[2] for setting in settings]
         base = some_labels(spec, rows, seed)
         columns = torch.stack([asked_for(base, setting).values for setting in settings], 1)
         labels = Labels(spec, columns.flatten(0, 1), torch.ones(len(settings) * rows, 1, dtype=torch.bool))
@@ -380,7 +382,7 @@ class Model:
     def group_names(self, classes: ClassChoice = None) -> list[str]:
         """What each group of images is called: its class, the mixture's weights, or what is asked for."""
         if not self.spec.exclusive:
-            return [setting_name(setting) for setting in self.settings(classes)]
+            return [setting_name(self.spec, setting) for setting in self.settings(classes)]
         if isinstance(classes, Mapping):
             return [_mixed(classes)]
         return [self.classes[number] for number in self._numbers(classes)]
@@ -413,7 +415,9 @@ class Model:
         if asked is None:
             return [*_every_setting(self.spec)]
         if isinstance(asked, Mapping):
-            several_of = {name: several(str(name), value) for name, value in asked.items()}
+            several_of = {str(name): several(str(name), value) for name, value in asked.items()}
+            if empty := next((name for name, values in several_of.items() if not values), None):
+                raise UserError(f"{shown(empty)} given without a value: expected one or more")
             every = itertools.product(*several_of.values())
             return [settled(self.spec, dict(zip(several_of, values, strict=True))) for values in every]
         settings = []

@@ -207,28 +207,20 @@ def _draw(
 ) -> list[tuple[Tensor, Labels, Labels]]:
     """Draw what the generator makes fakes of, their labels, and what the discriminator is told of these.
 
-    In equal parts. It knows of fakes what it knows of the real images at their places, so that what is not known tells
-    nothing.
+    In equal parts. It is told of fakes what real images know: those whose labels they have, or those at their places,
+    so that what is not known tells nothing.
     """
     count, device, partial = len(batch.images), fake_labels.labels.device, fake_labels.partial
     if generator.latent_dim is None:
-        source, labels = batch.images, _targets(fake_labels, batch)
+        values, known = (distributed.all_gather(own) for own in (batch.labels.values, batch.labels.known))
+        everyones = Labels(fake_labels.labels.spec, values, known)
+        source, labels = batch.images, everyones[distributed.draw_rows(torch.randperm, count, device=device)]
         claimed = labels
     else:
         source = distributed.draw_rows(torch.randn, count, generator.latent_dim, device=device)
-        labels = batch.labels
+        labels, told = batch.labels, None
         if partial or not fake_labels.of_batch:
-            drawn = _nearby(fake_labels.draw(count))
-            labels = labels.completed(drawn) if fake_labels.of_batch else drawn
-        claimed = labels.as_known_in(batch.labels) if partial else labels
+            drawn, told = fake_labels.draw(count)
+            labels = labels.completed(_nearby(drawn)) if fake_labels.of_batch else _nearby(drawn)
+        claimed = labels.as_known_in(batch.labels if told is None else told) if partial else labels
     return list(zip(source.chunk(parts), labels.chunk(parts), claimed.chunk(parts), strict=True))
-
-
-def _targets(fake_labels: FakeLabels, batch: Batch) -> Labels:
-    """The labels that images are translated to: of any training images, or of others of the batch."""
-    count = len(batch.images)
-    if not fake_labels.of_batch:
-        return fake_labels.draw(count)
-    values, known = (distributed.all_gather(own) for own in (batch.labels.values, batch.labels.known))
-    everyones = Labels(fake_labels.labels.spec, values, known)
-    return everyones[distributed.draw_rows(torch.randperm, count, device=fake_labels.labels.device)]

@@ -18,21 +18,25 @@ class FakeLabels:
     """The labels that those of fakes are drawn from: a table, whose rows are alike or have weights.
 
     `of_batch`: fakes take those of the batch's real images instead, in their order. `partial`: some real images do not
-    know all of theirs, which are drawn then.
+    know all of theirs; `told`: the same rows as far as these do, so that fakes are told by the law of real images.
     """
 
     labels: LabelTable
     weights: Float[Tensor, " n"] | None = None
     of_batch: bool = False
     partial: bool = False
+    told: LabelTable | None = None
 
-    def draw(self, count: int) -> Labels:
+    def draw(self, count: int) -> tuple[Labels, Labels | None]:
+        """The labels of so many fakes, and what of them is told, where that is known."""
+
         def numbers(count: int) -> Tensor:
             if self.weights is None:
                 return torch.randint(len(self.labels), (count,), device=self.labels.device)
             return torch.multinomial(self.weights, count, replacement=True)
 
-        return self.labels[distributed.draw_rows(numbers, count)]
+        rows = distributed.draw_rows(numbers, count)
+        return self.labels[rows], None if self.told is None else self.told[rows]
 
 
 class PlayerLoss(nn.Module):

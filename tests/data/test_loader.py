@@ -198,7 +198,7 @@ def test_fakes_are_labeled_by_the_balanced_law(class_balance: float) -> None:
     sizes = [1, 9, 90]
     recipe = load("digits-acgan", [f"data.class_balance={class_balance}"])
     prior = training_steps.fake_labels_of(recipe, noise(sizes).labels)
-    drawn = prior.draw(20_000).index().bincount(minlength=3).double()
+    drawn = prior.draw(20_000)[0].index().bincount(minlength=3).double()
     expected = 20_000 * class_probabilities(torch.tensor(sizes), class_balance)
     assert ((drawn - expected) ** 2 / expected).sum() < 9.2, "1 percent of chi-square with two degrees of freedom"
 
@@ -206,7 +206,7 @@ def test_fakes_are_labeled_by_the_balanced_law(class_balance: float) -> None:
 def test_fakes_labels_without_weights_are_drawn_as_ever() -> None:
     labels = noise([3, 8]).labels
     torch.manual_seed(5)
-    drawn = FakeLabels(labels).draw(50)
+    drawn, _ = FakeLabels(labels).draw(50)
     torch.manual_seed(5)
     assert torch.equal(drawn.values, labels[torch.randint(len(labels), (50,))].values)
 

@@ -389,7 +389,7 @@ def test_parts_are_exchanged_by_options(options: list[str]) -> None:
             "head.name=plain",
             "head 'plain' given with objective 'stargan': expected classifier or domain or adc or twin",
         ),
-        ("schedule.fake_labels=uniform", "targets are labels of training images"),
+        ("schedule.fake_labels=uniform", "targets are its batch's labels, permuted"),
         ("data.weights=[1, 2]", "data.weights of 2 data sets given, expected one for each of the 1"),
         ("schedule.decay=50000", "schedule.decay 50000 given with schedule.images 40000"),
         ("objective.penalties.gradient_penalty=0", "wasserstein given without a gradient penalty"),

@@ -212,10 +212,12 @@ def attention_command(
     from condgan.utils.figures import attention_sheet, spread, write_pictures
 
     model = _model(directory, checkpoint)
-    everything = [model.classes[number] for number in spread(len(model.classes), 10)]
+    everything: list[Any] = [model.classes[number] for number in spread(len(model.classes), 10)]
+    if not model.spec.exclusive:
+        everything = model.settings()[:10]
     chosen = everything if classes is None else chosen_names(classes, model.classes)
     attended = model.attention(chosen, per_class, None if positions is None else _positions(positions), seed)
-    rows = [name for name in chosen for _ in range(per_class)]
+    rows = [name for name in model.group_names(chosen) for _ in range(per_class)]
     pictures = {
         f"{layer}.png": attention_sheet(attended.images, attended.positions, maps, rows)
         for layer, maps in attended.maps.items()

@@ -33,7 +33,7 @@ from condgan.sampling.latents import latent_dim, latent_law
 from condgan.sampling.model import Drawn
 from condgan.sampling.options import Sampling
 from condgan.utils.arguments import positive, whole
-from condgan.utils.errors import UserError, shown
+from condgan.utils.errors import UserError, repeated, shown, unknown
 from condgan.utils.figures import channels_first, channels_last, png
 from condgan.utils.files import read_bytes
 from condgan.utils.limits import ENCODED
@@ -125,7 +125,12 @@ def asked_from(run: Path, sampling: Sampling, given: Sequence[str] | str) -> Any
     if isinstance(given, str):
         return [one.strip() for one in given.split(",") if one.strip()] or None
     names = {choice: (name, on) for name in spec.classes for choice, on in ((name, True), (f"no {name}", False))}
-    return dict(names[one] for one in given) or None
+    if other := next((one for one in given if one not in names), None):
+        raise unknown("label", other, names)
+    chosen = [names[one] for one in given]
+    if twice := repeated([name for name, _ in chosen]):
+        raise UserError(f"'{twice}' and 'no {twice}' given: choose one of them")
+    return dict(chosen) or None
 
 
 def attribute_choices(run: Path, sampling: Sampling) -> list[str]:

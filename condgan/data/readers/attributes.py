@@ -224,11 +224,14 @@ def choose(listing: Listing, names: Sequence[str] | None, exclusive: Sequence[Se
         return LabelTable(LabelSpec((field,)), torch.from_numpy(codes)[:, columns])
 
     labels = table_of(chosen, "attributes")
-    shares = labels.at(slice(0, listing.train)).counts() / listing.train
-    for name, share in zip(chosen, shares.tolist(), strict=True):
-        if share in (0, 1):
-            what = "no training image has" if share == 0 else "every training image has"
-            raise UserError(f"attribute '{name}' of '{listing.source}': {what} it; choose others with --attributes")
+    training = labels.at(slice(0, listing.train))
+    told = (training.codes >= 0).sum(0)
+    for name, count, known in zip(chosen, training.counts().tolist(), told.tolist(), strict=True):
+        if count in (0, known):
+            which = "training image" if known == listing.train else "training image that knows it"
+            what = f"no {which} has it" if count == 0 else f"every {which} has it"
+            do = "choose others with --attributes" if known == listing.train else "write 0 where it does not hold"
+            raise UserError(f"attribute '{name}' of '{listing.source}': {what}; {do}")
     return replace(listing, labels=labels, content=table_of(rest, "other attributes") if rest else None)
 
 
@@ -247,29 +250,43 @@ def _whole_groups(codes: Int32[np.ndarray, "n k"], groups: Sequence[Sequence[int
 def _neighbors(names: Sequence[str], codes: Int32[np.ndarray, "n k"]) -> list[tuple[str, ...]]:
     """The shortest runs of attributes of which every image has exactly one.
 
-    Of images that do not know all of them, one at most; runs of which no image knows all are none.
+    Where images do not know all of them: of which none has two, so many being told two that chance would have given
+    some both, and of whose shares the sum is 1 as near as chance has it.
     """
-    holds, whole = codes == 1, bool((codes >= 0).all())
+    holds, told = codes == 1, (codes >= 0).sum(0)
+    whole = bool((told == len(codes)).all())
+    shares = holds.sum(0) / np.maximum(1, told)
+    totals = np.concatenate([[0], holds.sum(0).cumsum() if whole else (shares * len(codes)).cumsum()])
     groups, start = [], 0
-    totals = np.concatenate([[0], holds.sum(0).cumsum()])
     while start < len(names):
-        # the first run that may hold one of each image, or of those that know it
-        end = int(np.searchsorted(totals, totals[start] + len(holds))) if whole else _end_of_run(codes, start)
-        if end - start > 1 and end <= len(names) and (not whole or (holds[:, start:end].sum(1) == 1).all()):
+        sums = totals[start + 1 :] - totals[start]
+        length = 1 + int(np.searchsorted(sums, len(codes)))  # the first run that may hold one of each image
+        if not whole and length > 1:
+            beyond = sums[length - 1] if length <= len(sums) else np.inf
+            length -= abs(sums[length - 2] - len(codes)) < abs(beyond - len(codes))  # which is nearer
+        end = start + length
+        if length > 1 and end <= len(names) and _one_each(codes[:, start:end]):
             groups.append(tuple(names[start:end]))
             start = end - 1
         start += 1
     return groups
 
 
-def _end_of_run(codes: Int32[np.ndarray, "n k"], start: int) -> int:
-    """Where the shortest run ends of which images that know all have one, and others one at most; or `start`."""
-    held, told = np.zeros(len(codes), int), np.ones(len(codes), bool)
-    for end in range(start, codes.shape[1]):
-        held += codes[:, end] == 1
-        told &= codes[:, end] >= 0
-        if (held > 1).any() or not told.any():
-            return start
-        if end > start and (held[told] == 1).all():
-            return end + 1
-    return start
+def _one_each(codes: Int32[np.ndarray, "n k"]) -> bool:
+    """Whether each image has one of some attributes, as far as images know them."""
+    holds, known = codes == 1, codes >= 0
+    if known.all():
+        return bool((holds.sum(1) == 1).all())
+    if codes.shape[1] > LONGEST_GUESS or (holds.sum(1) > 1).any():
+        return False
+    told = np.maximum(1, known.sum(0))
+    share = holds.sum(0) / told
+    if abs(share.sum() - 1) > 4 * np.sqrt((share * (1 - share) / told).sum()):
+        return False
+    both = known.T.astype(np.float32) @ known.astype(np.float32) * np.outer(share, share)
+    return bool(np.triu(both, 1).sum() > EXPECTED_BOTH)  # images that would have two by chance
+
+
+LONGEST_GUESS = 100
+"""Attributes of a group that is found where not all are known."""
+EXPECTED_BOTH = 20

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from condgan.data.readers.labels import Label, json_label
 from condgan.data.readers.lines import LABEL_COLUMNS, called, key
+from condgan.labels import LARGEST
 from condgan.utils.errors import UserError, shown, unknown
 
 SEVERAL = ("labels", "tags", "attributes")
@@ -26,8 +27,6 @@ _TEXTS = re.compile(
 _WHOLE = re.compile(r"[+-]?\d{1,15}(\.0*)?")
 _NO_NUMBER = ("nan", "inf", "infinity")
 _EMPTY = {"", "none"}
-LARGEST = 1e15
-"""Of numbers that label images, on either side of 0."""
 
 Columns = Mapping[str, Sequence[Any]]
 """The cells of each column, text or what JSON holds, None where there is none."""

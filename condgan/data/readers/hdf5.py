@@ -261,9 +261,12 @@ def write_hdf5(path: Path, splits: Sequence[tuple[UInt8[Tensor, "_ c h w"], Labe
     """Write images, to train on and then held out, and their labels, as `list_hdf5` reads them.
 
     `imgs` is one piece: single images in any order are read 20 times as fast as from BigGAN-PyTorch's chunks of 500.
-    Raises UserError for labels of several fields.
+    Raises UserError for labels of several fields, numbers, and labels that are not known.
     """
     spec = splits[0][1].spec
+    spec.require_no_number("an HDF5 file")
+    if any(labels.partial for _, labels in splits):
+        raise UserError(f"labels of which some are not known given for '{path}': leave --format hdf5 out")
     if len(spec.fields) != 1:
         raise UserError(
             f"labels of {len(spec.fields)} fields given for '{path}': expected one; write one data set each"
