@@ -294,14 +294,14 @@ def test_attributes_are_asked_for_and_the_rest_is_as_in_training_images(hats: co
 def test_samples_of_attributes_are_data_with_them(hats: condgan.Run, tmp_path: Path) -> None:
     from condgan.app.cli.sample import sample_command
 
-    sample_command(str(hats.directory), tmp_path / "out", settings=("Hat=1", "Red=1"), per_class=5)
+    sample_command(str(hats.directory), tmp_path / "out", settings=("Hat=1,Red=1",), per_class=5)
     assert (tmp_path / "out" / "labels.csv").read_text().splitlines()[0] == "file,Red,Blue,Hat"
     labels = list_source(str(tmp_path / "out")).labels
     assert labels.spec.classes == ("Red", "Blue", "Hat")
     assert labels.codes.tolist() == [[1, 0, 1]] * 5
     for wrong, match in (
         ({"classes": "Red"}, "--classes Red given with a model of 3 attributes: expected --set"),
-        ({"settings": ("Hat",)}, "--set Hat given: expected a name and a value"),
+        ({"settings": ("Hat",)}, "--set Hat given: expected names and values"),
         ({"settings": ("Hat=2",)}, "Hat=2 given: expected 1 or 0"),
         ({"settings": ("Hatt=1",)}, "unknown label 'Hatt': did you mean 'Hat'"),
     ):

@@ -46,7 +46,7 @@ def sample_command(
     settings: Annotated[
         tuple[str, ...],
         Option(
-            "Ask for attributes or a number, such as Hat=1 or age=20,40,60; again for others. What is not asked for is "
+            "Ask for attributes or a number, such as Hat=1,Beard=0 or age=20,40,60. What is not asked for is "
             "as in training images.",
             "--set",
         ),
@@ -98,7 +98,7 @@ def sample_command(
     _require_kind(model.spec, classes, mixture, settings, select)
     chosen: Any = None if classes is None else chosen_names(classes, model.classes)
     if settings:
-        chosen = _asked(settings)
+        chosen = _asked(settings, model.classes)
     groups = model.group_names(chosen) if mixture is None else []
     if mixture is not None:
         chosen = _weights(mixture, model.classes)
@@ -138,14 +138,16 @@ def _require_kind(
         raise UserError(f"--set {' '.join(settings)} given with a model of classes: expected --classes")
 
 
-def _asked(given: Sequence[str]) -> dict[str, list[str]]:
-    """What is asked for, from texts such as Hat=1 or age=20,40. Raises UserError for others."""
+def _asked(given: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
+    """What is asked for, from texts such as Hat=1,Beard=0 or age=20,40. Raises UserError for others."""
     wanted: dict[str, list[str]] = {}
     for one in given:
-        name, equals, values = one.rpartition("=")
-        if not equals or not name or not values:
-            raise UserError(f"--set {one} given: expected a name and a value, such as Hat=1 or age=37")
-        wanted.setdefault(name, []).extend(value.strip() for value in values.split(","))
+        for piece in pieces(one, lambda part: _named(part.rpartition("=")[0], names) is not None):
+            name, equals, values = piece.rpartition("=")
+            if not equals or not name or not values:
+                raise UserError(f"--set {one} given: expected names and values, such as Hat=1,Beard=0 or age=20,40")
+            known = _named(name, names)
+            wanted.setdefault(name if known is None else known, []).extend(map(str.strip, values.split(",")))
     return wanted
 
 
