@@ -254,7 +254,10 @@ def choose_recipe(
     stated = {one.partition("=")[0] for one in overrides}
     if translate and field.range is not None:
         raise UserError(f"--translate given with the number '{field.name}': expected classes or attributes")
-    name, reason = _base(field.exclusive or field.range is not None, translate)
+    lacking = look.listing.labels.partial
+    if translate and lacking:
+        raise UserError("--translate given with images whose labels are not all known, which a translator needs")
+    name, reason = _base(field.exclusive or field.range is not None or lacking, translate)
     base = load(name)
     facts = _facts(look, base, stated)
     chosen = [Choice([], reason)]
@@ -326,7 +329,7 @@ def two_digits(count: float | int) -> int:
 
 
 def _base(generated: bool, translate: bool) -> tuple[str, str]:
-    """The recipe to start from, and why; `generated`: of classes or a number, not of attributes."""
+    """The recipe to start from, and why; `generated`: of classes, a number, or labels that are not all known."""
     if not generated:
         return "any-stargan", "any-stargan, since images have attributes, which translators learn"
     if translate:

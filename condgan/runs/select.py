@@ -197,7 +197,7 @@ def select(
     sampling by the run's; `copies`: no near copy of a training image. Raises UserError where the run's data are not
     there or have changed, and where too few are accepted.
     """
-    if wrong := next((one for one in criteria if one not in CRITERIA), None):
+    if (wrong := next((one for one in criteria if one not in CRITERIA), None)) is not None:
         raise unknown("criterion", wrong, CRITERIA)
     if not criteria:
         raise UserError(f"no criterion given: expected some of {', '.join(CRITERIA)}")

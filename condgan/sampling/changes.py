@@ -117,7 +117,9 @@ def _find(spec: LabelSpec, name: str, on: bool | int | str | float) -> tuple[int
     if isinstance(on, str) and name in of_field:
         name, on = f"{name}.{on}", True
     if not isinstance(on, str | int | float) or on not in ("0", "1", 0, 1):
-        raise UserError(f"{shown(name)}={shown(on)} given: expected 1 or 0, or one of the fields {', '.join(of_field)}")
+        fields = f", or one of the fields {', '.join(of_field)}"
+        alone = len(of_field) == 1 and not spec.fields[0].exclusive
+        raise UserError(f"{shown(name)}={shown(on)} given: expected 1 or 0{'' if alone else fields}")
     known: dict[str, list[tuple[int, int]]] = {}
     for position, field in enumerate(spec.fields):
         for value, one in enumerate(field.values):

@@ -128,7 +128,9 @@ def _require_kind(
     spec: "LabelSpec", classes: str | None, mixture: str | None, settings: Sequence[str], select: str | None
 ) -> None:
     """Raises UserError for options of another kind of labels."""
-    for name, value in (("--classes", classes), ("--mixture", mixture), ("--select", select)):
+    if select is not None and not spec.exclusive:
+        raise UserError(f"--select {select} given with a model of {spec.summary}: it is for classes, leave it out")
+    for name, value in (("--classes", classes), ("--mixture", mixture)):
         if value is not None and not spec.exclusive:
             raise UserError(
                 f"{name} {value} given with a model of {spec.summary}: expected --set, such as "

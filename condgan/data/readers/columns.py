@@ -52,6 +52,8 @@ def number_labels(columns: Columns, name: str, origins: Sequence[str]) -> Chosen
     if name not in columns:
         raise unknown("column of numbers", name, list(columns))
     labels = [_number(name, cell, origin) for cell, origin in zip(columns[name], origins, strict=True)]
+    if all(label is None for label in labels):
+        raise UserError(f"column '{shown(name, 60)}' of numbers is empty: expected some numbers in it")
     return Chosen([*labels], f"the column of numbers '{shown(name, 60)}'")
 
 
