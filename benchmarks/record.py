@@ -49,6 +49,7 @@ def main() -> None:
     }
     names = [Path(one).name for one in load(run / "recipe.yaml").data.sources]
     record["recipe"]["data"]["source"] = names if len(names) > 1 else "".join(names)
+    metrics["about"]["reference"] = " + ".join(names)
     out.mkdir(parents=True, exist_ok=True)
     (out / "record.json").write_text(json.dumps(record, indent=1) + "\n")
     shutil.copy(run / "sheet.png", out / "sheet.png")

@@ -500,6 +500,11 @@ class LabelTable:
         """Which fields each image knows, some values of them at least."""
         return torch.stack([(self.codes[:, where] >= 0).any(1) for _, where in self._columns()], 1)
 
+    def renumbered(self, spec: LabelSpec, number: Int[Tensor, " k"]) -> "LabelTable":
+        """Classes by their numbers in another vocabulary; what is not known stays so."""
+        index = self.index()
+        return LabelTable.from_index(spec, torch.where(index < 0, -1, number[index.clamp(min=0)]))
+
     def by_class(self) -> "LabelTable | None":
         """Classes of the same images: their own, or of a number the eighths of its range; None of attributes."""
         if self.spec.exclusive:

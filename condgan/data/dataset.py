@@ -128,7 +128,11 @@ def with_vicinity(data: Dataset, width: float | None, hard: bool) -> Dataset:
         raise UserError(f"number '{field.name}' is known of no training image: expected it of some")
     if width is None:
         width = _usual_vicinity(data.train.labels[:].values[data.train.labels.known[:, 0], 0].numpy())
-    spec = LabelSpec((replace(field, range=replace(range, vicinity=width, hard=hard)),))
+    return _described_as(data, LabelSpec((replace(field, range=replace(range, vicinity=width, hard=hard)),)))
+
+
+def _described_as(data: Dataset, spec: LabelSpec) -> Dataset:
+    """The same labels in a vocabulary of the same values."""
     splits = [replace(one, labels=LabelTable(spec, one.labels.codes)) for one in (data.train, data.held_out)]
     return replace(data, train=splits[0], held_out=splits[1])
 
@@ -156,9 +160,7 @@ def with_examples(data: Dataset, most: int = 256) -> Dataset:
     table = data.train.labels.drawn(0)
     most = max(1, min(most, len(table), EXAMPLES // table.codes.shape[1]))
     chosen = torch.arange(most) * len(table) // most
-    spec = replace(data.spec, examples=tuple(map(tuple, table.codes[chosen].tolist())))
-    splits = [replace(one, labels=LabelTable(spec, one.labels.codes)) for one in (data.train, data.held_out)]
-    return replace(data, train=splits[0], held_out=splits[1])
+    return _described_as(data, replace(data.spec, examples=tuple(map(tuple, table.codes[chosen].tolist()))))
 
 
 EXAMPLES = 50_000

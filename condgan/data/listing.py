@@ -198,7 +198,7 @@ def _of_places(labels: LabelTable, places: Int[np.ndarray, " n"]) -> LabelTable:
 
     That are classes, and the ends of a number's range.
     """
-    index, field = labels.index(), labels.spec.fields[0]
+    field = labels.spec.fields[0]
     if field.range is not None:
         return _of_range(labels, places)
     if not field.exclusive:
@@ -209,7 +209,7 @@ def _of_places(labels: LabelTable, places: Int[np.ndarray, " n"]) -> LabelTable:
     number = used.cumsum(0) - 1
     names = [name for name, there in zip(field.values, used.tolist(), strict=True) if there]
     number = torch.where(used, number, -1)
-    return LabelTable.from_index(LabelSpec.of_classes(names), torch.where(index < 0, -1, number[index.clamp(min=0)]))
+    return labels.renumbered(LabelSpec.of_classes(names), number)
 
 
 def _of_range(labels: LabelTable, places: Int[np.ndarray, " n"]) -> LabelTable:

@@ -108,11 +108,7 @@ class ImageSubset:
         if not (own.exclusive and spec.exclusive) or not set(own.classes) <= set(spec.classes):
             return replace(self, labeled=False)
         number = torch.tensor([spec.classes.index(name) for name in own.classes])
-        splits = []
-        for one in self.splits:
-            index = one.labels.index()
-            labels = LabelTable.from_index(spec, torch.where(index < 0, -1, number[index.clamp(min=0)]))
-            splits.append(replace(one, labels=labels))
+        splits = [replace(one, labels=one.labels.renumbered(spec, number)) for one in self.splits]
         return replace(self, splits=tuple(splits))
 
 
@@ -203,7 +199,7 @@ def fakes_of(model: Model, real: Real, n: int | None, sampling: Sampling) -> Fak
     else:
         labels = labels.at(number * len(labels) // count)
         own = torch.tensor([model.classes.index(name) for name in labels.spec.classes])
-        asked = LabelTable.from_index(model.spec, own[labels.index()])
+        asked = labels.renumbered(model.spec, own)
     if sampling.batch is not None:
         order = torch.from_numpy(np.random.default_rng(sampling.seed).permutation(count))
         labels, asked = None if labels is None else labels.at(order), asked.at(order)

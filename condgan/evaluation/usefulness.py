@@ -453,8 +453,7 @@ def like(pool: Pool, real: Pool, what: str) -> Pool:
 def counted_as(spec: LabelSpec, labels: LabelTable) -> LabelTable:
     """The same labels in another vocabulary of the same classes."""
     numbers = torch.tensor([spec.classes.index(name) for name in labels.spec.classes])
-    index = labels.index()
-    return LabelTable.from_index(spec, torch.where(index < 0, -1, numbers[index.clamp(min=0)]))
+    return labels.renumbered(spec, numbers)
 
 
 def _reason(error: TooFew) -> str:
