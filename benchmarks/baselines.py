@@ -11,7 +11,7 @@ from benchmarks.study import Set, Variant, by_folders, study
 
 SETS = {
     "digits": Set(None, by_folders, 1.0, ["data.source=digits", "data.size=16", "data.channels=1"], 60_000),
-    "cifar10": Set("cifar10-jpeg.zip", by_folders, 1.0, ["data.size=32", "data.channels=3", "data.flip=true"], 100_000),
+    "cifar10": Set("cifar10-jpeg.zip", by_folders, 1.0, ["data.size=32", "data.channels=3", "data.flip=true"], 60_000),
 }
 METHODS: dict[str, list[str]] = {
     "projection": [],

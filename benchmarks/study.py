@@ -26,6 +26,8 @@ from benchmarks.record import command
 from condgan import timing
 from condgan.data.listing import Listing
 from condgan.data.open import list_source
+from condgan.estimate import estimate_memory
+from condgan.labels import LabelSpec
 from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs.train import train_run
@@ -145,7 +147,8 @@ def _listing(recipe: Recipe) -> Listing:
 def run(variant: Variant, overrides: list[str], images: int, seed: int, kept: Path | None) -> dict[str, Any]:
     """Train once; the metrics, and the processor's seconds. The run is kept as a folder, which must not be there."""
     recipe = load(variant.recipe, [*overrides, *variant.options])
-    speed = timing.images_per_second(recipe, _listing(recipe).labels.spec, time.process_time)
+    labels = _listing(recipe).labels.spec
+    speed = timing.images_per_second(recipe, labels, time.process_time)
     begun, batch = time.process_time(), recipe.schedule.batch
     images = batch * round(images / batch)
     every = [f"schedule.images={images}", f"schedule.save={images // 5}", f"schedule.sample={images}", f"seed={seed}"]
@@ -162,7 +165,13 @@ def run(variant: Variant, overrides: list[str], images: int, seed: int, kept: Pa
         "real": ceilings,
         "cpu_seconds": round(time.process_time() - begun, 1),
         "images_per_cpu_second": round(speed),
+        "mib": memory(recipe, labels),
     }
+
+
+def memory(recipe: Recipe, labels: LabelSpec) -> int:
+    """MiB that training needs beside the data and the program, as `condgan.estimate` counts them."""
+    return round(sum(estimate_memory(recipe, labels)) / 2**20)
 
 
 def tables(runs: list[dict[str, Any]]) -> str:
@@ -171,17 +180,18 @@ def tables(runs: list[dict[str, Any]]) -> str:
     for name in dict.fromkeys(one["set"] for one in runs):
         mine = [one for one in runs if one["set"] == name]
         metrics = [metric for metric in METRICS if any(metric in one["metrics"] for one in mine)]
-        lines += ["", f"| {name} | seeds | images | images/s | {' | '.join(metrics)} |"]
-        lines.append(f"|---|---:|---:|---:|{'---:|' * len(metrics)}")
+        lines += ["", f"| {name} | seeds | images | images/s | MiB | {' | '.join(metrics)} |"]
+        lines.append(f"|---|---:|---:|---:|---:|{'---:|' * len(metrics)}")
         lines.append(
-            f"| real images | | | | {' | '.join(_mean([one['real'].get(m) for one in mine]) for m in metrics)} |"
+            f"| real images | | | | | {' | '.join(_mean([one['real'].get(m) for one in mine]) for m in metrics)} |"
         )
         for variant in dict.fromkeys(one["variant"] for one in mine):
             rows = [one for one in mine if one["variant"] == variant]
             cells = (_mean([row["metrics"].get(metric) for row in rows]) for metric in metrics)
             speeds = [row["images_per_cpu_second"] for row in rows if "images_per_cpu_second" in row]
             speed = f"{statistics.median(speeds):,.0f}" if speeds else ""
-            lines.append(f"| {variant} | {len(rows)} | {rows[0]['images']:,} | {speed} | {' | '.join(cells)} |")
+            mib = rows[0].get("mib", "")
+            lines.append(f"| {variant} | {len(rows)} | {rows[0]['images']:,} | {speed} | {mib} | {' | '.join(cells)} |")
     return "\n".join(lines).strip()
 
 
