@@ -28,6 +28,7 @@ from condgan.evaluation.metrics.neighbors import Nearest, neighbor_sheet
 from condgan.evaluation.metrics.texture import SMALLEST
 from condgan.evaluation.moments import read_normal
 from condgan.evaluation.options import EvaluationOptions
+from condgan.evaluation.selection import class_centroids
 from condgan.evaluation.statistics import FeatureStatistics, Images, Need, collect_statistics
 from condgan.sampling.changes import Domain
 from condgan.sampling.translator import Translations
@@ -140,6 +141,16 @@ class Comparison:
         places = self.nearest.numbers[nearest]
         images = self.reference.training.at(places.flatten()).unflatten(0, places.shape)
         return neighbor_sheet(fakes, images, self.nearest.distances[nearest])
+
+    def class_means(self) -> tuple[Float[Tensor, "k d"], Float[Tensor, "k d"]] | None:
+        """The means of each class's features, of fakes and of real images; None where a class has none of either."""
+        found = []
+        for one in (self.statistics, self.reference.real):
+            if one.features is None or one.labels is None or not one.labels.spec.exclusive:
+                return None
+            found.append(class_centroids(one.features, one.labels.index(), len(one.labels.spec.classes)))
+        made, real = found
+        return (made, real) if torch.cat(found).isfinite().all() else None
 
     def _per_class(self) -> dict[str, dict[str, Any]]:
         """The numbers of each class, and as which classes the classifier reads its fakes."""

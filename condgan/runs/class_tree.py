@@ -36,7 +36,7 @@ def run_class_distances(
     model.spec.require_classes("a tree of classes")
     if len(model.classes) < 2:
         raise UserError(f"run '{directory}' has one class only: expected one of two or more, whose distances differ")
-    found = {LABEL_WEIGHTS: class_distances(label_response(model.generator, model.spec))}
+    found = {LABEL_WEIGHTS: label_distances(model)}
     try:
         data = read_data(recipe_of(directory), skip_bad_images=True)
         require_same_data(directory, data)
@@ -44,6 +44,11 @@ def run_class_distances(
         note(f"the tree is of the label weights alone, without images: {error}")
         return model.classes, found
     return model.classes, found | _of_images(model, data, per_class, seed)
+
+
+def label_distances(model: Model) -> Float[Tensor, "k k"]:
+    """Between what the generator's first layers make of the labels."""
+    return class_distances(label_response(model.generator, model.spec))
 
 
 def _of_images(model: Model, data: Dataset, per_class: int, seed: int) -> dict[str, Float[Tensor, "k k"]]:

@@ -15,6 +15,7 @@ from condgan.data.open import list_source, read
 from condgan.data.survey import quick_look
 from condgan.evaluation.cache import cached_statistics
 from condgan.evaluation.catalog import curve_names
+from condgan.evaluation.class_tree import class_distances, tree_picture
 from condgan.evaluation.compare import Comparison, compare_images, find_named_extractor
 from condgan.evaluation.images import (
     Real,
@@ -37,11 +38,13 @@ from condgan.labels import Labels
 from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs import checkpoint
+from condgan.runs.class_tree import KEPT_ASIDE, LABEL_WEIGHTS, MADE, label_distances
 from condgan.runs.directory import is_run, recipe_of, results_of, run_directory
 from condgan.runs.models import find_checkpoint, load_model, read_data, require_same_data
 from condgan.runs.results import Results
 from condgan.runs.stopping import course_of
 from condgan.sampling.changes import asked_for
+from condgan.sampling.directions import MOVED_BY
 from condgan.sampling.latents import Law, draw_latents, latent_dim, latent_law, normal
 from condgan.sampling.model import Model, generate, progress_sheet, some_labels
 from condgan.sampling.options import EVALUATION_SEED, Sampling, sampling_record, with_sampling
@@ -49,8 +52,11 @@ from condgan.sampling.translator import Translator
 from condgan.utils import distributed
 from condgan.utils.choices import SOURCES
 from condgan.utils.errors import UserError
-from condgan.utils.figures import curves, png, sheet, spread
+from condgan.utils.figures import curves, directions_sheet, png, sheet, spread
 from condgan.utils.files import absolute, file_names, found, path_of, write
+
+CLASSES_IN_A_TREE = 64
+"""At most, of a run's own picture of them."""
 
 
 def evaluate(
@@ -63,11 +69,11 @@ def evaluate(
 
     `data`: these, by a name or path, or a file of their statistics; of a run by default its own held-out images. A
     run's fakes are as many as these and of the same classes; a translator's are translations of the held-out images.
-    Of a run that is compared by all metrics with its own data, metrics.json, sheet.png and neighbors.png are written
-    (with another extractor metrics-EXTRACTOR.json). Returns {metric: value, …, "real": {metric: ceiling, …}, "across":
-    …, "intervals": {metric: [low, high]}, "per_class": {class: …}, "per_field": …, "per_attribute": …, "about": …,
-    "verdict": [sentence, …]}; of several processes, each of which looks at a part of the images, all return the same,
-    and the leader writes. Raises UserError for bad input.
+    Of a run that is compared by all metrics with its own data, metrics.json and pictures are written: sheet.png,
+    neighbors.png, directions.png, tree.png (with another extractor metrics-EXTRACTOR.json alone). Returns {metric:
+    value, …, "real": {metric: ceiling, …}, "across": …, "intervals": {metric: [low, high]}, "per_class": {class: …},
+    "per_field": …, "per_attribute": …, "about": …, "verdict": [sentence, …]}; of several processes, each of which looks
+    at a part of the images, all return the same, and the leader writes. Raises UserError for bad input.
     """
     require_data(data)
     path = run_directory(subject, "images or a run")
@@ -175,7 +181,7 @@ def require_plain(directory: Path, sampling: Sampling) -> None:
 def _write_pictures(
     directory: Path, model: Model | Translator, recipe: Recipe, data: Dataset | None, comparison: Comparison
 ) -> None:
-    """Write sheet.png and, where neighbors were searched, neighbors.png."""
+    """Write sheet.png, where neighbors were searched neighbors.png, and what a generator has learned."""
     if isinstance(model, Translator):
         assert data is not None
         picture = held_out_strips(model, data)
@@ -184,6 +190,17 @@ def _write_pictures(
     write(directory / "sheet.png", png(picture))
     if (neighbors := comparison.neighbors()) is not None:
         write(directory / "neighbors.png", png(neighbors))
+    if isinstance(model, Model):
+        shown = model.classes[0] if model.spec.exclusive else model.settings()[0]
+        directions = model.directions(of=shown)
+        moved = model.along(directions, shown, reach=MOVED_BY)
+        write(directory / "directions.png", png(directions_sheet(moved, directions.strengths.tolist(), MOVED_BY)))
+        if model.spec.exclusive and 2 < len(model.classes) <= CLASSES_IN_A_TREE:
+            distances = {LABEL_WEIGHTS: label_distances(model)}
+            if (means := comparison.class_means()) is not None:
+                made, real = means
+                distances |= {MADE: class_distances(made), KEPT_ASIDE: class_distances(real)}
+            write(directory / "tree.png", tree_picture(distances, model.classes))
 
 
 def _write_metrics(directory: Path, extractor: str, metrics: Mapping[str, Any]) -> None:

@@ -23,6 +23,10 @@ LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, LabelWeights)
 """What has weights that multiply what enters."""
 
 
+MOVED_BY = 5.0
+"""How far latents are moved on either side, unless another number is asked for."""
+
+
 class Directions(NamedTuple):
     """Directions in which a step of a latent moves what its first layers give, the farthest first."""
 

@@ -24,7 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.networks.attention import Attention
 from condgan.sampling.changes import asked_for, domains, setting_name, settled
-from condgan.sampling.directions import Directions, latent_directions, steps_along
+from condgan.sampling.directions import MOVED_BY, Directions, latent_directions, steps_along
 from condgan.sampling.fuse import MADE_AT_ONCE, Sampler
 from condgan.sampling.interpolate import VARY, WAYS, linear, row_ends
 from condgan.sampling.latents import (
@@ -314,7 +314,7 @@ class Model:
         directions: Directions,
         classes: ClassChoice = None,
         per_class: int = 1,
-        reach: int | float = 5.0,
+        reach: int | float = MOVED_BY,
         steps: int = 7,
         seed: int = 0,
     ) -> UInt8[np.ndarray, "n d s h w *c"]:

@@ -19,7 +19,7 @@ from condgan.utils.errors import UserError, shown
 from condgan.utils.limits import read_at_most, require_at_most
 
 TEMPORARY = ".tmp-"
-PARTS_OF_RUNS = ("samples", "checkpoints", "tensorboard", "sheet.png", "neighbors.png")
+PARTS_OF_RUNS = ("samples", "checkpoints", "tensorboard", "sheet.png", "neighbors.png", "directions.png", "tree.png")
 """What training and evaluating write into a run directory, beside texts."""
 LONGEST_NAME = 100
 """Bytes of a name, which a number and an ending may follow."""

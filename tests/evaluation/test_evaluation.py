@@ -337,6 +337,8 @@ def test_a_runs_numbers_say_where_they_come_from(run: Path) -> None:
         assert sum(row["judged"].values()) == counts[name]
         assert row["label_agreement"] == pytest.approx(row["judged"].get(name, 0) / sum(row["judged"].values()))
     assert Image.open(run / "neighbors.png").size[0] > 300
+    assert Image.open(run / "directions.png").size[0] > 300
+    assert Image.open(run / "tree.png").size[0] > 900, "three trees, real images' among them"
 
 
 def test_more_fakes_their_latents_and_their_batch_norms(run: Path) -> None:

@@ -203,7 +203,7 @@ def test_results_that_belong_together_are_written_by_one_process_at_a_time(
 
     monkeypatch.setattr("condgan.runs.evaluate.write", alone)
     assert condgan(capsys, "evaluate", run).code == 0
-    assert written == ["metrics.json", "sheet.png", "neighbors.png"]
+    assert written == ["metrics.json", "sheet.png", "neighbors.png", "directions.png", "tree.png"]
 
 
 def test_a_log_of_other_lines_is_mended_when_the_run_goes_on(

@@ -149,7 +149,14 @@ def full(tmp_path):
         | ({"fd_classifier": 100 / i**2, "label_agreement": 0.5} if i % 2 == 0 else {})
         for i in range(1, 11)
     ])  # fmt: skip
-    for name in ("sheet", "neighbors", "samples/real", *(f"samples/{1000 * i}" for i in range(1, 13))):
+    for name in (
+        "sheet",
+        "neighbors",
+        "directions",
+        "tree",
+        "samples/real",
+        *(f"samples/{1000 * i}" for i in range(1, 13)),
+    ):
         picture(directory / f"{name}.png", 20, 30)
     return directory
 
@@ -167,8 +174,8 @@ def test_tells_what_a_run_has(full):
     header = said(page.find("body/main/header"))
     assert "trained on digits (1,438 images, 2 classes): 10,000 images seen in 10 min 5 s on H200." in header
     assert [said(one) for one in page.iter("h2")] == [
-        "Generated images", "Key numbers", "Training", "Classes", "Confusions", "Nearest neighbors", "Usefulness",
-        "Make it again",
+        "Generated images", "Key numbers", "Training", "Classes", "Confusions", "Nearest neighbors",
+        "What the generator has learned", "Usefulness", "Make it again",
     ]  # fmt: skip
     assert all(one.get("alt") for one in page.iter("img"))
     again = said(section(page, "Make it again"))

@@ -57,7 +57,7 @@ def evaluate_command(
 ) -> None:
     """Judge a run's fakes or translations, or any images, against real ones.
 
-    Of a run RUN/metrics.json, sheet.png and neighbors.png are written.
+    Of a run RUN/metrics.json is written, and pictures: sheet.png, neighbors.png, directions.png and tree.png.
     """
     from condgan.runs.evaluate import EvaluationOptions, evaluate
     from condgan.sampling.options import Sampling

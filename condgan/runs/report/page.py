@@ -36,7 +36,9 @@ def write_report(directory: str | Path, out: str | Path | None = None) -> Path:
 def report_page(directory: Path) -> str:
     """The report card as HTML."""
     recipe = recipe_of(directory)
-    commands = {verb: shlex.join(["condgan", verb, str(directory)]) for verb in ("evaluate", "utility")}
+    commands = {verb: shlex.join(["condgan", verb, str(directory)]) for verb in ("evaluate", "utility")} | {
+        verb: shlex.join(["condgan", verb, str(directory), "--out", verb]) for verb in ("directions", "tree")
+    }
     environment = tree_of(environment_of(directory))
     of_use = read_as(directory / "utility.json", Utility, f"make it anew with {commands['utility']}")
     utility = tree_of(of_use)
@@ -59,6 +61,8 @@ def report_page(directory: Path) -> str:
         over_time=pictures_over_time(directory / "samples"),
         tables=tables_of(metrics),
         neighbors=embedded_picture(directory / "neighbors.png", "generated images and their nearest training images"),
+        directions=embedded_picture(directory / "directions.png", "an image moved along directions of its latent"),
+        tree=embedded_picture(directory / "tree.png", "classes joined by their likeness"),
         confusion=confusion_of(metrics.get("per_class", {})),
         utility=utility,
         compared=[] if of_use is None else [of_use.baseline, of_use.mixed],
