@@ -13,10 +13,10 @@ import torch
 
 from condgan.build import build_state, build_stream
 from condgan.data.dataset import Dataset
-from condgan.data.open import read
 from condgan.labels import Labels
 from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
+from condgan.runs.models import read_data
 from condgan.training.loop import pretrain_classifier
 from condgan.training_steps import build_steps
 from condgan.types import Batch
@@ -38,7 +38,7 @@ def main(*arguments: str) -> None:
     torch.set_default_dtype(kind)
     with openings.added(), distributed.joined():
         recipe = load(name, ["compute.compile=false", "compute.precision=float32", *overrides])
-        data = read(recipe.data.source, recipe.data.size, recipe.data.channels)
+        data = read_data(recipe)
         state = build_state(recipe, data.spec)
         if recipe.schedule.init_classifier:
             pretrain_classifier(state, batches(recipe, data, kind), recipe.schedule.init_classifier)

@@ -26,6 +26,7 @@ from condgan.networks.embeddings import LabelEmbedding
 from condgan.recipes.load import load
 from condgan.runs.checkpoint import Description, _examples
 from condgan.runs.models import load_model, read_data
+from condgan.runs.train import train_run
 from condgan.sampling.changes import plan_changes
 from condgan.training_steps import build_steps
 from condgan.utils.errors import UserError
@@ -196,6 +197,21 @@ def test_a_run_is_judged_by_a_regressor_and_along_the_axis(run: condgan.Run) -> 
     assert len(found["per_class"]) == 8
     assert {"label_error", "coverage"} <= set(next(iter(found["per_class"].values())))
     assert found["about"]["labels"] == "number"
+
+
+@pytest.mark.parametrize("parts", [("acgan", "classifier"), ("tacgan", "twin")])
+def test_classifiers_of_heads_learn_numbers(turned: Path, tmp_path: Path, parts: tuple[str, str]) -> None:
+    """Their squared errors shrink; the twin's are of generated images."""
+    objective, head = parts
+    options = ["data.number=angle", f"objective={{name: {objective}}}", f"head={{name: {head}}}", "generator.width=4",
+               "backbone.width=4", "schedule.images=640", "schedule.batch=16", "schedule.log=64", "schedule.joint=true",
+               "schedule.sample=640", "schedule.save=640", "d_opt.lr=0.002"]  # fmt: skip
+    found = train_run(load("digits-projection", [*options, f"data.source={turned}"]), tmp_path / "run")
+    assert found["label_error"] > 0
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    first, last = (log[i]["D/class/real"] for i in (0, -1))
+    assert 0 < last < first
+    assert ("D/twin/fake" in log[0]) == (head == "twin")
 
 
 def test_numbers_are_asked_for(run: condgan.Run) -> None:

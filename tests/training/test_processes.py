@@ -10,8 +10,10 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from condgan.networks.blocks import Dropout2d
 from condgan.recipes.load import load
@@ -93,6 +95,7 @@ def losses(*arguments: str, processes: int) -> list[dict[str, float]]:
 GROUP_ENDS = """
 from pathlib import Path
 import torch
+from PIL import Image
 from condgan.utils import distributed
 
 def learn():
@@ -172,6 +175,30 @@ FAST = ("parts", "a state, pairs of a batch and an augmentation")
 @pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case not in FAST)) for case in CASES])
 def test_two_processes_are_one(case: str) -> None:
     for one, two in zip(*(losses(*CASES[case], processes=count) for count in (1, 2)), strict=True):
+        assert two == pytest.approx(one, rel=1e-8, abs=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("column", "options"),
+    [
+        ("number", ["data.number=number"]),
+        ("class", []),
+        ("class", ["objective.name=tacgan", "head.name=twin"]),
+        ("hat,beard", ["data.attributes=[hat, beard]"]),
+    ],
+    ids=["numbers", "partly known classes", "partly known classes, and a twin", "partly known attributes"],
+)
+def test_two_processes_are_one_with_labels_as_they_are(tmp_path: Path, column: str, options: list[str]) -> None:
+    rng = np.random.default_rng(0)
+    lines = [f"file,{column}"]
+    for i in range(160):
+        Image.fromarray(rng.integers(0, 256, (16, 16), np.uint8)).save(tmp_path / f"{i:03}.png")
+        cells = {"number": f"{i / 7:.3f}", "class": "abc"[i % 3], "hat,beard": f"{i % 2},{i // 2 % 2}"}[column]
+        lines.append(f"{i:03}.png,{',' * cells.count(',') if i % 3 == 1 else cells}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines) + "\n")
+    case = ["digits-projection", f"data.source={tmp_path}", "generator.width=4", "backbone.width=4", *options]
+    for one, two in zip(*(losses(*case, processes=count) for count in (1, 2)), strict=True):
         assert two == pytest.approx(one, rel=1e-8, abs=1e-10)
 
 
