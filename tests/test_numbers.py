@@ -30,6 +30,8 @@ from condgan.runs.train import train_run
 from condgan.sampling.changes import plan_changes
 from condgan.training_steps import build_steps
 from condgan.utils.errors import UserError
+from tests.helpers import condgan as condgan_command
+from tests.helpers import refused
 
 AGE = LabelSpec((Field.of_number("age", Range(10.0, 60.0)),))
 
@@ -229,6 +231,27 @@ def test_numbers_are_asked_for(run: condgan.Run) -> None:
         assert str(file["number"]) == "angle"
     with pytest.raises(UserError, match="angle=500 given: expected a number from"):
         model.sample({"angle": 500})
+
+
+def test_ways_go_from_number_to_number(run: condgan.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ways = run.model.interpolate("class", rows=2, steps=3, classes={"angle": [-50, 50]}, seed=3)
+    assert np.array_equal(ways[0, 0], run.model.sample({"angle": -50}, 1, 3)[0])
+    assert np.array_equal(ways[0, 1], run.model.sample({"angle": 0}, 1, 3)[0])
+    assert np.array_equal(ways[0, 2], run.model.sample({"angle": 50}, 1, 3)[0])
+    for verb, files in (
+        (["interpolate", "--vary", "class", "--rows", 2], ["class.png"]),
+        (["directions", "--count", 2], ["angle=-50.png", "angle=50.png", "directions.csv"]),
+    ):
+        done = condgan_command(
+            capsys, verb[0], run.directory, *verb[1:], "--set", "angle=-50,50", "--out", tmp_path / verb[0]
+        )
+        assert done.code == 0, done.err
+        assert sorted(path.name for path in (tmp_path / verb[0]).iterdir()) == files
+    for options, match in (
+        (("--set", "angle=7"), "1 settings to interpolate between given: expected 2, such as age=20,60"),
+        (("--classes", "a,b"), "--classes a,b given with a model of the number 'angle' from"),
+    ):
+        refused(condgan_command(capsys, "interpolate", run.directory, *options, "--out", tmp_path / "no"), match)
 
 
 def test_a_folder_of_samples_is_read_as_what_was_asked_for(run: condgan.Run, tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ class Model:
         np.savez(buffer, x=self._made(drawn).numpy(), **labels)  # pyright: ignore[reportArgumentType]
         return buffer.getvalue()
 
-    def ends(self, rows: int, classes: Sequence[str | int] | None = None) -> list[tuple[str, str]]:
+    def ends(self, rows: int, classes: ClassChoice = None) -> list[tuple[str, str]]:
         """The classes between which each row of an interpolation lies: two, or the r-th and the one after it.
 
         Of attributes and a number it is what is asked for, in words; of a number the ends of its range by default.
@@ -254,7 +254,7 @@ class Model:
         names = self.group_names(classes)
         return [(names[first], names[last]) for first, last in self._between(rows, classes, len(names))]
 
-    def _between(self, rows: int, classes: Sequence[str | int] | None, there: int) -> list[tuple[int, int]]:
+    def _between(self, rows: int, classes: ClassChoice, there: int) -> list[tuple[int, int]]:
         """The numbers of the groups between which each row lies."""
         rows = whole("rows", rows, 1)
         if classes is None and self.spec.range is not None:
@@ -262,7 +262,8 @@ class Model:
         if classes is None:
             return [(r % there, (r + 1) % there) for r in range(rows)]
         if there != 2:
-            raise UserError(f"{there} classes to interpolate between given: expected 2, such as 3,8")
+            what, example = ("classes", "3,8") if self.spec.exclusive else ("settings", "age=20,60")
+            raise UserError(f"{there} {what} to interpolate between given: expected 2, such as {example}")
         return [(0, 1)] * rows
 
     def interpolate(
@@ -271,7 +272,7 @@ class Model:
         path: Way = "linear",
         rows: int = 8,
         steps: int = 8,
-        classes: Sequence[str | int] | None = None,
+        classes: ClassChoice = None,
         seed: int = 0,
     ) -> UInt8[np.ndarray, "rows steps h w *c"]:
         """Rows that go from one latent, class or both to another, both ends included; see `ends` for the classes.

@@ -1,7 +1,7 @@
 """Look into a run's generator: directions of latents, pictures found in it, neighbors of images, its classes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import click
 
@@ -11,19 +11,15 @@ from condgan.app.cli.options import (
     OutOption,
     RunArgument,
     SeedOption,
+    SetOption,
     TruncationOption,
-    chosen_names,
+    few_labels,
     files_listed,
 )
 from condgan.app.cli.usage import Argument, Option
 from condgan.runs.directory import require_run, run_directory
 from condgan.utils.files import csv_bytes, file_names, require_outside, write
 
-if TYPE_CHECKING:
-    from condgan.sampling.model import Model
-
-FEW_CLASSES_SHOWN = 10
-"""Classes that are shown where none is named."""
 PAIRS_TOLD = 3
 """Pairs of classes that are told of."""
 DIRECTIONS_TABLE, INVERSION_FILES = "directions.csv", ("inversion.csv", "sheet.png")
@@ -39,6 +35,7 @@ def directions_command(
     reach: Annotated[float, Option("How far to go on either side; coordinates of latents have variance 1.")] = 5.0,
     steps: Annotated[int, Option("Images in a row, both ends included.")] = 7,
     classes: Annotated[str | None, Option("Class names with commas between; ten of all by default.")] = None,
+    settings: SetOption = (),
     per_class: Annotated[int, Option("Images of each class that the ways go through.")] = 1,
     seed: SeedOption = 0,
     truncation: TruncationOption = None,
@@ -55,9 +52,7 @@ def directions_command(
     from condgan.utils.figures import directions_sheet, write_pictures
 
     model = load_model(directory, checkpoint).with_latents(truncation)
-    chosen: list[Any] = model.settings()[:FEW_CLASSES_SHOWN]
-    if model.spec.exclusive or classes is not None:
-        chosen = _chosen(model, classes)
+    chosen = few_labels(model, classes, settings)
     names = [model.group_names(one)[0] for one in chosen]
     files = [f"{name}.png" for name in file_names(names)]
     require_own(out, files)
@@ -142,7 +137,7 @@ def neighbors_command(
     require_own(out, NEIGHBOR_FILES)
     count = whole("--count", count, 1)
     search = NeighborSearch.of(directory, n, whole("--seed", seed) + 1, checkpoint)
-    chosen = _chosen(search.model, classes)
+    chosen = few_labels(search.model, classes, ())
     drawn = search.model.draw(chosen, per_class, seed)
     images = channels_first(search.model.make(drawn))
     asked = [(name, number) for name in chosen for number in range(per_class)]
@@ -182,12 +177,3 @@ def tree_command(
         for pair in confused_classes(made, real, classes)[:PAIRS_TOLD]:
             click.echo(f"{pair.first} and {pair.second} are {pair.ratio:.2f} times as far apart as in real images")
     click.echo(f"wrote {files_listed(out, TREE_FILES)}")
-
-
-def _chosen(model: "Model", classes: str | None) -> list[str]:
-    """The classes that are named, or some of all."""
-    from condgan.utils.figures import spread
-
-    if classes is not None:
-        return chosen_names(classes, model.classes)
-    return [model.classes[number] for number in spread(len(model.classes), FEW_CLASSES_SHOWN)]

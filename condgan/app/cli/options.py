@@ -3,20 +3,34 @@
 import csv
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from condgan.app.cli.usage import Argument, Option
 from condgan.utils.choices import SOURCES
 from condgan.utils.errors import UserError, shown
 
+if TYPE_CHECKING:
+    from condgan.labels import LabelSpec
+    from condgan.sampling.model import Model
+
 MOST_COMMAS = 100
 """In a name."""
+FEW_SHOWN = 10
+"""Classes that are shown where none is named."""
 RunArgument = Annotated[Path, Argument("RUN", "A run directory, such as runs/digits-acgan.")]
 ModelArgument = Annotated[
     str, Argument("RUN", "A run directory, or a model on the Hub, such as alice/digits or alice/digits@v1.")
 ]
 CheckpointOption = Annotated[str, Option("best, latest, or a number of images.")]
 OutOption = Annotated[Path, Option("Folder for the pictures.")]
+SetOption = Annotated[
+    tuple[str, ...],
+    Option(
+        "Ask for attributes or a number, such as Hat=1,Beard=0 or age=20,40,60. What is not asked for is "
+        "as in training images.",
+        "--set",
+    ),
+]
 SeedOption = Annotated[int, Option("The same seed gives the same images.")]
 TruncationOption = Annotated[float | None, Option("Draw latents from the normal law given |z| <= this, such as 0.5.")]
 LatentScaleOption = Annotated[float | None, Option("Multiply latents by this instead, such as 0.5.")]
@@ -90,6 +104,60 @@ def pieces(text: str, is_whole: Callable[[str], bool]) -> list[str]:
         found.append(next((one for one in joined if is_whole(one) or is_whole(one.strip())), words[0]))
         words = words[1 + found[-1].count(",") :]
     return found
+
+
+def known_name(text: str, classes: Sequence[str]) -> str | None:
+    """The class of this name, or of this one without the blanks around it."""
+    return next((name for name in (text, text.strip()) if name in classes), None)
+
+
+def asked_settings(given: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
+    """What is asked for, from texts such as Hat=1,Beard=0 or age=20,40. Raises UserError for others."""
+    wanted: dict[str, list[str]] = {}
+    for one in given:
+        for piece in pieces(one, lambda part: known_name(part.rpartition("=")[0], names) is not None):
+            name, equals, values = piece.rpartition("=")
+            if not equals or not name or not values:
+                raise UserError(f"--set {one} given: expected names and values, such as Hat=1,Beard=0 or age=20,40")
+            known = known_name(name, names)
+            wanted.setdefault(name if known is None else known, []).extend(map(str.strip, values.split(",")))
+    return wanted
+
+
+def chosen_labels(
+    model: "Model", classes: str | None, settings: Sequence[str]
+) -> list[str] | dict[str, list[str]] | None:
+    """What images are asked for by --classes or --set; None for neither.
+
+    Raises UserError for options of another kind of labels.
+    """
+    if classes is not None and not model.spec.exclusive:
+        raise of_another_kind(f"--classes {classes}", model.spec)
+    if settings and model.spec.exclusive:
+        raise UserError(f"--set {' '.join(settings)} given with a model of classes: expected --classes")
+    if settings:
+        return asked_settings(settings, model.classes)
+    return None if classes is None else chosen_names(classes, model.classes)
+
+
+def few_labels(model: "Model", classes: str | None, settings: Sequence[str]) -> list[Any]:
+    """The same, one after the other; by default ten of all."""
+    from condgan.utils.figures import spread
+
+    chosen = chosen_labels(model, classes, settings)
+    if not model.spec.exclusive:
+        return model.settings(chosen)[: FEW_SHOWN if chosen is None else None]
+    if chosen is None:
+        chosen = [model.classes[number] for number in spread(len(model.classes), FEW_SHOWN)]
+    return [*chosen]
+
+
+def of_another_kind(given: str, spec: "LabelSpec") -> UserError:
+    """An option of classes, given with other labels."""
+    return UserError(
+        f"{given} given with a model of {spec.summary}: expected --set, such as "
+        f"--set {spec.classes[0]}={1 if spec.range is None else format(spec.range.high, 'g')}"
+    )
 
 
 def comma_separated(text: str) -> list[str]:

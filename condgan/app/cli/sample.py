@@ -13,12 +13,16 @@ from condgan.app.cli.options import (
     OutOption,
     RunArgument,
     SeedOption,
+    SetOption,
     StandingOption,
     TruncationOption,
-    chosen_names,
+    chosen_labels,
     comma_separated,
+    few_labels,
     files_listed,
+    known_name,
     numbers,
+    of_another_kind,
     pieces,
 )
 from condgan.app.cli.usage import Option
@@ -28,7 +32,6 @@ from condgan.utils.errors import UserError, shown
 from condgan.utils.files import require_file, write
 
 if TYPE_CHECKING:
-    from condgan.labels import LabelSpec
     from condgan.runs.select import Selected
     from condgan.sampling.model import Model
 
@@ -43,14 +46,7 @@ def sample_command(
     out: Annotated[Path, Option("Folder for the images, or a file that ends with .npz.")],
     classes: Annotated[str | None, Option("Class names with commas between; all by default.")] = None,
     mixture: Annotated[str | None, Option("Mix classes by weight instead, such as 3=0.5,8=0.5.")] = None,
-    settings: Annotated[
-        tuple[str, ...],
-        Option(
-            "Ask for attributes or a number, such as Hat=1,Beard=0 or age=20,40,60. What is not asked for is "
-            "as in training images.",
-            "--set",
-        ),
-    ] = (),
+    settings: SetOption = (),
     per_class: Annotated[int, Option("Images of each class, of the mixture, or of what is asked for.")] = 16,
     seed: SeedOption = 0,
     truncation: TruncationOption = None,
@@ -95,10 +91,9 @@ def sample_command(
     from condgan.utils.console import origin
 
     model = _model(directory, checkpoint, truncation, latent_scale, standing, seed, precision, compiled)
-    _require_kind(model.spec, classes, mixture, settings, select)
-    chosen: Any = None if classes is None else chosen_names(classes, model.classes)
-    if settings:
-        chosen = _asked(settings, model.classes)
+    if (select or mixture) is not None and not model.spec.exclusive:
+        raise of_another_kind(f"--select {select}" if select else f"--mixture {mixture}", model.spec)
+    chosen: Any = chosen_labels(model, classes, settings)
     groups = model.group_names(chosen) if mixture is None else []
     if mixture is not None:
         chosen = _weights(mixture, model.classes)
@@ -124,35 +119,6 @@ def sample_command(
     click.echo(f"wrote {len(images)} images and {files_listed(out, sheets)}, {trained}")
 
 
-def _require_kind(
-    spec: "LabelSpec", classes: str | None, mixture: str | None, settings: Sequence[str], select: str | None
-) -> None:
-    """Raises UserError for options of another kind of labels."""
-    if select is not None and not spec.exclusive:
-        raise UserError(f"--select {select} given with a model of {spec.summary}: it is for classes, leave it out")
-    for name, value in (("--classes", classes), ("--mixture", mixture)):
-        if value is not None and not spec.exclusive:
-            raise UserError(
-                f"{name} {value} given with a model of {spec.summary}: expected --set, such as "
-                f"--set {spec.classes[0]}={1 if spec.range is None else format(spec.range.high, 'g')}"
-            )
-    if settings and spec.exclusive:
-        raise UserError(f"--set {' '.join(settings)} given with a model of classes: expected --classes")
-
-
-def _asked(given: Sequence[str], names: Sequence[str]) -> dict[str, list[str]]:
-    """What is asked for, from texts such as Hat=1,Beard=0 or age=20,40. Raises UserError for others."""
-    wanted: dict[str, list[str]] = {}
-    for one in given:
-        for piece in pieces(one, lambda part: _named(part.rpartition("=")[0], names) is not None):
-            name, equals, values = piece.rpartition("=")
-            if not equals or not name or not values:
-                raise UserError(f"--set {one} given: expected names and values, such as Hat=1,Beard=0 or age=20,40")
-            known = _named(name, names)
-            wanted.setdefault(name if known is None else known, []).extend(map(str.strip, values.split(",")))
-    return wanted
-
-
 def _selected(
     directory: Path, model: "Model", criteria: str, classes: list[str], per_class: int, seed: int, checkpoint: str
 ) -> "Selected":
@@ -169,6 +135,7 @@ def _selected(
 def interpolate_command(
     run: ModelArgument,
     out: OutOption,
+    settings: SetOption = (),
     vary: Annotated[Vary | None, Option("What changes along a row; by default a picture of each.")] = None,
     path: Annotated[Way, Option("The way between two latents.")] = "linear",
     rows: Annotated[int, Option("Rows of images, each with ends of its own.")] = 8,
@@ -189,7 +156,7 @@ def interpolate_command(
 
     require_own(out, [f"{kind}.png" for kind in get_args(Vary)])
     model = _model(directory, checkpoint, truncation, latent_scale, standing, seed)
-    chosen = None if classes is None else chosen_names(classes, model.classes)
+    chosen = chosen_labels(model, classes, settings)
     kinds: Iterable[Vary] = get_args(Vary) if vary is None else [vary]
     pictures = {}
     for kind in kinds:
@@ -204,6 +171,7 @@ def attention_command(
     run: ModelArgument,
     out: OutOption,
     classes: Annotated[str | None, Option("Class names with commas between; ten of all by default.")] = None,
+    settings: SetOption = (),
     per_class: Annotated[int, Option("Images of each class.")] = 4,
     positions: Annotated[str | None, Option("Pixels Y,X;Y,X to look from; center and quarters by default.")] = None,
     seed: SeedOption = 0,
@@ -213,13 +181,10 @@ def attention_command(
     directory = run_directory(run)
     require_run(directory, out)
     from condgan.sampling.files import require_own
-    from condgan.utils.figures import attention_sheet, spread, write_pictures
+    from condgan.utils.figures import attention_sheet, write_pictures
 
     model = _model(directory, checkpoint)
-    everything: list[Any] = [model.classes[number] for number in spread(len(model.classes), 10)]
-    if not model.spec.exclusive:
-        everything = model.settings()[:10]
-    chosen = everything if classes is None else chosen_names(classes, model.classes)
+    chosen = few_labels(model, classes, settings)
     attended = model.attention(chosen, per_class, None if positions is None else _positions(positions), seed)
     rows = [name for name in model.group_names(chosen) for _ in range(per_class)]
     pictures = {
@@ -270,10 +235,10 @@ def _model(
 
 def _weights(text: str, classes: Sequence[str]) -> dict[str, float]:
     weights: dict[str, float] = {}
-    for part in pieces(text, lambda one: _named(one.rpartition("=")[0], classes) is not None):
+    for part in pieces(text, lambda one: known_name(one.rpartition("=")[0], classes) is not None):
         name, equals, weight = part.rpartition("=")
-        named = _named(name, classes)
-        name = name.strip() if named is None else named
+        known = known_name(name, classes)
+        name = name.strip() if known is None else known
         try:
             number = float(weight)
         except ValueError:
@@ -282,11 +247,6 @@ def _weights(text: str, classes: Sequence[str]) -> dict[str, float]:
             raise UserError(f"mixture '{text}' given: expected weights of different classes, such as 3=0.5,8=0.5")
         weights[name] = number
     return weights
-
-
-def _named(text: str, classes: Sequence[str]) -> str | None:
-    """The class of this name, or of this one without the blanks around it."""
-    return next((name for name in (text, text.strip()) if name in classes), None)
 
 
 def _positions(text: str) -> list[tuple[int, int]]:
