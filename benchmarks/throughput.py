@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -128,13 +129,20 @@ def kinds_of(recipe: Recipe, switches: bool) -> list[str]:
     return kinds + [name for name in SWITCHES if switches and name not in impossible]
 
 
-class Apart:
-    """A kind of training in a process of its own, idle in between: some of what makes it fast is the process's."""
+Building = Callable[[], Callable[[], Any]]
+"""Builds what is trained, and returns a function that trains an iteration."""
 
-    def __init__(self, case: Case, kind: str) -> None:
+
+class Apart:
+    """Training in a process of its own, idle in between: some of what makes it fast is the process's.
+
+    `prepare` is called there, and reads the data; what it returns builds the rest.
+    """
+
+    def __init__(self, prepare: Callable[[], Building]) -> None:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, case, kind), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, prepare), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -148,15 +156,21 @@ class Apart:
         self.process.join()
 
 
-def _serve(pipe: Connection, case: Case, kind: str) -> None:
+def prepared(case: Case, kind: str) -> Building:
+    """A kind of training of a recipe."""
     recipe = case.load(*KINDS[kind])
     split = some_split(recipe)
     if kind not in ("plain", "unmapping"):
         keep_memory()
     if kind != "plain":
         try_algorithms()
+    return partial(plain_stepper if kind == "plain" else fast_stepper, recipe, split)
+
+
+def _serve(pipe: Connection, prepare: Callable[[], Building]) -> None:
+    build = prepare()
     before = _most_resident()
-    step = (plain_stepper if kind == "plain" else fast_stepper)(recipe, split)
+    step = build()
     answers = {"flops": lambda: counted(step), "MiB": lambda: _taken(before)}
     while True:
         options = pipe.recv()
@@ -260,9 +274,9 @@ def measure(case: Case, rounds: int, switches: bool = False) -> dict[str, Any]:
     recipe = case.load()
     split = some_split(recipe)
     return trained(case, rounds, switches) | {
-        "sampling_images_per_s": _rounded(sampling_rate(recipe, split)),
-        "evaluation_images_per_s": _rounded(evaluation_rate(split)),
-        "data_images_per_s": _rounded(data_rate(recipe, split)),
+        "sampling_images_per_s": rounded(sampling_rate(recipe, split)),
+        "evaluation_images_per_s": rounded(evaluation_rate(split)),
+        "data_images_per_s": rounded(data_rate(recipe, split)),
     }
 
 
@@ -270,7 +284,7 @@ def trained(case: Case, rounds: int, switches: bool = False) -> dict[str, Any]:
     """What a row says of training."""
     recipe, load_before = case.load(), os.getloadavg()[0]
     split, kind = some_split(recipe, 1), precision(recipe.compute.precision, device())
-    kinds = {name: Apart(case, name) for name in kinds_of(recipe, switches)}
+    kinds = {name: Apart(partial(prepared, case, name)) for name in kinds_of(recipe, switches)}
     try:
         times = in_turns(kinds, rounds)
         mib = {f"{name}_mib": kind.ask("MiB") for name, kind in kinds.items()}
@@ -309,7 +323,7 @@ def trained(case: Case, rounds: int, switches: bool = False) -> dict[str, Any]:
         "load": load_before,
         "date": date.today().isoformat(),
     }
-    return {name: _rounded(value) if isinstance(value, float) else value for name, value in row.items()}
+    return {name: rounded(value) if isinstance(value, float) else value for name, value in row.items()}
 
 
 def device_name() -> str:
@@ -318,7 +332,8 @@ def device_name() -> str:
     return about["gpu"] or about["cpu"]
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """To four digits."""
     return float(f"{value:.4g}")
 
 

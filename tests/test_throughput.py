@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from benchmarks import growth, plain, scale, throughput
-from benchmarks.throughput import Apart, Case, counted, fast_stepper, plain_stepper, some_split, widths
+from benchmarks.throughput import Apart, Case, counted, fast_stepper, plain_stepper, prepared, some_split, widths
 from condgan.build import build_state, build_stream
 from condgan.data.dataset import Split
 from condgan.data.open import read
@@ -175,7 +176,7 @@ def test_memory_is_that_of_training(kind: str) -> None:
     """A few hundred images more in a batch need what their activations take, in either way."""
     found = []
     for count in (64, 1024):
-        training = Apart(Case("digits-acgan", (f"schedule.batch={count}",)), kind)
+        training = Apart(partial(prepared, Case("digits-acgan", (f"schedule.batch={count}",)), kind))
         training.ask(2)
         found.append(training.ask("MiB"))
         training.stop()
