@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from condgan.augment import AUGMENTATIONS
 from condgan.data.dataset import Split
@@ -41,8 +42,20 @@ def build_generator(recipe: Recipe, labels: LabelSpec) -> Generator:
 
 def empty_networks(recipe: Recipe, labels: LabelSpec) -> tuple[Generator, Discriminator]:
     """Generator and discriminator without weights, on the meta device: to load them into."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         return _generator(recipe, labels), _discriminator(recipe, labels)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Tensors stay as they are instead of being drawn: without storage that costs a second, of imports."""
+
+    DRAWN = nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, Tensor.normal_, Tensor.uniform_
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in self.DRAWN:
+            return args[0] if args else kwargs["tensor"]
+        return (torch.empty if func is torch.randn else func)(*args, **kwargs)
 
 
 def build_discriminator(recipe: Recipe, labels: LabelSpec) -> Discriminator:

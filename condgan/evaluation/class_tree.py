@@ -10,8 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.cluster.hierarchy import dendrogram, linkage
-from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from condgan.utils.errors import UserError, shown
@@ -44,6 +42,9 @@ def average_linkage(distances: Float[Tensor, "k k"]) -> Float[np.ndarray, "m 4"]
 
     Groups are as far apart as their members are on average.
     """
+    from scipy.cluster.hierarchy import linkage
+    from scipy.spatial.distance import squareform
+
     return linkage(squareform(distances.numpy(), checks=False), "average")
 
 
@@ -74,6 +75,7 @@ def distance_table(distances: Mapping[str, Float[Tensor, "k k"]], classes: Seque
 def tree_picture(distances: Mapping[str, Float[Tensor, "k k"]], classes: Sequence[str]) -> bytes:
     """The PNG file of a tree for each kind of distance, side by side."""
     from matplotlib.figure import Figure
+    from scipy.cluster.hierarchy import dendrogram
 
     size = (PANEL_WIDTH * len(distances), 0.9 + CLASS_HEIGHT * len(classes))
     figure = Figure(figsize=size, layout="constrained")

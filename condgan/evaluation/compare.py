@@ -26,9 +26,8 @@ from condgan.evaluation.images import PUBLISHED, ImageSubset, Real, size_text, s
 from condgan.evaluation.metrics.distances import DENSITY_NEIGHBORS
 from condgan.evaluation.metrics.neighbors import Nearest, neighbor_sheet
 from condgan.evaluation.metrics.texture import SMALLEST
-from condgan.evaluation.moments import read_normal
+from condgan.evaluation.moments import class_centroids, read_normal
 from condgan.evaluation.options import EvaluationOptions
-from condgan.evaluation.selection import class_centroids
 from condgan.evaluation.statistics import FeatureStatistics, Images, Need, collect_statistics
 from condgan.sampling.changes import Domain
 from condgan.sampling.translator import Translations

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from condgan.data.dataset import Split
 from condgan.evaluation.classifier import SmallClassifier, trained_classifier
-from condgan.evaluation.selection import class_centroids, folds_of, log_agreement, nearness, ranks
+from condgan.evaluation.moments import class_centroids
+from condgan.evaluation.selection import folds_of, log_agreement, nearness, ranks
 from condgan.labels import LabelTable
 from condgan.types import DiscriminatorOutput, to_float
 from condgan.utils.device import tf32

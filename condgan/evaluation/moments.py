@@ -1,6 +1,6 @@
 """Means and covariances of features, summed in float64 chunk by chunk.
 
-Axes: n images, d features, g groups of images.
+Axes: n images, m of them, d features, g groups of images, k classes.
 """
 
 import json
@@ -152,3 +152,9 @@ def _about(path: Path) -> dict[str, Any]:
             f"'{path}' does not tell what its statistics are of ({shown(what['loc'][0])}: {shown(what['msg'])}): "
             "make it anew with condgan statistics"
         ) from None
+
+
+def class_centroids(features: Float[Tensor, "m d"], classes: Int[Tensor, " m"], count: int) -> Float[Tensor, "k d"]:
+    """The mean of each class's features; NaN where it has no image."""
+    sums = torch.zeros(count, features.shape[1], dtype=torch.float64).index_add_(0, classes, features.double())
+    return sums / classes.bincount(minlength=count)[:, None]

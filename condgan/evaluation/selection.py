@@ -63,12 +63,6 @@ def log_agreement(logits: Float[Tensor, "n k"], classes: Int[Tensor, " n"]) -> F
     return logits.double().log_softmax(1).gather(1, classes[:, None]).squeeze(1)
 
 
-def class_centroids(features: Float[Tensor, "m d"], classes: Int[Tensor, " m"], count: int) -> Float[Tensor, "k d"]:
-    """The mean of each class's features; NaN where it has no image."""
-    sums = torch.zeros(count, features.shape[1], dtype=torch.float64).index_add_(0, classes, features.double())
-    return sums / classes.bincount(minlength=count)[:, None]
-
-
 def nearness(
     features: Float[Tensor, "n d"], classes: Int[Tensor, " n"], centroids: Float[Tensor, "k d"]
 ) -> Float[Tensor, " n"]:

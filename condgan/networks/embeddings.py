@@ -24,7 +24,8 @@ class LabelEmbedding(LabelWeights):
         super().__init__()
         number = labels.range is not None and not shallow
         self.hidden = _hidden(labels.vector_width) if number else None
-        self.weight = nn.Parameter(std * torch.randn(HIDDEN if number else labels.vector_width, features))
+        self.weight = nn.Parameter(torch.empty(HIDDEN if number else labels.vector_width, features))
+        nn.init.normal_(self.weight, std=std)
 
     def forward(self, vector: Float[Tensor, "b v"]) -> Float[Tensor, "b d"]:
         if self.hidden is None:

@@ -63,8 +63,9 @@ class Halving(nn.Module):
 
     def __init__(self, entering: int, leaving: int) -> None:
         super().__init__()
-        weights = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
-        self.register_buffer("kernel", torch.outer(weights, weights)[None, None], persistent=False)
+        weights = (1 / 8, 3 / 8, 3 / 8, 1 / 8)
+        kernel = torch.tensor([[[[row * column for column in weights] for row in weights]]])
+        self.register_buffer("kernel", kernel, persistent=False)
         self.channels = _mixing(entering, leaving)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e i j"]:

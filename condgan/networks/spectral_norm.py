@@ -48,6 +48,9 @@ class SpectralNorm(nn.Module):
     def _exact(self, weight: Float[Tensor, "..."]) -> tuple[Float[Tensor, "k n"], Float[Tensor, "k m"]]:
         """The singular vectors of a weight."""
         matrix, eps = self._matrix(weight), self.options.eps
+        if matrix.is_meta:  # it has no values
+            count = min(self.options.values, *matrix.shape)
+            return matrix.new_empty(count, matrix.shape[0]), matrix.new_empty(count, matrix.shape[1])
         wide = matrix.shape[0] <= matrix.shape[1]
         _, vectors = torch.linalg.eigh(matrix @ matrix.T if wide else matrix.T @ matrix)
         top = vectors[:, -self.options.values :].flip(1).T
@@ -106,7 +109,8 @@ def spectral_normalize(network: nn.Module, options: Spectral | None, embeddings:
     for layer in list(network.modules()):
         if isinstance(layer, kinds) and not parametrize.is_parametrized(layer):
             rows = 1 if isinstance(layer, nn.ConvTranspose2d) else 0  # the axis of its outputs
-            parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight, options, rows))
+            norm = SpectralNorm(layer.weight, options, rows)
+            parametrize.register_parametrization(layer, "weight", norm, unsafe=True)  # which leaves out a trial of it
 
 
 def spectral_norms(network: nn.Module) -> Iterator[tuple[str, SpectralNorm, Tensor]]:

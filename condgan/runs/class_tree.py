@@ -9,7 +9,7 @@ from torch import Tensor
 from condgan.data.dataset import Dataset, Split
 from condgan.evaluation.class_tree import class_distances
 from condgan.evaluation.classifier import classifier_of
-from condgan.evaluation.selection import class_centroids
+from condgan.evaluation.moments import class_centroids
 from condgan.labels import LabelTable
 from condgan.runs.directory import recipe_of
 from condgan.runs.models import load_model, read_data, require_same_data

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.stats import kstest, norm
 
 from condgan.evaluation import selection
+from condgan.evaluation.moments import class_centroids
 from condgan.evaluation.selection import (
     acceptance,
-    class_centroids,
     drawn,
     folds_of,
     log_agreement,
