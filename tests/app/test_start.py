@@ -106,7 +106,8 @@ def test_importing_condgan_is_light_until_a_name_is_asked_for() -> None:
 
 def test_networks_to_load_into_import_no_compiler() -> None:
     """It takes a second, and is met wherever a tensor without storage is computed with."""
-    assert told("""
+    assert (
+        told("""
 import json, sys
 from condgan.build import empty_networks
 from condgan.labels import LabelSpec
@@ -115,7 +116,9 @@ from condgan.recipes.load import load
 compiling = [name for name in names() if empty_networks(load(name), LabelSpec.of_classes(list("abcd")))
              and "torch._dynamo" in sys.modules]
 print(json.dumps(compiling))
-""") == []
+""")
+        == []
+    )
 
 
 def test_the_public_names_are_listed_and_found() -> None:

@@ -14,7 +14,7 @@ from condgan.build import build_generator
 from condgan.estimate import count_parameters
 from condgan.labels import Labels, LabelSpec
 from condgan.networks import BACKBONES, GENERATORS, HEADS, Discriminator, fused_resampling
-from condgan.networks.attention import Attention
+from condgan.networks.attention import FEW_WEIGHTS, Attention
 from condgan.networks.embeddings import CONDITIONING, LabelEmbedding
 from condgan.networks.fused_resampling import DownConv2d, UpConv2d
 from condgan.networks.init import initialize
@@ -266,8 +266,10 @@ def test_attention_over_a_constant_value_field_is_the_constant(pooled: bool) -> 
 
 
 @pytest.mark.parametrize("pooled", [True, False])
-def test_attention_is_the_paper(pooled: bool) -> None:
+@pytest.mark.parametrize("few", [0, FEW_WEIGHTS])
+def test_attention_is_the_paper(monkeypatch: pytest.MonkeyPatch, pooled: bool, few: int) -> None:
     """o_j = Σ_i softmax_i(q_j · k_i) v_i, written out; and the maps are those weights."""
+    monkeypatch.setattr("condgan.networks.attention.FEW_WEIGHTS", few)
     attention = Attention(16, pooled=pooled)
     x = torch.randn(2, 16, 8, 8)
     assert torch.equal(attention(x), x)  # γ = 0
