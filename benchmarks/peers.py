@@ -52,11 +52,11 @@ class Peer(NamedTuple):
     """The folder's name."""
     modules: str
     """The folder of its modules in there."""
-    build: Callable[[Case], Callable[[], Any]]
-    """Build what it trains, of its modules, which can be imported then; and return a function that trains a step."""
+    prepare: Callable[[Case], Building]
+    """Import its modules, which can be found then, and draw a batch."""
     ours: Case
     steps: int = 1
-    """Of its that are one of ours."""
+    """How many of its steps are one of ours."""
 
 
 class Batches:
@@ -115,9 +115,10 @@ def some_batch(case: Case, count: int) -> tuple[Tensor, Tensor]:
     return (drawn.images.float() / 127.5 - 1).to(device()), labels.to(device())
 
 
-def biggan(case: Case, options: tuple[str, ...]) -> Callable[[], Any]:
+def biggan(case: Case, options: tuple[str, ...]) -> Building:
     """BigGAN-PyTorch's generator, discriminator, average and training function; TAC-GAN's have the same names."""
     utils, functions, model = (importlib.import_module(name) for name in ("utils", "train_fns", "BigGAN"))
+    torch.backends.cudnn.benchmark = True  # as their train.py sets it
     width = str(case.load().generator.options["width"])
     config = vars(utils.prepare_parser().parse_args([*options, "--G_ch", width, "--D_ch", width]))
     config |= {"resolution": utils.imsize_dict[config["dataset"]], "n_classes": utils.nclass_dict[config["dataset"]]}
@@ -129,27 +130,31 @@ def biggan(case: Case, options: tuple[str, ...]) -> Callable[[], Any]:
         return other
 
     utils.Distribution.to = moved
-    generator = model.Generator(**config).to(device())
-    discriminator = model.Discriminator(**config).to(device())
-    average = model.Generator(**config | {"skip_init": True, "no_optim": True}).to(device())
-    ema = utils.ema(generator, average, config["ema_decay"], config["ema_start"])
-    drawn = max(config["G_batch_size"], config["batch_size"])
-    latents, labels = utils.prepare_z_y(drawn, generator.dim_z, config["n_classes"], device=device())
-    state = {"itr": 0}
-    both = model.G_D(generator, discriminator)
-    train = functions.GAN_training_function(generator, discriminator, both, latents, labels, ema, state, config)
     images, classes = some_batch(case, config["batch_size"] * config["num_D_steps"])
-    for network in (generator, discriminator, average):
-        network.train()
 
-    def step() -> None:
-        state["itr"] += 1
-        train(images, classes)
+    def build() -> Callable[[], Any]:
+        generator = model.Generator(**config).to(device())
+        discriminator = model.Discriminator(**config).to(device())
+        average = model.Generator(**config | {"skip_init": True, "no_optim": True}).to(device())
+        ema = utils.ema(generator, average, config["ema_decay"], config["ema_start"])
+        drawn = max(config["G_batch_size"], config["batch_size"])
+        latents, labels = utils.prepare_z_y(drawn, generator.dim_z, config["n_classes"], device=device())
+        state = {"itr": 0}
+        both = model.G_D(generator, discriminator)
+        train = functions.GAN_training_function(generator, discriminator, both, latents, labels, ema, state, config)
+        for network in (generator, discriminator, average):
+            network.train()
 
-    return step
+        def step() -> None:
+            state["itr"] += 1
+            train(images, classes)
+
+        return step
+
+    return build
 
 
-def acgan_tutorial(case: Case) -> Callable[[], Any]:
+def acgan_tutorial(case: Case) -> Building:
     """PyTorch-GAN's AC-GAN, a script."""
     import torchvision
 
@@ -157,30 +162,36 @@ def acgan_tutorial(case: Case) -> Callable[[], Any]:
     batches = Batches(*some_batch(case, batch))
     torchvision.datasets.MNIST = lambda *_, **__: None
     torch.utils.data.DataLoader = lambda *_, **__: batches
-    return Script(f"{sys.path[0]}/acgan.py", batches, "--batch_size", batch, "--sample_interval", ENDLESS)
+    options = "--batch_size", batch, "--sample_interval", ENDLESS
+    return partial(Script, f"{sys.path[0]}/acgan.py", batches, *options)
 
 
-def sagan(case: Case) -> Callable[[], Any]:
+def sagan(case: Case) -> Building:
     """Self-Attention-GAN's script, as its README calls it."""
     batch = case.load().schedule.batch
     batches = Batches(*some_batch(case, batch))
     if device().type == "cpu":
         Tensor.cuda = nn.Module.cuda = lambda self, *_, **__: self  # pyright: ignore[reportAttributeAccessIssue]
     vars(importlib.import_module("data_loader"))["Data_Loader"] = lambda *_, **__: batches
-    return Script(
-        f"{sys.path[0]}/main.py", batches, "--batch_size", batch, "--imsize", 64, "--dataset", "celeb", "--adv_loss",
-        "hinge", "--log_step", ENDLESS, "--sample_step", ENDLESS,
+    return partial(
+        Script, f"{sys.path[0]}/main.py", batches, "--batch_size", batch, "--imsize", 64, "--dataset", "celeb",
+        "--adv_loss", "hinge", "--log_step", ENDLESS, "--sample_step", ENDLESS,
     )  # fmt: skip
 
 
-def stargan(case: Case) -> Callable[[], Any]:
+def stargan(case: Case) -> Building:
     """The script of StarGAN's authors, with its defaults."""
     batches = Batches(*some_batch(case, case.load().schedule.batch))
     vars(importlib.import_module("data_loader"))["get_loader"] = lambda *_, **__: batches
     never = [word for name in ("log", "sample", "model_save", "lr_update") for word in (f"--{name}_step", ENDLESS)]
-    step = Script(f"{sys.path[0]}/main.py", batches, "--use_tensorboard", "false", "--num_iters", ENDLESS, *never)
-    step()  # a batch to look at
-    return step
+    options = "--use_tensorboard", "false", "--num_iters", ENDLESS, *never
+
+    def build() -> Callable[[], Any]:
+        step = Script(f"{sys.path[0]}/main.py", batches, *options)
+        step()  # a batch to look at
+        return step
+
+    return build
 
 
 BIGGAN = ("--shuffle", "--dataset", "C10", "--G_attn", "0", "--D_attn", "0", "--G_init", "N02", "--D_init", "N02",
@@ -207,20 +218,21 @@ PEERS = {
 }  # fmt: skip
 
 
-def peer_prepared(peer: Peer, checkout: Path) -> Building:
-    """What a peer trains, in a folder of its own; what it prints is left out."""
+def peer_prepared(peer: Peer, checkout: Path, folder: str) -> Building:
+    """What a peer trains, in a folder; what it prints is left out."""
     warnings.simplefilter("ignore")
     sys.path.insert(0, str((checkout / peer.modules).resolve()))
-    folder = Path(tempfile.mkdtemp(), "two", "deep")  # it makes folders beside and above itself
-    folder.mkdir(parents=True)
-    os.chdir(folder)
+    deep = Path(folder, "two", "deep")  # it makes folders beside and above itself
+    deep.mkdir(parents=True)
+    os.chdir(deep)
+    build = peer.prepare(peer.ours)
 
-    def build() -> Callable[[], Any]:
+    def steps() -> Callable[[], Any]:
         sys.stdout = io.StringIO()  # threads of the peer print too
-        step = peer.build(peer.ours)
+        step = build()
         return lambda: [step() for _ in range(peer.steps)]
 
-    return build
+    return steps
 
 
 def commit(checkout: Path) -> str:
@@ -232,16 +244,17 @@ def commit(checkout: Path) -> str:
 def measure(name: str, peer: Peer, checkout: Path, rounds: int) -> dict[str, Any]:
     """The row of a record."""
     recipe, load_before = peer.ours.load(), os.getloadavg()[0]
-    kinds = {
-        "theirs": Apart(partial(peer_prepared, peer, checkout)),
-        "ours": Apart(partial(prepared, peer.ours, "fast")),
-    }
-    try:
-        times = in_turns(kinds, rounds)
-        mib = {f"{kind}_mib": round(one.ask("MiB")) for kind, one in kinds.items()}
-    finally:
-        for one in kinds.values():
-            one.stop()
+    with tempfile.TemporaryDirectory() as folder:
+        kinds = {
+            "theirs": Apart(partial(peer_prepared, peer, checkout, folder)),
+            "ours": Apart(partial(prepared, peer.ours, "fast")),
+        }
+        try:
+            times = in_turns(kinds, rounds)
+            mib = {f"{kind}_mib": round(one.ask("MiB")) for kind, one in kinds.items()}
+        finally:
+            for one in kinds.values():
+                one.stop()
     ratios = [theirs / ours for theirs, ours in zip(times["theirs"], times["ours"], strict=True)]
     seconds = {f"{kind}_s": rounded(statistics.median(one)) for kind, one in times.items()}
     return {
@@ -287,6 +300,8 @@ def main() -> None:
         print(said(rows[-1], given.json), flush=True)
         if given.out:
             keep(given.out, "benchmarks.peers", rows=rows)
+    if not rows:
+        parser.error("nothing measured: give checkouts")
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class _Undrawn(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in self.DRAWN:
             return args[0] if args else kwargs["tensor"]
-        return (torch.empty if func is torch.randn else func)(*args, **kwargs)
+        return func(*args, **kwargs)
 
 
 def build_discriminator(recipe: Recipe, labels: LabelSpec) -> Discriminator:

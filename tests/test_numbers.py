@@ -248,7 +248,7 @@ def test_ways_go_from_number_to_number(run: condgan.Run, tmp_path: Path, capsys:
         assert done.code == 0, done.err
         assert sorted(path.name for path in (tmp_path / verb[0]).iterdir()) == files
     for options, match in (
-        (("--set", "angle=7"), "1 settings to interpolate between given: expected 2, such as age=20,60"),
+        (("--set", "angle=7"), "1 settings to interpolate between given: expected 2, such as angle=-"),
         (("--classes", "a,b"), "--classes a,b given with a model of the number 'angle' from"),
     ):
         refused(condgan_command(capsys, "interpolate", run.directory, *options, "--out", tmp_path / "no"), match)

@@ -249,6 +249,20 @@ def test_a_run_learns_from_partial_labels_and_is_judged(tmp_path: Path) -> None:
     assert read_data(load(str(run.directory / "recipe.yaml"))).train.labels.partial
 
 
+def test_held_out_images_of_no_known_class_are_judged(tmp_path: Path) -> None:
+    """Copies of images are held out with them, whether it is known what they show or not."""
+    data, rows = tmp_path / "data", ["file,class"]
+    data.mkdir()
+    for i in range(90):
+        Image.fromarray(np.full((16, 16), i // 2 * 5, np.uint8)).save(data / f"{i:02}.png")
+        rows.append(f"{i:02}.png,{'' if i % 2 else 'abc'[i // 2 % 3]}")
+    (data / "labels.csv").write_text("\n".join(rows) + "\n")
+    options = ["schedule.images=64", "schedule.batch=16", "generator.width=4", "backbone.width=4"]
+    run = condgan.train(data, recipe="digits-projection", overrides=options, out=tmp_path / "run", fresh=True)
+    assert (read_data(load(str(run.directory / "recipe.yaml"))).held_out.labels.codes < 0).any()
+    assert (run.directory / "tree.png").exists()
+
+
 @pytest.fixture(scope="module")
 def hats(tmp_path_factory: pytest.TempPathFactory) -> condgan.Run:
     """A run of pictures with attributes, half of which are told: a hat, and one of two colors."""

@@ -142,7 +142,7 @@ class Comparison:
         return neighbor_sheet(fakes, images, self.nearest.distances[nearest])
 
     def class_means(self) -> tuple[Float[Tensor, "k d"], Float[Tensor, "k d"]] | None:
-        """The means of each class's features, of fakes and of real images; None where a class has none of either."""
+        """The means of each class's features, of fakes and of real images; None where some class has none of these."""
         found = []
         for one in (self.statistics, self.reference.real):
             if one.features is None or one.labels is None or not one.labels.spec.exclusive:

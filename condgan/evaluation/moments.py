@@ -155,6 +155,8 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def class_centroids(features: Float[Tensor, "m d"], classes: Int[Tensor, " m"], count: int) -> Float[Tensor, "k d"]:
-    """The mean of each class's features; NaN where it has no image."""
+    """The mean of each class's features; NaN where it has no image. A class of −1 is none."""
+    known = classes >= 0
+    features, classes = features[known], classes[known]
     sums = torch.zeros(count, features.shape[1], dtype=torch.float64).index_add_(0, classes, features.double())
     return sums / classes.bincount(minlength=count)[:, None]

@@ -64,8 +64,8 @@ class Halving(nn.Module):
     def __init__(self, entering: int, leaving: int) -> None:
         super().__init__()
         weights = (1 / 8, 3 / 8, 3 / 8, 1 / 8)
-        kernel = torch.tensor([[[[row * column for column in weights] for row in weights]]])
-        self.register_buffer("kernel", kernel, persistent=False)
+        kernel = torch.tensor([[[[row * column for column in weights] for row in weights]]], device="cpu")
+        self.register_buffer("kernel", kernel, persistent=False)  # of which no file has the values
         self.channels = _mixing(entering, leaving)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b e i j"]:
@@ -96,7 +96,8 @@ class R3GANGenerator(Generator):
         every, entering = blocks * len(stages), latent_dim + embedding_dim
         self.latent_dim = latent_dim
         self.embedding = LabelEmbedding(labels, embedding_dim, std=labels.vector_width**-0.5)
-        self.pattern = nn.Parameter(torch.randn(stages[0][0], 4, 4))
+        self.pattern = nn.Parameter(torch.empty(stages[0][0], 4, 4))
+        nn.init.normal_(self.pattern)
         self.linear = _drawn(nn.Linear(entering, stages[0][0], bias=False))
         layers: list[nn.Module] = [GroupedBlock(*stages[0], every) for _ in range(blocks)]
         for (before, _), (channels, own) in pairwise(stages):

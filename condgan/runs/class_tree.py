@@ -36,7 +36,10 @@ def run_class_distances(
     model.spec.require_classes("a tree of classes")
     if len(model.classes) < 2:
         raise UserError(f"run '{directory}' has one class only: expected one of two or more, whose distances differ")
-    found = {LABEL_WEIGHTS: label_distances(model)}
+    of_labels = label_distances(model)
+    if of_labels is None:
+        raise UserError(f"run '{directory}' has a generator that sees no label: there is nothing to compare")
+    found = {LABEL_WEIGHTS: of_labels}
     try:
         data = read_data(recipe_of(directory), skip_bad_images=True)
         require_same_data(directory, data)
@@ -46,9 +49,10 @@ def run_class_distances(
     return model.classes, found | _of_images(model, data, per_class, seed)
 
 
-def label_distances(model: Model) -> Float[Tensor, "k k"]:
-    """Between what the generator's first layers make of the labels."""
-    return class_distances(label_response(model.generator, model.spec))
+def label_distances(model: Model) -> Float[Tensor, "k k"] | None:
+    """Between what the generator's first layers make of the labels; None where none sees them."""
+    response = label_response(model.generator, model.spec)
+    return None if response is None else class_distances(response)
 
 
 def _of_images(model: Model, data: Dataset, per_class: int, seed: int) -> dict[str, Float[Tensor, "k k"]]:

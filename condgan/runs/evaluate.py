@@ -69,11 +69,12 @@ def evaluate(
 
     `data`: these, by a name or path, or a file of their statistics; of a run by default its own held-out images. A
     run's fakes are as many as these and of the same classes; a translator's are translations of the held-out images.
-    Of a run that is compared by all metrics with its own data, metrics.json and pictures are written: sheet.png,
-    neighbors.png, directions.png, tree.png (with another extractor metrics-EXTRACTOR.json alone). Returns {metric:
-    value, …, "real": {metric: ceiling, …}, "across": …, "intervals": {metric: [low, high]}, "per_class": {class: …},
-    "per_field": …, "per_attribute": …, "about": …, "verdict": [sentence, …]}; of several processes, each of which looks
-    at a part of the images, all return the same, and the leader writes. Raises UserError for bad input.
+    Of a run that is compared by all metrics with its own data, metrics.json, sheet.png and neighbors.png are written,
+    of a generator directions.png, of 3 to 64 classes tree.png (with another extractor metrics-EXTRACTOR.json alone).
+    Returns {metric: value, …, "real": {metric: ceiling, …}, "across": …, "intervals": {metric: [low, high]},
+    "per_class": {class: …}, "per_field": …, "per_attribute": …, "about": …, "verdict": [sentence, …]}; of several
+    processes, each of which looks at a part of the images, all return the same, and the leader writes. Raises UserError
+    for bad input.
     """
     require_data(data)
     path = run_directory(subject, "images or a run")
@@ -195,12 +196,21 @@ def _write_pictures(
         directions = model.directions(of=shown)
         moved = model.along(directions, shown, reach=MOVED_BY)
         write(directory / "directions.png", png(directions_sheet(moved, directions.strengths.tolist(), MOVED_BY)))
-        if model.spec.exclusive and 2 < len(model.classes) <= CLASSES_IN_A_TREE:
-            distances = {LABEL_WEIGHTS: label_distances(model)}
-            if (means := comparison.class_means()) is not None:
-                made, real = means
-                distances |= {MADE: class_distances(made), KEPT_ASIDE: class_distances(real)}
-            write(directory / "tree.png", tree_picture(distances, model.classes))
+        if (tree := _tree(model, comparison)) is not None:
+            write(directory / "tree.png", tree)
+
+
+def _tree(model: Model, comparison: Comparison) -> bytes | None:
+    """Draw which classes are alike; None of few and of many, and where a generator sees no label."""
+    if not (model.spec.exclusive and 2 < len(model.classes) <= CLASSES_IN_A_TREE):
+        return None
+    if (of_labels := label_distances(model)) is None:
+        return None
+    distances = {LABEL_WEIGHTS: of_labels}
+    if (means := comparison.class_means()) is not None:
+        made, real = means
+        distances |= {MADE: class_distances(made), KEPT_ASIDE: class_distances(real)}
+    return tree_picture(distances, model.classes)
 
 
 def _write_metrics(directory: Path, extractor: str, metrics: Mapping[str, Any]) -> None:

@@ -21,8 +21,6 @@ from condgan.utils.errors import UserError
 
 LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, LabelWeights)
 """What has weights that multiply what enters."""
-
-
 MOVED_BY = 5.0
 """How far latents are moved on either side, unless another number is asked for."""
 
@@ -66,13 +64,16 @@ def latent_response(generator: Generator, labels: Labels) -> Float[Tensor, "z n"
         values, known = (one.expand(len(latents), -1) for one in (labels.values, labels.known))
         return latents, Labels(labels.spec, values, known)
 
-    return _response(generator, dim, entering, "latent")
+    response = _response(generator, dim, entering)
+    if response is None:
+        raise UserError("this generator's latent meets no layer with weights: there is nothing to compare")
+    return response
 
 
-def label_response(generator: Generator, spec: LabelSpec) -> Float[Tensor, "k n"]:
+def label_response(generator: Generator, spec: LabelSpec) -> Float[Tensor, "k n"] | None:
     """How what the first layers that see the label give changes with the share of each class, at equal shares of all.
 
-    Of label embeddings these are their rows. Raises UserError where no layer sees the label.
+    Of label embeddings these are their rows; None where no layer sees the label.
     """
     dim, count = latent_dim(generator), len(spec.classes)
 
@@ -81,14 +82,14 @@ def label_response(generator: Generator, spec: LabelSpec) -> Float[Tensor, "k n"
         known = torch.ones(len(shares), 1, dtype=torch.bool, device=shares.device)
         return torch.zeros(len(shares), dim, device=shares.device), Labels(spec, values, known)
 
-    return _response(generator, count, entering, "label")
+    return _response(generator, count, entering)
 
 
 @torch.no_grad()
 def _response(
-    generator: Generator, count: int, entering: Callable[[Tensor], tuple[Tensor, Labels]], what: str
-) -> Float[Tensor, "m n"]:
-    """The derivatives of what the first layers give with respect to `count` numbers, a row for each.
+    generator: Generator, count: int, entering: Callable[[Tensor], tuple[Tensor, Labels]]
+) -> Float[Tensor, "m n"] | None:
+    """The derivatives of what the first layers give with respect to `count` numbers, a row for each; None of none.
 
     By forward differentiation: what leaves a layer is recorded and goes on as a constant, so that no later layer is
     taken for a first one.
@@ -110,7 +111,7 @@ def _response(
         with tf32(False), forward_ad.dual_level():
             network(*entering(part))
         if not found:
-            raise UserError(f"this generator's {what} meets no layer with weights: there is nothing to compare")
+            return None
         rows.append(torch.cat(found, 1).cpu())
         found.clear()
     return torch.cat(rows)

@@ -262,7 +262,11 @@ class Model:
         if classes is None:
             return [(r % there, (r + 1) % there) for r in range(rows)]
         if there != 2:
-            what, example = ("classes", "3,8") if self.spec.exclusive else ("settings", "age=20,60")
+            what, example = "classes", "3,8"
+            if not self.spec.exclusive:
+                of_number = self.spec.range
+                values = "0,1" if of_number is None else ",".join(map(of_number.text, (of_number.low, of_number.high)))
+                what, example = "settings", f"{self.classes[0]}={values}"
             raise UserError(f"{there} {what} to interpolate between given: expected 2, such as {example}")
         return [(0, 1)] * rows
 

@@ -110,12 +110,21 @@ def test_networks_to_load_into_import_no_compiler() -> None:
         told("""
 import json, sys
 from condgan.build import empty_networks
-from condgan.labels import LabelSpec
+from condgan.labels import Field, LabelSpec, Range
 from condgan.recipes import names
 from condgan.recipes.load import load
-compiling = [name for name in names() if empty_networks(load(name), LabelSpec.of_classes(list("abcd")))
-             and "torch._dynamo" in sys.modules]
-print(json.dumps(compiling))
+classes, number = LabelSpec.of_classes(list("abcd")), LabelSpec((Field.of_number("age", Range(1.0, 9.0)),))
+drawn = [f"{part}.init={kind}" for kind in ("normal", "xavier") for part in ("generator", "backbone", "head")]
+cases = [(name, [], classes) for name in names()] + [("digits-projection", [], number)]
+cases += [("digits-biggan", drawn[start:], classes) for start in (0, 3)]
+cases += [("digits-biggan", ["backbone.spectral_norm={values: 3}"], classes)]
+for name, options, labels in cases:
+    empty_networks(load(name, options), labels)
+    if "torch._dynamo" in sys.modules:
+        print(json.dumps([name, options]))
+        break
+else:
+    print("[]")
 """)
         == []
     )

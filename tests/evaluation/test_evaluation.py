@@ -26,7 +26,7 @@ from condgan.evaluation.statistics import collect_statistics
 from condgan.labels import LabelSpec, LabelTable
 from condgan.runs.evaluate import EvaluationOptions, evaluate
 from condgan.sampling.options import Sampling
-from tests.conftest import write_image
+from tests.conftest import TINY, write_image
 from tests.helpers import condgan, refused
 
 SPEC = LabelSpec.of_classes(["a", "b"])
@@ -339,6 +339,15 @@ def test_a_runs_numbers_say_where_they_come_from(run: Path) -> None:
     assert Image.open(run / "neighbors.png").size[0] > 300
     assert Image.open(run / "directions.png").size[0] > 300
     assert Image.open(run / "tree.png").size[0] > 900, "three trees, real images' among them"
+
+
+def test_a_generator_without_labels_has_no_tree(capsys: pytest.CaptureFixture[str]) -> None:
+    done = condgan(capsys, "train", "digits-projection", *TINY, "generator.conditioning=none", "head.name=plain",
+                   "--out", "plain")  # fmt: skip
+    assert done.code == 0, done.err
+    assert Path("plain/directions.png").exists()
+    assert not Path("plain/tree.png").exists()
+    refused(condgan(capsys, "tree", "plain", "--out", "x"), "has a generator that sees no label")
 
 
 def test_more_fakes_their_latents_and_their_batch_norms(run: Path) -> None:

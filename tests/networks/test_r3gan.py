@@ -35,6 +35,13 @@ def weighted(image: np.ndarray, axis: int) -> np.ndarray:
     return np.moveaxis(np.array(rows), 0, axis)
 
 
+def test_what_no_file_holds_is_there_before_weights_are_loaded() -> None:
+    networks = empty_networks(load("digits-r3gan"), LabelSpec.of_classes(["a", "b"]))
+    kept = [one for network in networks for name, one in network.named_buffers() if name not in network.state_dict()]
+    assert kept
+    assert not any(one.is_meta for one in kept)
+
+
 def test_halving_is_by_weighted_means() -> None:
     images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     found = Halving(3, 3).double()(images)

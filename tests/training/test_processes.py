@@ -95,7 +95,6 @@ def losses(*arguments: str, processes: int) -> list[dict[str, float]]:
 GROUP_ENDS = """
 from pathlib import Path
 import torch
-from PIL import Image
 from condgan.utils import distributed
 
 def learn():

@@ -57,7 +57,8 @@ def evaluate_command(
 ) -> None:
     """Judge a run's fakes or translations, or any images, against real ones.
 
-    Of a run RUN/metrics.json is written, and pictures: sheet.png, neighbors.png, directions.png and tree.png.
+    Of a run RUN/metrics.json, sheet.png and neighbors.png are written, of a generator directions.png, and of 3 to 64
+    classes tree.png.
     """
     from condgan.runs.evaluate import EvaluationOptions, evaluate
     from condgan.sampling.options import Sampling

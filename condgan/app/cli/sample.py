@@ -91,8 +91,10 @@ def sample_command(
     from condgan.utils.console import origin
 
     model = _model(directory, checkpoint, truncation, latent_scale, standing, seed, precision, compiled)
-    if (select or mixture) is not None and not model.spec.exclusive:
-        raise of_another_kind(f"--select {select}" if select else f"--mixture {mixture}", model.spec)
+    if select is not None:
+        model.spec.require_classes(f"--select {select}")
+    if mixture is not None and not model.spec.exclusive:
+        raise of_another_kind(f"--mixture {mixture}", model.spec)
     chosen: Any = chosen_labels(model, classes, settings)
     groups = model.group_names(chosen) if mixture is None else []
     if mixture is not None:
@@ -135,12 +137,12 @@ def _selected(
 def interpolate_command(
     run: ModelArgument,
     out: OutOption,
-    settings: SetOption = (),
     vary: Annotated[Vary | None, Option("What changes along a row; by default a picture of each.")] = None,
     path: Annotated[Way, Option("The way between two latents.")] = "linear",
     rows: Annotated[int, Option("Rows of images, each with ends of its own.")] = 8,
     steps: Annotated[int, Option("Images in a row, both ends included.")] = 8,
     classes: Annotated[str | None, Option("From A,B; by default from each class to the next one.")] = None,
+    settings: SetOption = (),
     seed: SeedOption = 0,
     truncation: TruncationOption = None,
     latent_scale: LatentScaleOption = None,
