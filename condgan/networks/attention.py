@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from condgan.utils.errors import UserError
 
-FEW_WEIGHTS = 2**18
+FEW_WEIGHTS = 2**17
 """Of an image's attention, up to which two products and a softmax are the fastest on a CPU, and need little memory."""
 
 

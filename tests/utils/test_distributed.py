@@ -286,6 +286,7 @@ def test_two_processes_evaluate_a_run_as_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recipe: str, overrides: list[str]
 ) -> None:
     run = tmp_path / "run"
+    monkeypatch.setenv("CONDGAN_CACHE", str(tmp_path / "own"))
     train_run(load(recipe, overrides), run)
     alone = json.loads((run / "metrics.json").read_text())
     pictures = {path: path.read_bytes() for path in run.glob("*.png")}
