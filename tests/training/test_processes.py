@@ -202,11 +202,12 @@ def test_two_processes_are_one_with_labels_as_they_are(tmp_path: Path, column: s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["classifier", "gradient penalty"])
-def test_two_processes_are_one_in_single_precision(case: str) -> None:
+@pytest.mark.parametrize(("case", "near"), [("classifier", 1e-5), ("gradient penalty", 1e-4)])
+def test_two_processes_are_one_in_single_precision(case: str, near: float) -> None:
+    """A second derivative's rounding is 2e-5 on some CPUs."""
     one, two = (losses("--single", *CASES[case], processes=count) for count in (1, 2))
-    assert two[0] == pytest.approx(one[0], rel=1e-4, abs=1e-5)  # CPUs round differently
-    assert two[1] == pytest.approx(one[1], rel=1e-4, abs=1e-5)
+    assert two[0] == pytest.approx(one[0], rel=near, abs=1e-5)
+    assert two[1] == pytest.approx(one[1], rel=near, abs=1e-5)
 
 
 @pytest.mark.slow
