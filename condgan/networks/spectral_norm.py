@@ -3,7 +3,8 @@
 Axes: k singular values, n × m the weight as a matrix, one row per output.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,12 +31,15 @@ class Spectral:
 class SpectralNorm(nn.Module):
     """A parametrization W → W/σ₁ (Miyato et al. 2018, eq. 8), exact at first, then followed by power iteration.
 
-    σᵢ = uᵢᵀ W vᵢ, of which the weight's gradient takes notice. The vectors move only in `iterate`, once per optimizer
-    step, however often the weight is used between two of them. `rows` is the weight's axis that becomes the rows.
+    σᵢ = uᵢᵀ W vᵢ, of which the weight's gradient takes notice. The vectors move only by `TrainedNorms.iterate`, once
+    per optimizer step, however often the weight is used between two of them. `rows` is the weight's axis that becomes
+    the rows.
     """
 
     u: Float[Tensor, "k n"]
     v: Float[Tensor, "k m"]
+    at_hand: Tensor | None = None
+    """The normalized weight, where `TrainedNorms` keep it; copies of this have none."""
 
     def __init__(self, weight: Float[Tensor, "..."], options: Spectral, rows: int = 0) -> None:
         super().__init__()
@@ -47,7 +51,7 @@ class SpectralNorm(nn.Module):
     @torch.no_grad()
     def _exact(self, weight: Float[Tensor, "..."]) -> tuple[Float[Tensor, "k n"], Float[Tensor, "k m"]]:
         """The singular vectors of a weight."""
-        matrix, eps = self._matrix(weight), self.options.eps
+        matrix, eps = self.matrix(weight), self.options.eps
         if matrix.is_meta:  # it has no values
             count = min(self.options.values, *matrix.shape)
             return matrix.new_empty(count, matrix.shape[0]), matrix.new_empty(count, matrix.shape[1])
@@ -63,34 +67,34 @@ class SpectralNorm(nn.Module):
         for vectors, exact in zip((self.u, self.v), self._exact(weight), strict=True):
             vectors.copy_(exact)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "at_hand"}
+
     def forward(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        if self.at_hand is not None:
+            return self.at_hand if weight.requires_grad else self.at_hand.detach()
         with in_weights_precision(weight):
-            return weight / (self.u[0] @ (self._matrix(weight) @ self.v[0]))
+            return weight / (self.u[0] @ (self.matrix(weight) @ self.v[0]))
 
     def right_inverse(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return weight
 
     @torch.no_grad()
-    def iterate(self, weight: Float[Tensor, "..."]) -> None:
-        """Bring the vectors nearer to the singular vectors of a weight that has moved.
-
-        Each pair is kept orthogonal to those before it (deflation by Gram-Schmidt).
-        """
-        matrix, eps = self._matrix(weight), self.options.eps
-        for _ in range(self.options.iterations):
-            for i in range(len(self.u)):
-                self.v[i] = F.normalize(_apart(self.u[i] @ matrix, self.v[:i]), dim=0, eps=eps)
-                self.u[i] = F.normalize(_apart(matrix @ self.v[i], self.u[:i]), dim=0, eps=eps)
-
-    @torch.no_grad()
     def singular_values(self, weight: Float[Tensor, "..."]) -> Float[Tensor, " k"]:
         """The largest ones of the weight before the division."""
-        return ((self.u @ self._matrix(weight)) * self.v).sum(1)
+        return ((self.u @ self.matrix(weight)) * self.v).sum(1)
 
-    def _matrix(self, weight: Tensor) -> Tensor:
+    def matrix(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "n m"]:
         """One row per output; the channels come last, so that nothing is copied where they lie last in memory."""
         weight = weight.transpose(0, self.rows)
         return (weight.movedim(1, -1) if weight.ndim > 2 else weight).flatten(1)
+
+    def weight_of(self, matrix: Float[Tensor, "n m"], shape: torch.Size) -> Float[Tensor, "..."]:
+        """The weight whose matrix this is."""
+        if len(shape) > 2:
+            channels = shape[1 if self.rows == 0 else 0]
+            matrix = matrix.view(len(matrix), *shape[2:], channels).movedim(-1, 1)
+        return matrix.transpose(0, self.rows)
 
 
 def _apart(vector: Tensor, basis: Tensor) -> Tensor:
@@ -120,11 +124,93 @@ def spectral_norms(network: nn.Module) -> Iterator[tuple[str, SpectralNorm, Tens
             yield name.removesuffix(".parametrizations.weight"), module[0], module.original  # pyright: ignore[reportReturnType]
 
 
-def power_iterate(network: nn.Module) -> None:
-    """Bring every spectral normalization nearer to its weight, once per optimizer step; frozen weights do not move."""
-    for _, norm, weight in spectral_norms(network):
-        if isinstance(weight, nn.Parameter):
-            norm.iterate(weight)
+@torch.no_grad()
+def _follow(norms: Sequence[SpectralNorm], weights: Sequence[Tensor]) -> None:
+    """Bring singular vectors nearer to those of weights that have moved, of all layers together.
+
+    Each pair is kept orthogonal to those before it (deflation by Gram-Schmidt).
+    """
+    for turn in range(max((norm.options.iterations for norm in norms), default=0)):
+        for i in range(max(len(norm.u) for norm in norms)):
+            some = [
+                (norm, norm.matrix(weight))
+                for norm, weight in zip(norms, weights, strict=True)
+                if turn < norm.options.iterations and i < len(norm.u)
+            ]
+            eps = [norm.options.eps for norm, _ in some]
+            towards = [_apart(norm.u[i] @ matrix, norm.v[:i]) for norm, matrix in some]
+            _point([norm.v[i] for norm, _ in some], towards, eps)
+            towards = [_apart(matrix @ norm.v[i], norm.u[:i]) for norm, matrix in some]
+            _point([norm.u[i] for norm, _ in some], towards, eps)
+
+
+def _point(vectors: list[Tensor], towards: list[Tensor], eps: list[float]) -> None:
+    """Let unit vectors point to where others do."""
+    lengths = torch._foreach_norm(towards)  # pyright: ignore[reportPrivateImportUsage]
+    torch._foreach_clamp_min_(lengths, eps)  # pyright: ignore[reportPrivateImportUsage]
+    torch._foreach_copy_(vectors, torch._foreach_div(towards, lengths))  # pyright: ignore[reportPrivateImportUsage]
+
+
+class TrainedNorms:
+    """The spectral normalizations of a network that trains; those of frozen weights, which do not move, are left out.
+
+    `at_hand`: normalized weights are computed once per optimizer step, for all layers together. They are what layers
+    read and gradients are taken for, so that no forward pass divides, and no backward pass differentiates a division.
+    A loss depends on W by W/σ alone, where it does not read W itself, so that what `add_gradients` makes of them are
+    W's gradients, however often it was differentiated. Until it is closed.
+    """
+
+    def __init__(self, network: nn.Module, at_hand: bool = False) -> None:
+        found = [(norm, weight) for _, norm, weight in spectral_norms(network) if isinstance(weight, nn.Parameter)]
+        self.norms = [norm for norm, _ in found]
+        self.weights: list[Tensor] = [weight for _, weight in found]
+        self.at_hand = at_hand and bool(found)
+        self.sigmas: list[Tensor] = []
+        if self.at_hand:
+            self._normalize()
+
+    def iterate(self) -> None:
+        """Follow weights that an optimizer has moved."""
+        _follow(self.norms, self.weights)
+        if self.at_hand:
+            self._normalize()
+
+    @torch.no_grad()
+    def add_gradients(self) -> None:
+        """Add to the gradients of weights W what comes from those of W/σ: (g − ⟨g, W/σ⟩ u vᵀ) / σ (eq. 12)."""
+        found = [
+            (norm, weight, sigma, normalized, normalized.grad)
+            for norm, weight, sigma in zip(self.norms, self.weights, self.sigmas, strict=self.at_hand)
+            if (normalized := norm.at_hand) is not None and normalized.grad is not None
+        ]
+        if not found:
+            return
+        norms, weights, sigmas, normalized, gradients = map(list, zip(*found, strict=True))
+        along = [product.sum() for product in torch._foreach_mul(gradients, normalized)]  # pyright: ignore
+        sides = torch._foreach_mul([norm.u[0] for norm in norms], along)  # pyright: ignore[reportPrivateImportUsage]
+        changes = [
+            norm.weight_of(torch.outer(side, norm.v[0]), gradient.shape)
+            for norm, side, gradient in zip(norms, sides, gradients, strict=True)
+        ]
+        torch._foreach_sub_(gradients, changes)  # pyright: ignore[reportPrivateImportUsage]
+        torch._foreach_div_(gradients, sigmas)  # pyright: ignore[reportPrivateImportUsage]
+        for norm, weight, gradient in zip(norms, weights, gradients, strict=True):
+            weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
+            norm.at_hand.grad = None
+
+    def close(self) -> None:
+        """Let layers divide by themselves again."""
+        for norm in self.norms:
+            vars(norm).pop("at_hand", None)  # also where the interpreter ends
+
+    @torch.no_grad()
+    def _normalize(self) -> None:
+        self.sigmas = [
+            norm.u[0] @ (norm.matrix(weight) @ norm.v[0]) for norm, weight in zip(self.norms, self.weights, strict=True)
+        ]
+        normalized = torch._foreach_div(self.weights, self.sigmas)  # pyright: ignore[reportPrivateImportUsage]
+        for norm, one in zip(self.norms, normalized, strict=True):
+            norm.at_hand = one.requires_grad_()
 
 
 def singular_values(network: nn.Module) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from condgan.build import build_state
 from condgan.labels import LabelSpec
-from condgan.networks.spectral_norm import spectral_norms
+from condgan.networks.spectral_norm import TrainedNorms
 from condgan.recipes.load import dump, load
 from condgan.recipes.schema import Recipe
 from condgan.runs.checkpoint import save_checkpoint
@@ -158,8 +158,7 @@ def take_weights(network: nn.Module, theirs: Weights, name_of: Callable[[Sequenc
         raise UnfitWeights(f"it is of another network: {shown(more)} is {list(theirs[more].shape)} there, absent here")
     if (name := not_finite(network)) is not None:
         raise UnfitWeights(f"{name} holds values that are not finite")
-    for _, norm, weight in spectral_norms(network):
-        norm.iterate(weight)
+    TrainedNorms(network).iterate()
 
 
 def _biggan(name: Sequence[str]) -> str:

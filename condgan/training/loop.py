@@ -1,6 +1,7 @@
 """One flat loop for every method."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch.optim import Optimizer
 
 from condgan.labels import Labels, LabelTable
 from condgan.losses import CROSS_ENTROPY, Objective, Term, on_real
-from condgan.networks.spectral_norm import power_iterate
+from condgan.networks.spectral_norm import TrainedNorms
 from condgan.networks.transition import Transitional
 from condgan.schedules import value_at
 from condgan.training.mixed_precision import MixedPrecision
@@ -26,6 +27,7 @@ class _Player(NamedTuple):
 
     name: str
     network: nn.Module
+    norms: TrainedNorms
     optimizer: Optimizer
     loss: nn.Module
     steps: int
@@ -75,11 +77,16 @@ def train(
         distributed.parallel(loss, uses_all=not any(term.every for term in loss.terms.values()))
         for loss in (d_loss, g_loss)
     )
-    d_player = _Player("D", state.discriminator, state.d_optimizer, d_parallel, d_steps, joint, d_options or {})
+    at_hand = not compiled and distributed.size() == 1  # compilers and processes see gradients of parameters alone
+    d_player = _Player(
+        "D", state.discriminator, TrainedNorms(state.discriminator, at_hand), state.d_optimizer, d_parallel, d_steps,
+        joint, d_options or {},
+    )  # fmt: skip
     g_player = _Player(
-        "G", state.generator, state.g_optimizer, g_parallel, g_steps,
+        "G", state.generator, TrainedNorms(state.generator, at_hand), state.g_optimizer, g_parallel, g_steps,
         joint and mixes_batch(state.discriminator), g_options or {},
     )  # fmt: skip
+    averages = [(average, TrainedNorms(average.module)) for average in state.averages.values()]
     trackers = {name: module for name, module in state.modules.items() if isinstance(module, Tracker)}
 
     def take_step(player: _Player, batch: Batch, images: int, iteration_images: int) -> dict[str, Tensor]:
@@ -105,39 +112,40 @@ def train(
                 with torch.no_grad():
                     for name, tracker in trackers.items():
                         _add(observed, name, tracker.observe(step) / accumulate)
-        _step(player.optimizer, player.network)
+        _step(player.optimizer, player.norms)
         for name, seen in observed.items():
             trackers[name].update(distributed.mean(seen), distributed.size() * len(batch.images))
         return losses
 
-    while state.images < until:
-        torch.manual_seed(derive_seed(state.seed, "iteration", 0, state.iteration))
-        _set_options((d_player, g_player), state, until, decay)
-        losses: dict[str, Tensor] = {}
-        before = state.images
-        if isinstance(state.generator, Transitional):
-            state.generator.images.fill_(before)
+    with closing(d_player.norms), closing(g_player.norms):
+        while state.images < until:
+            torch.manual_seed(derive_seed(state.seed, "iteration", 0, state.iteration))
+            _set_options((d_player, g_player), state, until, decay)
+            losses: dict[str, Tensor] = {}
+            before = state.images
+            if isinstance(state.generator, Transitional):
+                state.generator.images.fill_(before)
 
-        state.discriminator.requires_grad_(True)
-        real_batches = [next(batches) for _ in range(d_steps)]
-        iteration_images = distributed.size() * sum(len(batch.images) for batch in real_batches)
-        for batch in real_batches:
-            for name, loss in take_step(d_player, batch, before, iteration_images).items():
-                _add(losses, name, loss)
-            state.images += distributed.size() * len(batch.images)
+            state.discriminator.requires_grad_(True)
+            real_batches = [next(batches) for _ in range(d_steps)]
+            iteration_images = distributed.size() * sum(len(batch.images) for batch in real_batches)
+            for batch in real_batches:
+                for name, loss in take_step(d_player, batch, before, iteration_images).items():
+                    _add(losses, name, loss)
+                state.images += distributed.size() * len(batch.images)
 
-        state.discriminator.requires_grad_(False)
-        for _ in range(g_steps):
-            for name, loss in take_step(g_player, real_batches[-1], before, iteration_images).items():
-                _add(losses, name, loss)
+            state.discriminator.requires_grad_(False)
+            for _ in range(g_steps):
+                for name, loss in take_step(g_player, real_batches[-1], before, iteration_images).items():
+                    _add(losses, name, loss)
 
-        for average in state.averages.values():
-            average.update(state.generator, state.images, state.iteration, iteration_images)
-            power_iterate(average.module)
-        state.iteration += 1
-        for name, tracker in trackers.items():
-            losses |= {f"{name}/{watched}": value.clone() for watched, value in tracker.watched().items()}
-        yield losses
+            for average, norms in averages:
+                average.update(state.generator, state.images, state.iteration, iteration_images)
+                norms.iterate()
+            state.iteration += 1
+            for name, tracker in trackers.items():
+                losses |= {f"{name}/{watched}": value.clone() for watched, value in tracker.watched().items()}
+            yield losses
     _set_options((d_player, g_player), state, until, decay)
 
 
@@ -153,7 +161,7 @@ def pretrain_classifier(
     discriminator = MixedPrecision(state.discriminator, precision)
     loss = PlayerLoss(state.discriminator, {"class/real": Term(on_real(CROSS_ENTROPY.classifier))})
     loss = distributed.parallel(loss, uses_all=False)
-    seen = 0
+    seen, norms = 0, TrainedNorms(state.discriminator)
     for number, batch in enumerate(batches):
         if seen >= images:
             break
@@ -163,14 +171,15 @@ def pretrain_classifier(
             fake=batch.images, fake_labels=batch.labels, augment=state.modules.get("augment"),
         )  # fmt: skip
         loss(step, seen)[0].backward()
-        _step(state.d_optimizer, state.discriminator)
+        _step(state.d_optimizer, norms)
         seen += distributed.size() * len(batch.images)
     state.d_optimizer.state.clear()
 
 
-def _step(optimizer: Optimizer, network: nn.Module) -> None:
+def _step(optimizer: Optimizer, norms: TrainedNorms) -> None:
+    norms.add_gradients()
     optimizer.step()
-    power_iterate(network)
+    norms.iterate()
     optimizer.zero_grad()
 
 

@@ -19,7 +19,7 @@ from condgan.networks.embeddings import CONDITIONING, LabelEmbedding
 from condgan.networks.fused_resampling import DownConv2d, UpConv2d
 from condgan.networks.init import initialize
 from condgan.networks.resnet import backbone_stages, generator_multiples
-from condgan.networks.spectral_norm import Spectral, power_iterate, singular_values, spectral_normalize
+from condgan.networks.spectral_norm import Spectral, TrainedNorms, singular_values, spectral_normalize
 from condgan.recipes.load import load
 from condgan.types import ImageShape
 from condgan.utils.errors import UserError
@@ -317,7 +317,7 @@ def test_spectral_norm_is_one_after_initialization_and_followed_afterwards(kind:
     with torch.no_grad():
         layer[0].parametrizations.weight.original.mul_(3).add_(0.01)
     for _ in range(300):
-        power_iterate(layer)
+        TrainedNorms(layer).iterate()
     assert sigma(layer[0], layer[0].weight) == pytest.approx(1, abs=1e-3)
     original = layer[0].parametrizations.weight.original
     matrix = original.transpose(0, 1).flatten(1) if kind == "transposed conv" else original.flatten(1)

@@ -101,7 +101,7 @@ def test_what_agrees_is_taken_and_the_rest_begins_freshly(change: list[str]) -> 
         (line,) = [line for line in plan.lines if f"{player}: " in line]
         assert f"{player}: {f'{taken} of {taken + left}' if left else f'all {taken}'} tensors" in line
         for _, norm, weight in spectral_norms(getattr(state, player)):
-            matrix = norm._matrix(weight)
+            matrix = norm.matrix(weight)
             if not any(weight is value for name, value in getattr(state, player).named_parameters() if name in fits):
                 exact = torch.linalg.svdvals(matrix.detach())[0]
                 assert norm.singular_values(weight)[0] == pytest.approx(float(exact), rel=1e-4)

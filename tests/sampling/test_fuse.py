@@ -18,7 +18,7 @@ from condgan.networks.attention import Attention
 from condgan.networks.fused_resampling import DownConv2d, UpConv2d
 from condgan.networks.norms import Conditional
 from condgan.networks.resnet import ResNetBackbone
-from condgan.networks.spectral_norm import power_iterate
+from condgan.networks.spectral_norm import TrainedNorms
 from condgan.runs.models import load_model
 from condgan.sampling.fuse import Affine, ConditionalAffine, Sampler, fuse_for_inference
 from condgan.sampling.model import Model
@@ -53,7 +53,7 @@ def trained(name: str, options: dict[str, Any], labels: LabelSpec = ABC) -> Gene
     with torch.no_grad():
         for weight in generator.parameters():
             weight.add_(0.05 * torch.randn_like(weight))
-        power_iterate(generator)
+        TrainedNorms(generator).iterate()
         for layer in generator.modules():
             if isinstance(layer, _BatchNorm):
                 layer.running_mean.normal_()

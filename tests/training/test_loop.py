@@ -1,5 +1,6 @@
 """The loop: accumulation, steps per iteration, resuming."""
 
+import copy
 import itertools
 from collections.abc import Iterator
 
@@ -11,14 +12,15 @@ from condgan import build, estimate, training_steps
 from condgan.data.open import read
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.losses import OBJECTIVES, Objective, Term, weighted_sum
-from condgan.networks.spectral_norm import spectral_norms
+from condgan.networks.spectral_norm import Spectral, TrainedNorms, spectral_normalize, spectral_norms
 from condgan.recipes.load import load
 from condgan.training.ema import EMA
 from condgan.training.loop import mixes_batch, train
 from condgan.training.mixed_precision import MixedPrecision
 from condgan.training.state import State
-from condgan.types import Batch, DiscriminatorOutput, Generator, Step
+from condgan.types import Batch, DiscriminatorOutput, Generator, Step, to_float
 from condgan.utils.errors import UserError
+from tests.contract import doubled
 
 SPEC = LabelSpec.of_classes(["a", "b"])
 
@@ -209,26 +211,83 @@ def test_each_player_changes_only_itself() -> None:
     assert all(p.grad is None for p in state.discriminator.parameters())
 
 
-def test_spectral_vectors_move_once_per_optimizer_step() -> None:
+def test_spectral_vectors_move_once_per_optimizer_step(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load("digits-projection", ["generator.width=2", "backbone.width=2", "schedule.batch=8"])
     data = read("digits", 16, 1)
     state = build.build_state(recipe, data.spec)
-    calls = {"generator": 0, "discriminator": 0}
-    for player in calls:
-        _, norm, _ = next(iter(spectral_norms(getattr(state, player))))
-        original = norm.iterate
+    calls = {id(state.generator): 0, id(state.discriminator): 0}
 
-        def counted(weight: torch.Tensor, player: str = player, original: object = original) -> None:
-            calls[player] += 1
-            original(weight)
+    class Counted(TrainedNorms):
+        def __init__(self, network: nn.Module, at_hand: bool = False) -> None:
+            super().__init__(network, at_hand)
+            self.network = network
 
-        norm.iterate = counted
+        def iterate(self) -> None:
+            calls[id(self.network)] = calls.get(id(self.network), 0) + 1
+            before = [norm.v.clone() for norm in self.norms]
+            super().iterate()
+            assert not all(torch.equal(norm.v, old) for norm, old in zip(self.norms, before, strict=True))
+
+    monkeypatch.setattr("condgan.training.loop.TrainedNorms", Counted)
     steps = train(
         state, build.build_objective(recipe), build.stream(data.train, 8, 0), data.train.labels, until=10**6,
         d_steps=3, g_steps=2, accumulate=2,
     )  # fmt: skip
     next(steps)
-    assert calls == {"generator": 2, "discriminator": 3}
+    assert calls == {id(state.generator): 2, id(state.discriminator): 3, id(state.ema.module): 1}
+
+
+NORMALIZED = {
+    "projection": ("digits-projection", []),
+    "parts": ("digits-biggan", ["schedule.accumulate=2"]),
+    "twice differentiated": ("digits-projection", ["objective.penalties.r1=1"]),
+    "several values": ("digits-projection", ["backbone.spectral_norm={values: 2, iterations: 2}"]),
+    "weights themselves": (
+        "digits-biggan",
+        ["objective.penalties.orthogonal_generator=0.1", "objective.penalties.orthogonal_discriminator=0.1"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NORMALIZED)
+def test_normalized_weights_at_hand_train_as_those_of_each_pass(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their gradients, turned into the weights' own once a step, are what autograd makes of each division."""
+    name, overrides = NORMALIZED[case]
+    small = ["generator.width=4", "backbone.width=4", "schedule.batch=8", "compute.precision=float32"]
+    recipe, data = load(name, [*small, *overrides]), read("digits", 16, 1)
+
+    def trained() -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+        state = build.build_state(recipe, data.spec)
+        steps = training_steps.build_steps(recipe, state, data.train)
+        losses = [{key: float(value) for key, value in next(steps).items()} for _ in range(4)]
+        steps.close()
+        assert all(norm.at_hand is None for _, norm, _ in spectral_norms(state.generator))
+        return losses, state.generator.state_dict() | state.discriminator.state_dict()
+
+    monkeypatch.setattr("condgan.data.loader.to_float", lambda images: to_float(images).double())
+    with doubled():
+        losses, weights = trained()
+        monkeypatch.setattr("condgan.training.loop.TrainedNorms", lambda network, at_hand=False: TrainedNorms(network))
+        own_losses, own_weights = trained()
+    for kept, own in zip(losses, own_losses, strict=True):
+        assert kept == pytest.approx(own, rel=1e-9)
+    for key, weight in own_weights.items():
+        assert torch.allclose(weights[key], weight, rtol=1e-7, atol=1e-9), key
+
+
+def test_copies_of_a_network_that_trains_divide_by_themselves() -> None:
+    layer = nn.Sequential(nn.Linear(3, 4))
+    spectral_normalize(layer, Spectral())
+    norms = TrainedNorms(layer, at_hand=True)
+    copied = copy.deepcopy(layer)
+    with torch.no_grad():
+        copied[0].parametrizations.weight.original.mul_(2)
+        layer[0].parametrizations.weight.original.mul_(2)
+    assert torch.allclose(copied[0].weight, layer[0].weight)
+    assert copied[0].parametrizations.weight[0].at_hand is None
+    norms.close()
+    assert layer[0].parametrizations.weight[0].at_hand is None
+    assert torch.allclose(copied[0].weight, layer[0].weight)
 
 
 def test_the_average_has_singular_vectors_of_its_own() -> None:
