@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -31,7 +32,7 @@ STRIPS = 10
 
 @runtime_checkable
 class CheckpointScorer(Protocol):
-    """The data set of a run and its classifier, for models of one kind."""
+    """The data set of a run and its classifier, which is trained for the first score, for models of one kind."""
 
     def score(self, model: Any) -> dict[str, float]:
         """Compare a model cheaply with training images, by numbers of which one decides the best checkpoint."""
@@ -46,23 +47,23 @@ class CheckpointScorer(Protocol):
 class GeneratorScorer:
     """Compare as many fakes of the same classes with some training images."""
 
-    classifier: SmallClassifier
-    labels: LabelTable
-    real: FeatureStatistics
-
-    @classmethod
-    def of(cls, data: Dataset) -> "GeneratorScorer":
-        reader = classifier_of(data)
-        part = data.train.at(matching_images(evenly_spaced(data.train, SCORED_IMAGES).labels, data.train))
-        return cls(reader, part.labels.drawn(0, data.train.labels), _statistics(reader, part.images, part.labels))
+    data: Dataset
 
     def score(self, model: Model) -> dict[str, float]:
-        latents = draw_latents(EVALUATION_SEED, 0, len(self.labels), latent_dim(model.generator), model.law)
-        fakes = generate(model.generator, latents, self.labels[:])
-        return scores("generator", _statistics(self.classifier, fakes, self.labels), self.real)
+        reader, labels, real = self._real
+        latents = draw_latents(EVALUATION_SEED, 0, len(labels), latent_dim(model.generator), model.law)
+        fakes = generate(model.generator, latents, labels[:])
+        return scores("generator", _statistics(reader, fakes, labels), real)
 
     def sheet(self, model: Model, seed: int) -> Image.Image:
         return progress_sheet(model.generator, model.spec, seed)
+
+    @cached_property
+    def _real(self) -> tuple[SmallClassifier, LabelTable, FeatureStatistics]:
+        """The classifier, the labels of fakes, and what real images of these are."""
+        reader, train = classifier_of(self.data), self.data.train
+        part = train.at(matching_images(evenly_spaced(train, SCORED_IMAGES).labels, train))
+        return reader, part.labels.drawn(0, train.labels), _statistics(reader, part.images, part.labels)
 
 
 @dataclass(frozen=True)
@@ -70,23 +71,22 @@ class TranslatorScorer:
     """Compare translations of some training images, to other images' labels, with these images."""
 
     data: Dataset
-    classifier: SmallClassifier
-    images: Split
-    real: FeatureStatistics
-
-    @classmethod
-    def of(cls, data: Dataset) -> "TranslatorScorer":
-        reader, part = classifier_of(data), evenly_spaced(data.train, SCORED_IMAGES)
-        return cls(data, reader, part, _statistics(reader, part.images, part.labels))
 
     def score(self, model: Translator) -> dict[str, float]:
-        translated = translations_of(model, self.images, EVALUATION_SEED)
+        reader, images, real = self._real
+        translated = translations_of(model, images, EVALUATION_SEED)
         needs = select_metrics("classifier", score_names("translator"), {}, "translator").needs
-        extractor = classifier(self.classifier)
-        return scores("translator", collect_statistics(translated, extractor, needs, extractor), self.real)
+        extractor = classifier(reader)
+        return scores("translator", collect_statistics(translated, extractor, needs, extractor), real)
 
     def sheet(self, model: Translator, seed: int) -> Image.Image:
         return held_out_strips(model, self.data)
+
+    @cached_property
+    def _real(self) -> tuple[SmallClassifier, Split, FeatureStatistics]:
+        """The classifier, the images to translate, and what these are."""
+        reader, part = classifier_of(self.data), evenly_spaced(self.data.train, SCORED_IMAGES)
+        return reader, part, _statistics(reader, part.images, part.labels)
 
 
 def scores(kind: Kind, fake: FeatureStatistics, real: FeatureStatistics) -> dict[str, float]:
@@ -101,7 +101,7 @@ def _statistics(reader: SmallClassifier, images: UInt8[Tensor, "n c h w"], label
 
 def build_scorer(recipe: Recipe, data: Dataset) -> CheckpointScorer:
     """Build what scores the checkpoints of a recipe."""
-    return TranslatorScorer.of(data) if recipe.translates else GeneratorScorer.of(data)
+    return TranslatorScorer(data) if recipe.translates else GeneratorScorer(data)
 
 
 def real_sheet(data: Dataset, rows: int = STRIPS) -> Image.Image:

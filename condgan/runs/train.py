@@ -302,8 +302,7 @@ class _Keeper:
 
     def __init__(self, directory: Path, recipe: Recipe, data: Dataset, state: State) -> None:
         self.directory, self.recipe, self.spec, self.state = directory, recipe, data.spec, state
-        with distributed.alone():
-            self.scorer = build_scorer(recipe, data)
+        self.scorer = build_scorer(recipe, data)
         self.model = build_model(recipe, data.spec, state.ema.module, state.discriminator, state.images)
         self.log = Log(directory, state.images, recipe.schedule.images, recipe.schedule.best_by)
         if state.images == 0:

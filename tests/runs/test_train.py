@@ -20,6 +20,9 @@ import torch
 from filelock import FileLock
 
 import condgan as package
+from condgan.data.dataset import Dataset
+from condgan.evaluation import scoring
+from condgan.evaluation.classifier import SmallClassifier
 from condgan.labels import LabelSpec
 from condgan.losses import Objective, Term
 from condgan.recipes import load
@@ -105,6 +108,31 @@ def test_resumed_is_uninterrupted_and_seeds_decide(
         )
     for path in Path("whole-images").rglob("*.png"):
         assert path.read_bytes() == (Path("again-images") / path.relative_to("whole-images")).read_bytes()
+
+
+def test_the_classifier_is_trained_for_the_first_score_and_changes_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored_of = scoring.classifier_of
+    there: list[set[str]] = []
+
+    def trained(data: Dataset) -> SmallClassifier:
+        there.append({path.name for path in Path("anew/samples").glob("*.png")})
+        return scored_of(data)
+
+    monkeypatch.setenv("CONDGAN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(scoring, "classifier_of", trained)
+    sooner = [*TINY, "schedule.images=128", "schedule.sample=64"]
+    for out, *more in (("anew",), ("cached",), ("parts", "schedule.images=64"), ("parts",)):
+        assert condgan(capsys, "train", *sooner, *more, "--out", out).code == 0
+    assert there[0] == {"real.png", "64.png"}, "the first sheet is drawn before"
+    assert len(there) == 4, "once for all scores of a start"
+    assert weights(Path("anew")) == weights(Path("cached")) == weights(Path("parts"))
+    assert scores_of("anew") == scores_of("cached") == scores_of("parts")
+
+
+def scores_of(run: str) -> list[float]:
+    return [json.loads(line)["fd_classifier"] for line in (Path(run) / "log.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.slow

@@ -654,7 +654,7 @@ def test_a_perfect_translator_scores_like_real_images(monkeypatch: pytest.Monkey
         wanted, _ = data.exact["attributes"](index, asked[index])
         true.append(float((data.held_out.images[index].double() - wanted.double()).abs().mean() / 255))
     assert copied["target_mae"] == pytest.approx(np.mean(true))
-    scorer = TranslatorScorer.of(data)
+    scorer = TranslatorScorer(data)
     scores = [scorer.score(model) for model in (perfect(), perfect(wrong=0.2))]
     assert scores[0]["label_agreement"] > 0.99
     assert scores[0]["identity_l1"] < scores[1]["identity_l1"]
