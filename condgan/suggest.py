@@ -408,29 +408,39 @@ def _option(setting: str) -> str:
 def _climb(
     base: Recipe, look: Survey, settings: Sequence[str], overrides: Sequence[str], minutes: float
 ) -> tuple[Choice, float, str]:
-    """The largest networks for which pictures and time are enough; their speed; and what was measured on the way."""
-    spec, tried = look.listing.labels.spec, []
-    reached: tuple[Rung, float] | None = None
-    beyond: tuple[Rung, int | None] | None = None
-    for rung in _rungs(look, base, overrides):
+    """The largest networks for which pictures and time are enough; their speed; and what was measured on the way.
+
+    The smallest ones, which need no time, are measured only where they are the answer.
+    """
+    smallest, *larger = _rungs(look, base, overrides)
+    tried: list[str] = []
+
+    def measured(rung: Rung) -> float | None:
+        """Images of training in a second; None where memory is not enough for them."""
         recipe = load(base.name, [*settings, *_network(rung, base), *overrides])
         what = f"{recipe.data.size} pixels, width {recipe.generator.options['width']}"
         try:
-            speed = timing.images_per_second(recipe, spec)
+            found = timing.images_per_second(recipe, look.listing.labels.spec)
         except RuntimeError as error:
-            if reached is None or not lacks_memory(error):
+            if rung is smallest or not lacks_memory(error):
                 raise
             tried.append(f"{what}: not enough memory")
-            beyond = rung, None
-            break
-        tried.append(f"{what}: {timing.per_second(speed)} images/s")
-        if reached is not None and (images := timing.images_within(minutes, speed)) < rung.images:
+            return None
+        tried.append(f"{what}: {timing.per_second(found)} images/s")
+        return found
+
+    reached, speed = smallest, None
+    beyond: tuple[Rung, int | None] | None = None
+    for rung in larger:
+        found = measured(rung)
+        images = None if found is None else timing.images_within(minutes, found)
+        if images is None or images < rung.images:
             beyond = rung, images
             break
-        reached = rung, speed
-    assert reached is not None, "there is a smallest rung"
-    rung, speed = reached
-    return Choice(_network(rung, base), _size_reason(rung, beyond, look, minutes)), speed, "; ".join(tried)
+        reached, speed = rung, found
+    speed = speed or measured(smallest)
+    assert speed is not None, "the smallest raise"
+    return Choice(_network(reached, base), _size_reason(reached, beyond, look, minutes)), speed, "; ".join(tried)
 
 
 def _rungs(look: Survey, base: Recipe, overrides: Sequence[str]) -> list[Rung]:

@@ -65,7 +65,7 @@ def test_the_time_decides_on_networks_and_length(look: Survey, pets: str, monkey
 
 def test_what_is_said_is_what_is_measured(look: Survey, pets: str) -> None:
     recipe, lines, _ = choose_recipe(look, pets, [], 10.0)
-    assert lines[0].startswith("measured       16 pixels, width 16: 100 images/s; 32 pixels, width 8: 100 images/s")
+    assert lines[0].startswith("measured       32 pixels, width 8: 100 images/s; 32 pixels, width 16: 100 images/s")
     assert any(line.startswith("takes          about 10 minutes on this machine") for line in lines)
     assert recipe.schedule.images == 48_000
     assert recipe.description == "chosen for 'pets' and 10 minutes"

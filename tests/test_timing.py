@@ -22,8 +22,8 @@ def ticking(seconds: float) -> Callable[[], float]:
 def test_iterations_are_counted_after_a_warm_up() -> None:
     before = torch.random.get_rng_state()
     recipe = load("digits-projection", [*TINY, "schedule.images=16"])
-    assert images_per_second(recipe, DIGITS, ticking(0.1)) == pytest.approx(
-        16 * ITERATIONS / (0.1 * (ITERATIONS + 1)), abs=1e-3
+    assert images_per_second(recipe, DIGITS, ticking(0.01)) == pytest.approx(
+        16 * ITERATIONS / (0.01 * (ITERATIONS + 1)), abs=1e-3
     )
     assert torch.equal(torch.random.get_rng_state(), before)
 
@@ -32,6 +32,11 @@ def test_one_iteration_is_enough_where_it_takes_long() -> None:
     recipe = load("digits-projection", TINY)
     assert images_per_second(recipe, DIGITS, ticking(5.0)) == pytest.approx(16 / 10)
     assert WARM_UP > 1, "or the test says nothing of it"
+
+
+def test_no_more_are_timed_than_begin_in_a_moment() -> None:
+    recipe = load("digits-projection", [*TINY, "schedule.images=16"])
+    assert images_per_second(recipe, DIGITS, ticking(0.25)) == pytest.approx(16 * 3 / 1.0), "three in 0.75 seconds"
 
 
 def test_labels_of_several_fields_are_timed() -> None:
