@@ -326,9 +326,9 @@ def _digests(listing: Listing) -> UInt8[np.ndarray, "n d"]:
     every = np.empty((len(listing), 16), np.uint8)
 
     def look(part: range) -> int:
-        for place in part:
+        for place, number in zip(part, listing.numbers[part.start : part.stop].tolist(), strict=True):
             try:
-                digest = listing.pictures.digest(int(listing.numbers[place]))
+                digest = listing.pictures.digest(number)
             except Exception as error:  # it is told of when it is decoded
                 digest = f"{place} {error!r}".encode()
             every[place] = np.frombuffer(hashlib.blake2b(digest, digest_size=16).digest(), np.uint8)

@@ -101,7 +101,7 @@ def entries(directory: Path) -> list[Path]:
         return []
 
 
-def open_plain(path: Path, buffering: int = -1) -> BinaryIO:
+def open_plain(path: str | Path, buffering: int = -1) -> BinaryIO:
     """A file to read. Raises OSError for a pipe, a device and the like, which may never end."""
     file = open(path, "rb", buffering, opener=_at_once)  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

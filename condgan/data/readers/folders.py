@@ -120,12 +120,10 @@ def _of_one_split(root: str, splits: Splits) -> list[str]:
 
 def companions(images: Sequence[str]) -> list[str]:
     """A note of images that may be masks and the like, as they are called like another one beside them and more."""
-    known: dict[str, str] = {}
-    for image in images:
-        known.setdefault(splitext(image)[0], image)
+    stems = [splitext(image)[0] for image in images]
+    known = dict(zip(reversed(stems), reversed(images), strict=True))  # the first of each
     found = []
-    for image in images:
-        stem = splitext(image)[0]
+    for image, stem in zip(images, stems, strict=True):
         folder, name = parent(stem), stem.rpartition("/")[2]
         plain = _COMPANION.sub("", name)
         other = known.get(f"{folder}/{plain}" if folder else plain)

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cache
-from posixpath import splitext
 
 from condgan.data.preprocessing import readable
 from condgan.utils.errors import shown
@@ -65,7 +64,10 @@ def _is_left_folder(name: str) -> bool:
 
 def ending(path: str) -> str:
     """The ending of a file's name in lower case, with its dot; '' for none."""
-    found = splitext(path)[1].strip().lower()
+    stem, _, last = path.rpartition(".")
+    if "/" in last or not stem.rpartition("/")[2].strip("."):  # no dot, or none but those that a name begins with
+        return ""
+    found = f".{last}".strip().lower()
     return "" if found == "." else found
 
 

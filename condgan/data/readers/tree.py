@@ -200,18 +200,22 @@ def _tree(
 class _Folder:
     path: Path
 
+    def open(self, name: str) -> BinaryIO:
+        """A file, read as it is: there are many, and each is read once."""
+        return open_plain(f"{self.path}/{name}", buffering=0)
+
     def read(self, name: str, limit: int) -> bytes:
-        with open_plain(self.path / name) as file:
+        with self.open(name) as file:
             require_at_most(os.fstat(file.fileno()).st_size, limit)
             return read_at_most(file, limit)
 
     def start(self, name: str) -> bytes:
-        with open_plain(self.path / name) as file:
+        with self.open(name) as file:
             return file.read(SIGNATURE)
 
     def digest(self, name: str) -> bytes:
         try:
-            with open_plain(self.path / name) as file:
+            with self.open(name) as file:
                 require_at_most(os.fstat(file.fileno()).st_size, ENCODED)
                 digest = hashlib.blake2b(digest_size=16)
                 while block := file.read(1 << 20):
@@ -456,13 +460,15 @@ def _walk(path: Path) -> tuple[list[str], list[str], list[str]]:
         try:
             for entry in sorted(os.scandir(path / folder), key=lambda entry: entry.name):
                 name = f"{folder}/{entry.name}" if folder else entry.name
-                if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+                link = entry.is_symlink()
+                if os.path.isdir(entry.path) if link else entry.is_dir():
                     real = os.path.realpath(entry.path)
                     if real not in above and not is_leftover(f"{entry.name}/"):
                         folders.append(name)
                         todo.append((name, above | {real}))
                 elif not is_leftover(entry.name):
-                    (files if os.path.isfile(entry.path) or not os.path.exists(entry.path) else special).append(name)
+                    file = not os.path.exists(entry.path) or os.path.isfile(entry.path) if link else entry.is_file()
+                    (files if file else special).append(name)
         except OSError as error:
             raise _unreadable(path / folder, error) from None
     return files, folders, sorted(special)

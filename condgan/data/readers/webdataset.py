@@ -25,6 +25,8 @@ def list_samples(tree: Tree, share: float | None) -> Listing | None:
     Of several images that of the plain ending, such as .png, is taken, of all samples alike. Raises UserError where it
     is not clear which, and for samples without it or without a label.
     """
+    if not tree.tar and not any(file.lower().endswith(".cls") for file in tree.files):
+        return None
     of_key: dict[str, dict[str, str]] = defaultdict(dict)
     for file in tree.files:
         folder, _, name = file.rpartition("/")
