@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor
 
 from condgan.data.listing import UNLABELED
@@ -29,6 +29,8 @@ class Split:
     """Of their files, where they have any."""
     content: LabelTable | None = None
     """Other labels, which a translation leaves as they are: the digit, the attributes not chosen."""
+    where: Int64[Tensor, "n 2"] | None = None
+    """The shard of each image and where it begins there, if images are read of shards while they are seen."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -41,7 +43,8 @@ class Split:
         """Some of them."""
         names = tuple(self.names[int(i)] for i in index) if self.names else ()
         content = None if self.content is None else self.content.at(index)
-        return Split(self.images[index], self.labels.at(index), names, content)
+        where = None if self.where is None else self.where[index]
+        return Split(self.images[index], self.labels.at(index), names, content, where)
 
 
 Exact = Callable[[Int[Tensor, " m"], Labels], tuple[UInt8[Tensor, "m c h w"], Bool[Tensor, " m"]]]
@@ -62,6 +65,8 @@ class Dataset:
     """Changes when images do; None where all of them would have to be read for it."""
     notes: tuple[str, ...] = ()
     """Remarks for the user on how they were read."""
+    index: str | None = None
+    """What tells images apart that are decoded only when they are seen: a hash of their names and sizes."""
 
     @property
     def spec(self) -> LabelSpec:
@@ -73,7 +78,7 @@ class Dataset:
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 of the images, labels and class names of both splits."""
+        """SHA-256 of the images, labels and class names of both splits; of undecoded images that of their index."""
         fields = [asdict(field) for field in _without_vicinities(self.spec).fields]
         told = [{key: value for key, value in one.items() if key != "range" or value} for one in fields]
         vocabulary = json.dumps(told).encode()
@@ -82,8 +87,10 @@ class Dataset:
             for table in _tables(split):
                 labels.update(table.codes.numpy().data)
         known = None
+        shapes = [tuple(split.images.shape) for split in (self.train, self.held_out)]
+        if self.index is not None:
+            return hashlib.sha256(f"{self.index} {shapes} {labels.hexdigest()}".encode()).hexdigest()
         if self.digest is not None:
-            shapes = [tuple(split.images.shape) for split in (self.train, self.held_out)]
             key = hashlib.sha256(f"{self.digest} {shapes} {labels.hexdigest()}".encode()).hexdigest()
             known = cache_directory() / "hashes" / key[:32]
             if known.is_file():

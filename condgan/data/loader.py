@@ -1,7 +1,6 @@
 """The order in which images are seen: a function of (seed, position)."""
 
 import itertools
-import re
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,8 +15,19 @@ from jaxtyping import Bool, Int64, UInt8
 from torch import Tensor
 
 from condgan.data.dataset import Split, data_sets
-from condgan.data.order import balanced_order, batch_turns, epoch_flips, epoch_offsets, epoch_order, turns_before
+from condgan.data.order import (
+    balanced_images,
+    balanced_order,
+    batch_turns,
+    epoch_flips,
+    epoch_offsets,
+    epoch_order,
+    near_order,
+    turns_before,
+)
+from condgan.data.undecoded import Undecoded
 from condgan.types import Batch, to_float
+from condgan.utils.device import fits, free_memory
 from condgan.utils.distributed import neighbors
 
 AHEAD = 3
@@ -29,23 +39,6 @@ def crop(images: UInt8[Tensor, "b c h w"], pad: int, offsets: Int64[Tensor, "b 2
     height, width = images.shape[2:]
     crops = F.pad(images, (pad,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # a view: b c rows columns h w
     return crops[torch.arange(len(images), device=images.device), :, offsets[:, 0], offsets[:, 1]]
-
-
-def fits(size: int, free: int | None) -> bool:
-    """Whether images of `size` bytes may be copied into memory with `free` bytes left: into half of it.
-
-    None: it is not known how many are.
-    """
-    return free is None or size <= free // 2
-
-
-def free_memory(device: torch.device) -> int | None:
-    """The bytes that a device could still hold, where that is known."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    info = Path("/proc/meminfo")
-    found = re.search(r"MemAvailable: +(\d+) kB", info.read_text()) if info.is_file() else None
-    return int(found[1]) * 1024 if found else None
 
 
 def mapped(images: Tensor) -> bool:
@@ -64,8 +57,10 @@ def mapped(images: Tensor) -> bool:
 def to_device(split: Split, device: torch.device, resident: bool | None = None) -> Split:
     """A split whose labels are on the device, and its images if they are to be `resident`; by default if they fit.
 
-    Images that are not stay where they are, such as in a file that is mapped into memory.
+    Images that are not stay where they are, such as in a file that is mapped into memory, or undecoded.
     """
+    if isinstance(split.images, Undecoded):
+        resident = False
     if resident is None:
         copies = neighbors() if device.type == "cpu" else 1
         resident = fits(copies * split.images.nbytes, free_memory(device))
@@ -93,7 +88,8 @@ def stream(
     classes are seen as often as they are there, to 1, all alike; of a single exclusive field. `pad_crop`: images are
     shifted by up to so many pixels, zeros coming in. Each of `world` ranks gets its part of every batch;
     `batch_size` and `position` are those of all ranks together.
-    Batches are where the labels are; images that lie elsewhere or in a file are gathered ahead, by a thread.
+    Batches are where the labels are; images that lie elsewhere or in a file are gathered ahead, by a thread. Of a split
+    that knows where its images lie, those seen one after another lie near each other.
     """
     assert batch_size % world == 0, "ranks have equal parts of a batch"
     sets = [index for index in data_sets(split.labels) if len(index)]
@@ -106,14 +102,22 @@ def stream(
         starts = (turns_before(weights, seed, position // batch_size) * batch_size).tolist()
     at, device = split.images.device, split.labels.device
     epochs = [
-        _Epochs(len(one), seed, flip, pad_crop, class_balance, _classes(split, one) if class_balance > 0 else None)
+        _Epochs(
+            len(one),
+            seed,
+            flip,
+            pad_crop,
+            class_balance,
+            _classes(split, one) if class_balance > 0 else None,
+            None if split.where is None else split.where[one.to("cpu")],
+        )
         for one in sets
     ]
     batches = [one.batches(batch_size, start, at) for one, start in zip(epochs, starts, strict=True)]
     part = slice(rank * batch_size // world, (rank + 1) * batch_size // world)
     pinned = at.type == "cpu" and device.type == "cuda"
     gathered = _gathered(split.images, [one.to(at) for one in sets], batches, whose, part, pinned)
-    if at != device or mapped(split.images):
+    if at != device or isinstance(split.images, Undecoded) or mapped(split.images):
         gathered = _ahead(gathered)
     with closing(gathered):
         for images, seen in gathered:
@@ -153,18 +157,27 @@ class _Epochs:
     class_balance: float
     classes: Int64[Tensor, " n"] | None
     """Of the images, where they are balanced."""
+    where: Int64[Tensor, "n 2"] | None
+    """See `Split.where`."""
 
     def draw(self, epoch: int) -> _Seen:
-        if self.classes is None:
-            order = epoch_order(self.count, self.seed, epoch)
-        else:
-            order = balanced_order(self.classes, self.class_balance, self.seed, epoch)
+        order = self._order(epoch)
         flips, offsets = torch.zeros(self.count, dtype=torch.bool), torch.zeros(self.count, 2, dtype=torch.int64)
         if self.flip:
             flips = epoch_flips(self.count, self.seed, epoch)
         if self.pad_crop:
             offsets = epoch_offsets(self.count, self.pad_crop, self.seed, epoch)
         return _Seen(order, flips, offsets)
+
+    def _order(self, epoch: int) -> Int64[Tensor, " n"]:
+        if self.classes is None:
+            if self.where is None:
+                return epoch_order(self.count, self.seed, epoch)
+            return near_order(self.where, self.seed, epoch)
+        if self.where is None:
+            return balanced_order(self.classes, self.class_balance, self.seed, epoch)
+        images = balanced_images(self.classes, self.class_balance, self.seed, epoch)
+        return images[near_order(self.where[images], self.seed, epoch)]
 
     def batches(self, batch_size: int, position: int, device: torch.device) -> Iterator[_Seen]:
         """Yield the images, flips and crops of each batch from the `position`-th image on."""
@@ -203,8 +216,12 @@ def _gathered(
     for turn in whose:
         seen = next(batches[turn]).at(part)
         seen = seen._replace(numbers=sets[turn][seen.numbers])
-        chosen = images.new_empty((len(seen.numbers), *images.shape[1:]), pin_memory=pinned)
-        torch.index_select(images, 0, seen.numbers, out=chosen)
+        if isinstance(images, Undecoded):
+            chosen = images.decoded(seen.numbers)
+            chosen = chosen.pin_memory() if pinned else chosen
+        else:
+            chosen = images.new_empty((len(seen.numbers), *images.shape[1:]), pin_memory=pinned)
+            torch.index_select(images, 0, seen.numbers, out=chosen)
         yield chosen, seen.pinned() if pinned else seen
 
 
@@ -218,4 +235,6 @@ def _ahead(gathered: Gathered) -> Gathered:
                 coming.append(pool.submit(next, gathered))
             yield coming.popleft().result()
     finally:
+        for one in coming:
+            one.cancel()
         pool.shutdown(wait=False)  # the garbage collector may run in that very thread

@@ -26,6 +26,7 @@ from condgan.data.readers.npz import is_npz, list_npz
 from condgan.data.readers.tables import beside_tables, list_json, list_tables, of_labels, read_tables
 from condgan.data.readers.tree import Tree, open_tree, require_there
 from condgan.data.readers.webdataset import list_samples
+from condgan.data.undecoded import no_files, streamed
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.utils.arguments import several
 from condgan.utils.choices import Crop
@@ -52,6 +53,7 @@ def read(
     held_out: float | None = None,
     root: str | None = None,
     skip_bad_images: bool = False,
+    stream: bool = False,
 ) -> Dataset:
     """Read a data set by name, or from a path, at a size (64, or 96x64, width × height); or several as one.
 
@@ -65,7 +67,8 @@ def read(
     or the same other attributes. `held_out`: the share of the training images of each class
     that is held out, instead of the data's own test split, or of a tenth where it has none.
 
-    How a picture becomes an image, `Preprocessing` says. Decoded images are kept in the cache, mapped into memory.
+    How a picture becomes an image, `Preprocessing` says. Decoded images are kept in the cache, mapped into memory; with
+    `stream` they are decoded each time that they are seen, and `skip_bad_images` takes others of the same labels.
     """
     sources = several("data", source)
     if not sources or not all(isinstance(one, str | os.PathLike) for one in sources):
@@ -77,11 +80,15 @@ def read(
     _require_share(held_out)
     if twice := repeated(sources):
         raise UserError(f"data '{twice}' given twice: expected different data sets")
+    if stream and len(sources) > 1:
+        raise UserError(f"data.stream=true given with {len(sources)} data sets: expected one; leave it out")
+    if stream and sources[0] in EMBEDDED:
+        raise no_files(sources[0])
     preprocessing = Preprocessing(*height_and_width(size), channels, crop, color(background))
     parts = [
         _read_embedded(one, preprocessing, held_out)
         if one in EMBEDDED
-        else _read(one, preprocessing, root, held_out, attributes, exclusive, number, paired, skip_bad_images)
+        else _read(one, preprocessing, root, held_out, attributes, exclusive, number, paired, skip_bad_images, stream)
         for one in sources
     ]
     for one, part in zip(sources, parts, strict=True):
@@ -205,11 +212,14 @@ def _read(
     number: str | None,
     paired: bool,
     skip_bad_images: bool,
+    stream: bool,
 ) -> Dataset:
     path = path_of(source, "data")
     prepared = _open_packed(path, held_out) if source not in KNOWN and is_packed(path) else None
     listing = list_source(source, root, held_out, paired, number) if prepared is None else prepared.listing
-    if prepared is None or prepared.preprocessing != preprocessing:
+    if stream:
+        prepared = streamed(listing, preprocessing, skip_bad_images)
+    elif prepared is None or prepared.preprocessing != preprocessing:
         if prepared is not None and (was := prepared.preprocessing) is not None:
             kind = f"{was.width}×{was.height} with {was.channels} channels, {was.crop} crop"
             listing = replace(listing, notes=(*listing.notes, f"made from images prepared at {kind}"))
@@ -224,6 +234,7 @@ def _read(
             listing.labels.at(where),
             listing.names[where],
             None if listing.content is None else listing.content.at(where),
+            None if prepared.where is None else prepared.where[where],
         )
         for name, images, where in (("train", prepared.train, train), ("held-out", prepared.held_out, rest))
     }
@@ -233,7 +244,9 @@ def _read(
         exact[listing.labels.spec.fields[0].name] = _exact(
             splits, {"train": keys[train], "held-out": keys[rest]}, source
         )
-    return Dataset(splits["train"], splits["held-out"], prepared.skipped, exact, prepared.digest, listing.notes)
+    return Dataset(
+        splits["train"], splits["held-out"], prepared.skipped, exact, prepared.digest, listing.notes, prepared.index
+    )
 
 
 def _keys(listing: Listing) -> list[Hashable]:

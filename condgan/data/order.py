@@ -4,6 +4,7 @@ Axes: n images, b of a batch, k classes."""
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int, Int64
 from torch import Tensor
@@ -12,6 +13,8 @@ from condgan.utils.seeds import derive_seed
 
 TURNS = 4096
 """Batches whose data sets are drawn at once."""
+MIXED_AT_ONCE, READ_IN_A_ROW = 8_192, 256
+"""Images of shards that are permuted among themselves; and of how many neighbors in a shard they are put together."""
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Int64[Tensor, " n"]:
@@ -19,8 +22,38 @@ def epoch_order(count: int, seed: int, epoch: int) -> Int64[Tensor, " n"]:
     return torch.randperm(count, generator=_drawing(seed, "order", epoch))
 
 
+def near_order(
+    where: Int64[Tensor, "n 2"], seed: int, epoch: int, window: int = MIXED_AT_ONCE, in_a_row: int = READ_IN_A_ROW
+) -> Int64[Tensor, " n"]:
+    """The permutation in one epoch of images that lie in shards: those seen one after another lie in few of them.
+
+    `where`: the shard of each, and where it begins there. Shards come in a random order, as do in each of them runs of
+    so many images `in_a_row`; of what comes so, every `window` of images is permuted.
+    """
+    drawing = _drawing(seed, "shards", epoch)
+
+    def shuffled(count: int) -> np.ndarray:
+        return torch.randperm(count, generator=drawing).numpy()
+
+    files, begins = where.numpy().T
+    read = np.lexsort((begins, files))
+    _, first, shard = np.unique(files[read], return_index=True, return_inverse=True)
+    phase = int(torch.randint(in_a_row, (), generator=drawing))
+    run = (np.arange(len(read)) - first[shard] + phase) // in_a_row
+    run = np.cumsum(np.diff(run, prepend=0) != 0) + shard  # counted through all shards
+    order = np.lexsort((shuffled(run[-1] + 1)[run], shuffled(len(first))[shard]))
+    order = order[np.lexsort((shuffled(len(order)), np.arange(len(order)) // window))]
+    return torch.from_numpy(read[order])
+
+
 def balanced_order(classes: Int64[Tensor, " n"], class_balance: float, seed: int, epoch: int) -> Int64[Tensor, " n"]:
-    """The images of one balanced epoch, as many as there are, given each one's class.
+    """The images of one balanced epoch, as many as there are, given each one's class, in random order."""
+    images = balanced_images(classes, class_balance, seed, epoch)
+    return images[epoch_order(len(classes), seed, epoch)]
+
+
+def balanced_images(classes: Int64[Tensor, " n"], class_balance: float, seed: int, epoch: int) -> Int64[Tensor, " n"]:
+    """The images of one balanced epoch, as many as there are, class after class.
 
     Of each class `balanced_counts` are seen, all of its images equally often or some of them once more.
     """
@@ -30,7 +63,7 @@ def balanced_order(classes: Int64[Tensor, " n"], class_balance: float, seed: int
     place = torch.arange(len(classes)) - (have.cumsum(0) - have)[own]
     wanted = balanced_counts(have, class_balance, seed, epoch)
     times = wanted[own] // have[own] + (place < wanted[own] % have[own])
-    return images.repeat_interleave(times)[epoch_order(len(classes), seed, epoch)]
+    return images.repeat_interleave(times)
 
 
 def balanced_counts(have: Int[Tensor, " k"], class_balance: float, seed: int, epoch: int) -> Int64[Tensor, " k"]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Int64, UInt8
 from pydantic import TypeAdapter
 from torch import Tensor
 
@@ -34,7 +34,7 @@ NAME = 1 << 12
 
 @dataclass(frozen=True)
 class Prepared:
-    """Decoded pictures: the listing of those that could be decoded, and their images, mapped or in memory."""
+    """Decoded pictures: the listing of those that could be decoded, and their images, also those not decoded yet."""
 
     listing: Listing
     train: UInt8[Tensor, "n c h w"]
@@ -43,6 +43,10 @@ class Prepared:
     digest: str | None = None
     """Of the images and labels, where it is known."""
     preprocessing: Preprocessing | None = None
+    where: Int64[Tensor, "k 2"] | None = None
+    """See `Split.where`; of those to train on, then of the others."""
+    index: str | None = None
+    """See `Dataset.index`."""
 
 
 def is_packed(path: Path) -> bool:

@@ -55,7 +55,7 @@ def decoded(listing: Listing, preprocessing: Preprocessing, skip_bad_images: boo
         orders = _orders(listing, bad)
         halves = np.split(rows, [listing.train])
         train, held_out = (torch.from_numpy(half[order]) for half, order in zip(halves, orders, strict=True))
-        kept = _kept(listing, orders)
+        kept = enough(listing, orders)
         return Prepared(_telling_copies(kept, listing, digests), train, held_out, _skipped(listing, bad))
     key = hashlib.sha256(f"{PACKED_FORMAT} {RULE} {preprocessing} {listing.train} {listing.labels.spec}".encode())
     key.update(repr(listing.labels.spec.range or "").encode())
@@ -133,7 +133,7 @@ def _fill(
     bad.sort()
     _judge(listing, bad, skip_bad_images)
     orders = _orders(listing, bad)
-    kept = _telling_copies(_kept(listing, orders), listing, digests)
+    kept = _telling_copies(enough(listing, orders), listing, digests)
     for file, order in zip(files, orders, strict=True):
         file.close_holes(order)
     describe_packed(work, kept, preprocessing, files, _skipped(listing, bad))
@@ -152,7 +152,7 @@ def _begin(work: Path, files: Sequence[ImageFile], job: str) -> None:
         shutil.rmtree(work)
         raise UserError(
             f"no space left in '{work.parent}': {needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} free; free some, "
-            "or give another folder or a smaller size"
+            "give another folder or a smaller size, or train with data.stream=true, which keeps no decoded images"
         )
     for file in files:
         file.grow()
@@ -374,7 +374,8 @@ def _orders(listing: Listing, bad: Sequence[Bad]) -> tuple[Int[np.ndarray, " n"]
     return orders[0], orders[1]
 
 
-def _kept(listing: Listing, orders: tuple[np.ndarray, np.ndarray]) -> Listing:
+def enough(listing: Listing, orders: tuple[np.ndarray, np.ndarray]) -> Listing:
+    """The rows of a listing that are kept of each part. Raises UserError where too few are to train on or hold out."""
     kept = listing.at(np.concatenate([orders[0], listing.train + orders[1]]), len(orders[0]))
     exclusive = kept.labels.spec.fields[0].exclusive
     if exclusive and listing.share is not None:
@@ -423,9 +424,9 @@ def _complaint(bad: Sequence[str], source: str) -> str:
     return f"{len(bad)} unreadable images in '{source}': {listed}; mend them, or go on without with --skip-bad-images"
 
 
-def chunked(start: int, stop: int) -> list[range]:
+def chunked(start: int, stop: int, size: int = DECODED_AT_ONCE) -> list[range]:
     """Ranges of pictures that a worker takes at a time."""
-    return [range(first, min(first + DECODED_AT_ONCE, stop)) for first in range(start, stop, DECODED_AT_ONCE)]
+    return [range(first, min(first + size, stop)) for first in range(start, stop, size)]
 
 
 def in_workers(work: Any, count: int) -> DataLoader:

@@ -158,6 +158,8 @@ class Data:
     """By how many pixels images are shifted at most, to any side, by chance; zeros come in (BigGAN on CIFAR: 4)."""
     resident: bool | None = None
     """Whether training images are copied to the device as a whole; by default if they fit into half of its memory."""
+    stream: bool = False
+    """Whether pictures are decoded each time that they are seen, instead of once into the cache; see `condgan.read`."""
 
     def published_spec(self) -> LabelSpec | None:
         """The labels of the published data set, as far as the recipe knows them."""

@@ -28,12 +28,14 @@ def read_data(recipe: Recipe, skip_bad_images: bool = False) -> Dataset:
     options = recipe.data
     if options.source is None:
         raise UserError(f"recipe '{recipe.name}' has no data of its own: expected --data PATH; {EXPECTED}")
+    if options.stream and options.resident:
+        raise UserError("data.resident=true given with data.stream=true, which leaves images undecoded: leave one out")
     count_parameters(recipe, LabelSpec.of_classes(["a", "b"]))  # refuses a size before anything is read
     data = read(
         options.source, options.size, options.channels, attributes=options.attributes, exclusive=options.exclusive,
         number=options.number, vicinity=options.vicinity, hard_vicinity=options.hard_vicinity,
         paired=options.paired, background=options.background, crop=options.crop, held_out=options.held_out,
-        root=options.root, skip_bad_images=skip_bad_images,
+        root=options.root, skip_bad_images=skip_bad_images, stream=options.stream,
     )  # fmt: skip
     if not recipe.conditional and len(data.spec.fields) == 1:
         data = unlabeled(data)

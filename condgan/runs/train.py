@@ -19,6 +19,7 @@ from torch import Tensor
 from condgan.build import build_model, build_state
 from condgan.data.dataset import Dataset
 from condgan.data.loader import to_device
+from condgan.data.undecoded import LostPicture
 from condgan.estimate import compiles
 from condgan.evaluation.catalog import score_names
 from condgan.evaluation.scoring import build_scorer, real_sheet
@@ -388,6 +389,12 @@ def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals
                         break
         except NonFinite as error:
             return f"training diverged: {error} is not finite"
+        except LostPicture:  # of the next batch: the state is as it was after the last one
+            place = directory / "checkpoints" / str(state.images)
+            if keeper and state.images and distributed.size() == 1 and not found(place):
+                checkpoint.require_finite(state)
+                keeper.values(_means(window) | _singular_values(state), score=False, save=True)
+            raise
         finally:
             if keeper:
                 keeper.log.close()

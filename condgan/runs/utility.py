@@ -352,7 +352,7 @@ def _training_images(path: Path, like_these: Data) -> UInt8[Tensor, "n c h w"]:
     return read(
         own.source, like_these.size, like_these.channels, attributes=own.attributes, exclusive=own.exclusive,
         paired=own.paired, background=like_these.background, crop=like_these.crop, held_out=own.held_out,
-        root=own.root, skip_bad_images=True,
+        root=own.root, skip_bad_images=True, stream=own.stream,
     ).train.images  # fmt: skip
 
 

@@ -147,3 +147,20 @@ def can_compile() -> bool:
     """Whether there is what torch.compile needs beside torch: a C++ compiler and Python's headers."""
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     return shutil.which(compiler) is not None and Path(sysconfig.get_path("include"), "Python.h").is_file()
+
+
+def fits(size: int, free: int | None) -> bool:
+    """Whether images of `size` bytes may be copied into memory with `free` bytes left: into half of it.
+
+    None: it is not known how many are.
+    """
+    return free is None or size <= free // 2
+
+
+def free_memory(device: torch.device) -> int | None:
+    """The bytes that a device could still hold, where that is known."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    info = Path("/proc/meminfo")
+    found = re.search(r"MemAvailable: +(\d+) kB", info.read_text()) if info.is_file() else None
+    return int(found[1]) * 1024 if found else None

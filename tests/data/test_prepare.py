@@ -261,7 +261,8 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
         assert not (tmp_path / "out").exists()
     assert condgan(capsys, "prepare", many, tmp_path / "out", "--size", 8).code == 0
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    refused(condgan(capsys, "prepare", many, tmp_path / "more", "--size", 64), "no space left in", "MB needed")
+    larger = condgan(capsys, "prepare", many, tmp_path / "more", "--size", 64)
+    refused(larger, "no space left in", "MB needed", "data.stream=true")
     assert not list(tmp_path.glob(".tmp-more"))
 
 

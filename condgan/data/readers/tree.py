@@ -41,6 +41,14 @@ class Store(Protocol):
         """Bytes that change when the content does."""
         ...
 
+    def size(self, name: str) -> int:
+        """How many bytes it has."""
+        ...
+
+    def where(self, name: str) -> tuple[int, int] | None:
+        """The number of the shard that holds it, and the byte at which it begins there; None where there are none."""
+        ...
+
 
 SIGNATURE = 12
 """Bytes that a file's format is told by."""
@@ -103,6 +111,14 @@ class Files:
 
     def digest(self, number: int) -> bytes:
         return self.tree.store.digest(self.names[number])
+
+    def size(self, number: int) -> int:
+        """The bytes of one of them, of which none is read."""
+        return self.tree.store.size(self.names[number])
+
+    def where(self, number: int) -> tuple[int, int] | None:
+        """The shard of one of them, and where it begins there; None where files lie by themselves."""
+        return self.tree.store.where(self.names[number])
 
 
 def parent(name: str) -> str:
@@ -224,6 +240,12 @@ class _Folder:
         except (OSError, ValueError) as error:
             return str(error).encode()
 
+    def size(self, name: str) -> int:
+        return (self.path / name).stat().st_size
+
+    def where(self, name: str) -> tuple[int, int] | None:
+        return None
+
 
 ZIP_ERRORS = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error,
@@ -268,6 +290,12 @@ class Zip:
     def digest(self, name: str) -> bytes:
         member = self.members[name]
         return f"{member.CRC:08x} {member.file_size}".encode()
+
+    def size(self, name: str) -> int:
+        return self.members[name].file_size
+
+    def where(self, name: str) -> tuple[int, int] | None:
+        return None
 
     def start(self, name: str) -> bytes:
         with self.archive.open(self.members[name]) as file:
@@ -346,11 +374,11 @@ class _Positioned(io.BufferedIOBase):
 @dataclass(frozen=True)
 class _Tars:
     shards: tuple[Path, ...]
-    where: dict[str, tuple[int, int, int]]
+    places: dict[str, tuple[int, int, int]]
     """Of each file: its shard, and where there its bytes begin and how many they are."""
 
     def read(self, name: str, limit: int) -> bytes:
-        shard, start, size = self.where[name]
+        shard, start, size = self.places[name]
         require_at_most(size, limit)
         with open_plain(self.shards[shard]) as file:
             content = os.pread(file.fileno(), size, start)
@@ -362,9 +390,15 @@ class _Tars:
         return digest_of(self.read(name, ENCODED))
 
     def start(self, name: str) -> bytes:
-        shard, start, size = self.where[name]
+        shard, start, size = self.places[name]
         with open_plain(self.shards[shard]) as file:
             return os.pread(file.fileno(), min(SIGNATURE, size), start)
+
+    def size(self, name: str) -> int:
+        return self.places[name][2]
+
+    def where(self, name: str) -> tuple[int, int] | None:
+        return self.places[name][:2]
 
 
 def _open_tars(path: Path, shards: Sequence[Path]) -> Tree:
