@@ -41,8 +41,9 @@ def _merged(first: Int[np.ndarray, " n"], second: Int[np.ndarray, " n"]) -> Int[
 def same_contents(contents: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " m"]]:
     """Places of the same content, where there are several."""
     order = np.argsort(contents, kind="stable")
-    parts = np.split(order, np.flatnonzero(np.diff(contents[order])) + 1)
-    return [part for part in parts if len(part) > 1]
+    _, starts, sizes = np.unique(contents[order], return_index=True, return_counts=True)
+    several = sizes > 1
+    return [order[start : start + size] for start, size in zip(starts[several], sizes[several], strict=True)]
 
 
 def said_of_copies(listing: Listing, contents: Int[np.ndarray, " n"]) -> list[str]:

@@ -41,7 +41,7 @@ class Split:
 
     def at(self, index: Int[Tensor, " m"]) -> "Split":
         """Some of them."""
-        names = tuple(self.names[int(i)] for i in index) if self.names else ()
+        names = tuple(self.names[int(i)] for i in index.tolist()) if self.names else ()
         content = None if self.content is None else self.content.at(index)
         where = None if self.where is None else self.where[index]
         return Split(self.images[index], self.labels.at(index), names, content, where)

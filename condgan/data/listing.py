@@ -260,7 +260,10 @@ def hold_out(
     they are copies of what is.
     """
     rng = np.random.default_rng(0)
-    classes = [rng.permutation(np.flatnonzero(index == number)) for number in np.unique(index[index >= 0])]
+    by_class = np.argsort(index, kind="stable")
+    by_class = by_class[(index < 0).sum() :]
+    starts = np.unique(index[by_class], return_index=True)[1]
+    classes = [rng.permutation(where) for where in np.split(by_class, starts[1:]) if len(where)]
     counts = [min(max(1, round(share * len(where))), len(where) - 1) for where in classes]
     chosen = np.zeros(len(index), bool)
     if contents is not None:

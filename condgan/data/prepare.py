@@ -355,7 +355,8 @@ def _telling_copies(kept: Listing, listing: Listing, digests: UInt8[np.ndarray, 
     """The part of a listing that could be decoded, with notes of its copies."""
     contents = contents_of(digests)
     if len(np.unique(contents)) < len(contents):
-        places = np.flatnonzero(np.isin(listing.names, kept.names))
+        there = {*kept.names}
+        places = np.flatnonzero([name in there for name in listing.names])
         readable = listing.at(places, int((places < listing.train).sum()))
         kept = replace(kept, notes=(*kept.notes, *said_of_copies(readable, contents[places])))
     return kept

@@ -1,6 +1,8 @@
 """Copies of a picture: on one side of a split that is ours, and told of in one that is not."""
 
 import shutil
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from condgan.data.copies import contents_of, keep_together, same_contents
 from condgan.data.dataset import Dataset
 from condgan.data.listing import hold_out
 from condgan.data.open import list_source, read
-from condgan.data.prepare import prepare
+from condgan.data.prepare import _telling_copies, prepare
 from condgan.data.preprocessing import Preprocessing
 from condgan.data.survey import quick_look, survey, warnings
 from tests.data.test_folders import fill
@@ -135,3 +137,32 @@ def test_pairs_with_a_copy_come_on_the_same_side(tmp_path: Path) -> None:
 def test_equal_digests_are_one_content() -> None:
     digests = np.array([[0, 1], [1, 0], [0, 1], [0, 0]], np.uint8)
     assert [places.tolist() for places in same_contents(contents_of(digests))] == [[0, 2]]
+
+
+def test_contents_are_told_with_all_their_places() -> None:
+    assert [places.tolist() for places in same_contents(np.array([2, 0, 1, 2, 0, 2]))] == [[1, 4], [0, 3, 5]]
+    assert same_contents(np.arange(3)) == same_contents(np.arange(0)) == []
+
+
+def test_what_is_held_out_is_a_share_of_each_class_in_turn() -> None:
+    index = np.random.default_rng(0).integers(-1, 7, 300)
+    drawing = np.random.default_rng(0)
+    classes = [drawing.permutation(np.flatnonzero(index == number)) for number in range(7)]
+    expected = np.sort(np.concatenate([where[: round(0.1 * len(where))] for where in classes]))
+    train, held_out = hold_out(index, 0.1)
+    assert (held_out == expected).all()
+    assert (train == np.setdiff1d(np.arange(300), expected)).all()
+    assert [len(part) for part in hold_out(np.full(3, -1), 0.1)] == [3, 0]
+
+
+def test_a_long_name_costs_its_own_length_only(tmp_path: Path) -> None:
+    """Not that of as many names as there are."""
+    listing = list_source(str(fill(tmp_path / "data", "red", count=20)))
+    many = listing.at(np.zeros(5_000, int), 4_000)
+    many = replace(many, names=[*map(str, range(4_999)), "long" * 1_000])
+    tracemalloc.start()
+    kept = _telling_copies(many.at(np.arange(4_999), 4_000), many, np.zeros((5_000, 16), np.uint8))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "1 picture is both trained on and held out, such as '0' = '4998'" in kept.notes[-1]
+    assert most < 5e6

@@ -319,6 +319,15 @@ def test_bad_json_is_refused(tmp_path: Path) -> None:
         list_source(str(tmp_path / "data"))
 
 
+def test_shards_that_were_unpacked_are_read_by_the_labels_beside_the_images(tmp_path: Path) -> None:
+    for number in range(6):
+        (tmp_path / f"{number}.png").write_bytes(picture(number))
+        (tmp_path / f"{number}.CLS").write_text(f"{number % 2}")
+    listing = list_source(str(tmp_path))
+    assert listing.labels.spec.classes == ("0", "1")
+    assert [int(name[0]) % 2 for name in listing.names] == listing.labels.index().tolist()
+
+
 def test_bad_tars_are_refused(tmp_path: Path) -> None:
     shards(tmp_path / "data")
     whole = (tmp_path / "data" / "photos-000000.tar").read_bytes()
