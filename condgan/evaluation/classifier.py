@@ -144,9 +144,9 @@ def train_classifier(
     """Train a classifier for so many batches; its weights and batches are drawn from the seed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = SmallClassifier(images.shape[1], labels.spec).to(device)
+        model = SmallClassifier(images.shape[1], labels.spec).to(device).to(memory_format=torch.channels_last)
         _train(model, images, labels, steps)
-    return model.eval().requires_grad_(False)
+    return model.to(memory_format=torch.contiguous_format).eval().requires_grad_(False)  # as one that is loaded
 
 
 def _train(model: SmallClassifier, images: Tensor, labels: LabelTable, steps: int) -> None:
