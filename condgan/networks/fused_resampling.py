@@ -5,6 +5,8 @@ means is a convolution itself. Either takes 4/9 of the multiplications of the tw
 gradients it has. Axes: b images, c → d channels, h × w pixels, i × j of half the size.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -18,7 +20,10 @@ class UpConv2d(nn.Conv2d):
         super().__init__(entering, leaving, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d 2*h 2*w"]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return F.conv_transpose2d(x, self.kernel(), self.bias, stride=2, padding=1)
+        bias = self.bias
+        if not (x.is_cpu and torch.is_grad_enabled() and bias is not None and bias.requires_grad):
+            return F.conv_transpose2d(x, self.kernel(), bias, stride=2, padding=1)
+        return _Biased.apply(F.conv_transpose2d(x, self.kernel(), bias.detach(), stride=2, padding=1), bias)  # pyright: ignore[reportReturnType]
 
     def kernel(self) -> Float[Tensor, "c d 4 4"]:
         """Of the transposed convolution of stride 2: the sums of each 2 × 2 of the weights, turned by 180°.
@@ -29,6 +34,22 @@ class UpConv2d(nn.Conv2d):
         last = self.weight.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if last else torch.contiguous_format
         return sums.flip(2, 3).transpose(0, 1).contiguous(memory_format=layout)
+
+
+class _Biased(torch.autograd.Function):
+    """What a bias was added to already, with the bias's gradient.
+
+    That of a transposed convolution on a CPU takes oneDNN as long as the weights'.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, result: Float[Tensor, "b d h w"], bias: Float[Tensor, " d"]) -> Float[Tensor, "b d h w"]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.mark_dirty(result)  # which may be changed in place afterwards, as no view may
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Float[Tensor, "b d h w"]) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return gradient, gradient.sum((0, 2, 3))
 
 
 class DownConv2d(nn.Conv2d):
