@@ -2,7 +2,8 @@
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -14,11 +15,13 @@ from torch import Tensor, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from benchmarks import growth, plain, scale, throughput
+from benchmarks.exchange import Exchange, Link, summed
+from benchmarks.exchange import counted as exchanges_of
 from benchmarks.throughput import Apart, Case, counted, fast_stepper, plain_stepper, prepared, some_split, widths
 from condgan.build import build_state, build_stream
 from condgan.data.dataset import Split
 from condgan.data.open import read
-from condgan.estimate import iteration_flops
+from condgan.estimate import count_parameters, iteration_flops
 from condgan.labels import Labels
 from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
@@ -170,6 +173,28 @@ def test_growth_is_drawn_for_any_axes(axes: Iterable[str]) -> None:
     assert height == 340
 
 
+def test_exchanges_of_an_iteration_are_counted() -> None:
+    """Gradients of either player once per step, and a norm's moments of each forward and backward pass."""
+    recipe = Case("biggan-cifar10", (*widths(8), "schedule.batch=8", "compute.compile=false")).load()
+    labels = recipe.data.published_spec()
+    assert labels is not None
+    generator, discriminator = (4 * count for count in count_parameters(recipe, labels))
+    steps, norms, row = recipe.schedule.d_steps, 7, 2 * 32 * 4
+    for processes in (2, 4):
+        found = exchanges_of(recipe, labels, processes)
+        assert summed(found, "gradients") == (steps + 1, steps * discriminator + generator)
+        assert summed(found, "rows") == ((steps + 1) * norms, (steps + 1) * norms * processes * row)
+        assert summed(found, "sums") == (norms, norms * processes * row)
+    alone = load("biggan-cifar10", [*widths(8), "schedule.batch=8", "compute.sync_batch_norm=false"])
+    assert summed(exchanges_of(alone, labels, 2), "rows", "sums") == (0, 0)
+
+
+def test_exchanges_go_around_a_ring() -> None:
+    link = Link("a wire", 1e9, 1e-3)
+    assert link.seconds(Counter({Exchange("gradients", 8_000_000): 1}), 4) == pytest.approx(0.012 + 6 * 1e-3)
+    assert link.seconds(Counter({Exchange("rows", 8_000_000): 3}), 4) == pytest.approx(3 * (0.006 + 3 * 1e-3))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "fast"])
 def test_memory_is_that_of_training(kind: str) -> None:
@@ -189,6 +214,7 @@ def test_two_processes_are_timed() -> None:
 
 
 @pytest.mark.slow
-def test_the_table_of_what_recipes_need_is_that_of_the_program() -> None:
+@pytest.mark.parametrize("table", [scale.table, scale.exchange_table])
+def test_the_tables_of_what_recipes_need_are_those_of_the_program(table: Callable[[], str]) -> None:
     text = (Path(scale.__file__).parents[1] / "docs" / "scale.md").read_text()
-    assert scale.table() in text
+    assert table() in text
