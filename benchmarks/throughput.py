@@ -169,7 +169,7 @@ def prepared(case: Case, kind: str) -> Building:
 
 def _serve(pipe: Connection, prepare: Callable[[], Building]) -> None:
     build = prepare()
-    before = _most_resident()
+    before = most_resident()
     step = build()
     answers = {"flops": lambda: counted(step), "MiB": lambda: _taken(before)}
     while True:
@@ -261,10 +261,10 @@ def _taken(before: float) -> float:
     """MiB at most that were in use: of a GPU's, or beside what the process had before."""
     if device().type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    return _most_resident() - before
+    return most_resident() - before
 
 
-def _most_resident() -> float:
+def most_resident() -> float:
     """MiB; what getrusage tells of a new process is that of the one that started it."""
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from benchmarks import growth, plain, scale, throughput
+from benchmarks import growth, many, plain, scale, throughput
 from benchmarks.exchange import Exchange, Link, summed
 from benchmarks.exchange import counted as exchanges_of
 from benchmarks.throughput import Apart, Case, counted, fast_stepper, plain_stepper, prepared, some_split, widths
@@ -164,13 +164,38 @@ def test_a_ratio_that_fell_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert bench(monkeypatch, "--check", str(out)) == 2
 
 
-@pytest.mark.parametrize("axes", [growth.AXES, ["batch"]])
+TRAINING = {"s_per_image": 2e-3, "min": 1e-3, "max": 3e-3, "gflop_per_image": 0.5, "mib": 90, "counted_mib": 40}
+OF_IMAGES = {
+    "us_per_image": {"listing": 9.0, "copies": 0.5}, "most_bytes_per_image": {"listing": 400.0, "copies": 300.0},
+    "kept_bytes_per_image": 130.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("axes", [growth.AXES, ["batch"], ["images"]])
 def test_growth_is_drawn_for_any_axes(axes: Iterable[str]) -> None:
-    measured = {"s_per_image": 2e-3, "min": 1e-3, "max": 3e-3, "gflop_per_image": 0.5}
-    rows = [{"axis": axis, "value": value} | measured for axis in axes for value in growth.AXES[axis]]
+    rows = [
+        {"axis": axis, "value": value} | (OF_IMAGES if axis == "images" else TRAINING)
+        for axis in axes
+        for value in growth.AXES[axis]
+    ]
     width, height = Image.open(BytesIO(growth.plot(rows))).size
     assert width == 330 * len(list(axes))
-    assert height == 340
+    assert height == 640
+
+
+def test_points_take_turns() -> None:
+    asked: list[int] = []
+    found = growth.in_rounds([8, 16], lambda value: asked.append(value) or len(asked), rounds=2)
+    assert asked == [8, 16, 8, 16]
+    assert found == {8: [1, 3], 16: [2, 4]}
+
+
+def test_what_many_images_cost_is_told_by_stages() -> None:
+    told = many.measure(1_000)
+    assert list(told["s"]) == list(told["bytes"])
+    assert {"listing", "opening", "first batch", "balanced order"} <= told["s"].keys()
+    assert all(taken > 0 for taken in told["s"].values())
+    assert 0 < told["batch_s"] < 1
 
 
 def test_exchanges_of_an_iteration_are_counted() -> None:
@@ -209,8 +234,13 @@ def test_memory_is_that_of_training(kind: str) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_are_timed() -> None:
-    assert 0 < growth.launched("processes", 2) < 60
+def test_two_processes_exchange_what_is_counted() -> None:
+    told = growth.launched(2)
+    assert 0 < told["s"] < 60
+    assert told["mib"] > 0
+    recipe = growth.case("processes", 2).load()
+    number, size = summed(exchanges_of(recipe, some_split(recipe, 1).labels.spec, 2), "gradients", "rows", "sums")
+    assert (told["exchanges"], told["exchanged_mb"]) == (number, pytest.approx(size / 1e6, rel=1e-12))
 
 
 @pytest.mark.slow
