@@ -47,7 +47,7 @@ from condgan.evaluation.metrics.distances import frechet
 from condgan.evaluation.statistics import Need, collect_statistics
 from condgan.labels import Labels, LabelSpec, LabelTable
 from condgan.networks.attention import Attention
-from condgan.networks.spectral_norm import SpectralNorm, spectral_norms
+from condgan.networks.spectral_norm import TrainedNorms, spectral_norms
 from condgan.recipes.load import load
 from condgan.recipes.schema import Recipe
 from condgan.runs.checkpoint import restore, save_checkpoint
@@ -332,11 +332,12 @@ DIGITS = ("digits-acgan", "digits-biggan", "digits-stargan")
 def spectral(plan: Plan) -> Iterator[Finding]:
     """Singular vectors stay float32 and move once per optimizer step; compiled as eager."""
     case, moves = plan.case("digits-biggan", "schedule.d_steps=2", "schedule.g_steps=1"), dict[int, int]()
-    iterate = SpectralNorm.iterate
+    iterate = TrainedNorms.iterate
 
-    def counted(norm: SpectralNorm, weight: Tensor) -> None:
-        moves[id(norm)] = moves.get(id(norm), 0) + 1
-        iterate(norm, weight)
+    def counted(norms: TrainedNorms) -> None:
+        for norm in norms.norms:
+            moves[id(norm)] = moves.get(id(norm), 0) + 1
+        iterate(norms)
 
     def vectors(*overrides: str) -> tuple[State, Tensor]:
         recipe = case.load(*overrides)
@@ -348,11 +349,11 @@ def spectral(plan: Plan) -> Iterator[Finding]:
         norms = [*spectral_norms(state.generator), *spectral_norms(state.discriminator)]
         return state, torch.cat([norm.u.flatten() for _, norm, _ in norms])
 
-    SpectralNorm.iterate = counted  # pyright: ignore[reportAttributeAccessIssue]
+    TrainedNorms.iterate = counted  # pyright: ignore[reportAttributeAccessIssue]
     try:
         state, eager = vectors("compute.precision=bfloat16", "compute.compile=false")
     finally:
-        SpectralNorm.iterate = iterate
+        TrainedNorms.iterate = iterate
     yield finding("vectors in bfloat16 training that are float32", float(eager.dtype == torch.float32), at_least=1)
     for player, steps in (("generator", 1), ("discriminator", 2)):
         counts = {moves[id(norm)] / 2 for _, norm, _ in spectral_norms(getattr(state, player))}

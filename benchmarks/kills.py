@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 import condgan.runs.report
 import condgan.runs.train
@@ -82,6 +83,7 @@ def _bits(one: bytes | None, other: bytes | None) -> int:
 
 def start(command: list[str], processes: int, log: Path) -> list[int]:
     """Fork the processes of a command, as a group of their own; their numbers, the leader's first."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # on which bits depend
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

@@ -52,6 +52,12 @@ class NoFiles:
     def digest(self, name: str) -> bytes:
         return name.encode()
 
+    def size(self, name: str) -> int:
+        return 0
+
+    def where(self, name: str) -> None:
+        return None
+
 
 class Stages:
     """Seconds of each stage, and bytes at most that the process had meanwhile beside what it had at first."""

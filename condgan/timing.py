@@ -14,6 +14,7 @@ from condgan.recipes.schema import Recipe
 from condgan.training_steps import build_steps
 from condgan.utils import distributed
 from condgan.utils.device import device, keep_memory, try_algorithms
+from condgan.utils.threads import free_cores
 
 WARM_UP, ITERATIONS = 2, 20
 """Iterations before the clock starts, and those that it measures."""
@@ -35,7 +36,7 @@ def images_per_second(recipe: Recipe, labels: LabelSpec, clock: Callable[[], flo
     try_algorithms()
     tree = as_tree(recipe)
     endless = from_tree(tree | {"schedule": tree["schedule"] | {"images": 10**12, "decay": 0}})
-    with torch.random.fork_rng():
+    with free_cores(told=False), torch.random.fork_rng():
         torch.manual_seed(0)
         table = _some_labels(labels)
         table = table.at(torch.arange(max(len(table), recipe.schedule.batch)) % len(table))

@@ -157,7 +157,11 @@ def labeled(data: Dataset) -> Dataset:
     if not (data.train.labels.partial or data.held_out.labels.partial):
         return data
     known = [torch.nonzero(one.labels.known.any(1)).flatten() for one in (data.train, data.held_out)]
-    return replace(data, train=data.train.at(known[0]), held_out=data.held_out.at(known[1]), digest=None)
+    index = data.index
+    if index is not None:
+        kept = [hashlib.sha256(one.numpy().tobytes()).hexdigest() for one in known]
+        index = f"{index} of which {kept}"
+    return replace(data, train=data.train.at(known[0]), held_out=data.held_out.at(known[1]), digest=None, index=index)
 
 
 def with_examples(data: Dataset, most: int = 256) -> Dataset:

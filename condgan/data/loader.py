@@ -16,7 +16,6 @@ from torch import Tensor
 
 from condgan.data.dataset import Split, data_sets
 from condgan.data.order import (
-    balanced_images,
     balanced_order,
     batch_turns,
     epoch_flips,
@@ -170,14 +169,11 @@ class _Epochs:
         return _Seen(order, flips, offsets)
 
     def _order(self, epoch: int) -> Int64[Tensor, " n"]:
-        if self.classes is None:
-            if self.where is None:
-                return epoch_order(self.count, self.seed, epoch)
-            return near_order(self.where, self.seed, epoch)
-        if self.where is None:
+        if self.classes is not None:  # all over the shards, else the many views of a rare image would be neighbors
             return balanced_order(self.classes, self.class_balance, self.seed, epoch)
-        images = balanced_images(self.classes, self.class_balance, self.seed, epoch)
-        return images[near_order(self.where[images], self.seed, epoch)]
+        if self.where is not None:
+            return near_order(self.where, self.seed, epoch)
+        return epoch_order(self.count, self.seed, epoch)
 
     def batches(self, batch_size: int, position: int, device: torch.device) -> Iterator[_Seen]:
         """Yield the images, flips and crops of each batch from the `position`-th image on."""

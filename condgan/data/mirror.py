@@ -15,6 +15,8 @@ AT_LEAST = 500
 """Images of which a network learns enough to tell mirrored ones; of fewer it would be right by chance alone."""
 LIMIT = 2 / 3
 """Flips are fine if surely fewer mirrored images are told: where half are by chance, one in three shows it at most."""
+DEVIATIONS = 2.178
+"""Standard deviations of a bound, of two looks (Pocock 1977)."""
 STEPS, BATCH = 120, 64
 """Of each network."""
 
@@ -36,13 +38,13 @@ class Mirrored(NamedTuple):
 
     @property
     def alike(self) -> bool:
-        """Whether mirrored images look like the others, with 97.5 % confidence."""
-        return self.bound(1.96) < LIMIT
+        """Whether mirrored images look like the others, with 97.5 % confidence, though it is asked twice at most."""
+        return self.bound(DEVIATIONS) < LIMIT
 
     @property
     def different(self) -> bool:
         """Whether they do not, with the same."""
-        return self.bound(-1.96) > LIMIT
+        return self.bound(-DEVIATIONS) > LIMIT
 
 
 def tell_mirrored(images: UInt8[Tensor, "n c h w"], labels: LabelTable) -> Mirrored | None:

@@ -47,13 +47,7 @@ def near_order(
 
 
 def balanced_order(classes: Int64[Tensor, " n"], class_balance: float, seed: int, epoch: int) -> Int64[Tensor, " n"]:
-    """The images of one balanced epoch, as many as there are, given each one's class, in random order."""
-    images = balanced_images(classes, class_balance, seed, epoch)
-    return images[epoch_order(len(classes), seed, epoch)]
-
-
-def balanced_images(classes: Int64[Tensor, " n"], class_balance: float, seed: int, epoch: int) -> Int64[Tensor, " n"]:
-    """The images of one balanced epoch, as many as there are, class after class.
+    """The images of one balanced epoch, as many as there are, given each one's class.
 
     Of each class `balanced_counts` are seen, all of its images equally often or some of them once more.
     """
@@ -63,7 +57,7 @@ def balanced_images(classes: Int64[Tensor, " n"], class_balance: float, seed: in
     place = torch.arange(len(classes)) - (have.cumsum(0) - have)[own]
     wanted = balanced_counts(have, class_balance, seed, epoch)
     times = wanted[own] // have[own] + (place < wanted[own] % have[own])
-    return images.repeat_interleave(times)
+    return images.repeat_interleave(times)[epoch_order(len(classes), seed, epoch)]
 
 
 def balanced_counts(have: Int[Tensor, " k"], class_balance: float, seed: int, epoch: int) -> Int64[Tensor, " k"]:

@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageColor, ImageOps, UnidentifiedImageError
 
 from condgan.utils.choices import Crop
-from condgan.utils.errors import UserError, shown, unknown
+from condgan.utils.errors import Note, UserError, shown, unknown
 from condgan.utils.limits import DECODED, ENCODED, require_at_most
 
 RULE = 2
@@ -79,6 +79,7 @@ def quietly() -> Iterator[None]:
             before = warnings.catch_warnings()
             before.__enter__()
             warnings.simplefilter("ignore")
+            warnings.simplefilter("always", Note)  # which are no decoder's
             _QUIET.append(before)
         _QUIET.append(_QUIET[0])
     try:

@@ -78,20 +78,26 @@ class Decoder:
         try:
             return self._pixels(place)
         except Exception as error:  # decoders raise whatever they like
-            told = f"unreadable image {self.listing.call(place)} ({reason(error)}) in '{self.listing.source}'"
-            if isinstance(error, OSError) and error.errno is not None:
-                raise LostPicture(f"{told}: give back the data, and repeat the command to go on") from None
+            told = self._told(place, error)
         if not self.skip_bad_images:
             raise LostPicture(f"{told}: to go on with another of its labels in its place, add --skip-bad-images")
         for other in self._alike(place):
             try:
                 image = self._pixels(other)
-            except Exception:
+            except Exception as error:
+                self._told(other, error)
                 continue
             self.instead[place] = other
             say(f"{told}: {self.listing.call(other)} is seen in its place")
             return image
         raise LostPicture(f"{told}, and none of the same labels to take its place: leave it out of the data")
+
+    def _told(self, place: int, error: Exception) -> str:
+        """What is wrong with a picture. Raises LostPicture where it is not there, rather than damaged."""
+        told = f"unreadable image {self.listing.call(place)} ({reason(error)}) in '{self.listing.source}'"
+        if isinstance(error, OSError) and error.errno is not None:
+            raise LostPicture(f"{told}: give back the data, and repeat the command to go on") from None
+        return told
 
     def _pixels(self, place: int) -> UInt8[np.ndarray, "c h w"]:
         return pixels(self.listing.pictures.read(int(self.listing.numbers[place])), self.preprocessing)

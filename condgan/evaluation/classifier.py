@@ -23,7 +23,7 @@ from condgan.utils.weights import UnfitWeights, load_weights
 CLASSIFIER_BATCH = 128
 ENOUGH, ENOUGH_OF_ATTRIBUTES = 50_000, 100_000
 """Images that train a classifier, unless three epochs are more."""
-RECIPE = f"AdamW one-cycle 3e-3, batch {CLASSIFIER_BATCH}, 3 epochs or more, of attributes longer"
+RECIPE = f"AdamW one-cycle 3e-3, batch {CLASSIFIER_BATCH}, 3 epochs or more, of attributes longer, channels last"
 """Part of the cache's key: change it with the training below."""
 
 

@@ -124,7 +124,12 @@ def stored(data: Dataset, source: str, which: str) -> ImageSubset:
 
 def evenly_spaced(split: Split, count: int) -> Split:
     """Images evenly spread over a split, so many at most."""
-    return split.at(torch.arange(len(split))[:: math.ceil(len(split) / count)])
+    return split.at(spaced_numbers(split, count))
+
+
+def spaced_numbers(split: Split, count: int) -> Int[Tensor, " m"]:
+    """Their numbers."""
+    return torch.arange(len(split))[:: math.ceil(len(split) / count)]
 
 
 def matching_images(labels: LabelTable, split: Split) -> Int[Tensor, " m"]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from condgan.data.dataset import Dataset, Split, data_sets
 from condgan.evaluation.catalog import Kind, score_names, select_metrics
 from condgan.evaluation.classifier import SmallClassifier, classifier, classifier_of
-from condgan.evaluation.images import evenly_spaced, matching_images, translations_of
+from condgan.evaluation.images import evenly_spaced, matching_images, spaced_numbers, translations_of
 from condgan.evaluation.statistics import FeatureStatistics, collect_statistics
 from condgan.labels import LabelTable
 from condgan.recipes.schema import Recipe
@@ -62,7 +62,8 @@ class GeneratorScorer:
     def _real(self) -> tuple[SmallClassifier, LabelTable, FeatureStatistics]:
         """The classifier, the labels of fakes, and what real images of these are."""
         reader, train = classifier_of(self.data), self.data.train
-        part = train.at(matching_images(evenly_spaced(train, SCORED_IMAGES).labels, train))
+        labels = train.labels.at(spaced_numbers(train, SCORED_IMAGES))
+        part = train.at(matching_images(labels, train))
         return reader, part.labels.drawn(0, train.labels), _statistics(reader, part.images, part.labels)
 
 

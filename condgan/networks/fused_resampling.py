@@ -20,10 +20,11 @@ class UpConv2d(nn.Conv2d):
         super().__init__(entering, leaving, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d 2*h 2*w"]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        bias = self.bias
-        if not (x.is_cpu and torch.is_grad_enabled() and bias is not None and bias.requires_grad):
-            return F.conv_transpose2d(x, self.kernel(), bias, stride=2, padding=1)
-        return _Biased.apply(F.conv_transpose2d(x, self.kernel(), bias.detach(), stride=2, padding=1), bias)  # pyright: ignore[reportReturnType]
+        bias, kernel = self.bias, self.kernel()
+        if bias is None or not (x.is_cpu and bias.requires_grad and torch.is_grad_enabled()):
+            return F.conv_transpose2d(x, kernel, bias, stride=2, padding=1)
+        result = F.conv_transpose2d(x, kernel, bias.detach(), stride=2, padding=1)
+        return _Biased.apply(result, bias)  # pyright: ignore[reportReturnType]
 
     def kernel(self) -> Float[Tensor, "c d 4 4"]:
         """Of the transposed convolution of stride 2: the sums of each 2 × 2 of the weights, turned by 180°.

@@ -40,6 +40,8 @@ class SpectralNorm(nn.Module):
     v: Float[Tensor, "k m"]
     at_hand: Tensor | None = None
     """The normalized weight, where `TrainedNorms` keep it; copies of this have none."""
+    version: int = -1
+    """Of the weight that it was made of."""
 
     def __init__(self, weight: Float[Tensor, "..."], options: Spectral, rows: int = 0) -> None:
         super().__init__()
@@ -71,7 +73,7 @@ class SpectralNorm(nn.Module):
         return {name: value for name, value in vars(self).items() if name != "at_hand"}
 
     def forward(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        if self.at_hand is not None:
+        if self.at_hand is not None and self.version == weight._version:
             return self.at_hand if weight.requires_grad else self.at_hand.detach()
         with in_weights_precision(weight):
             return weight / (self.u[0] @ (self.matrix(weight) @ self.v[0]))
@@ -164,15 +166,15 @@ class TrainedNorms:
         found = [(norm, weight) for _, norm, weight in spectral_norms(network) if isinstance(weight, nn.Parameter)]
         self.norms = [norm for norm, _ in found]
         self.weights: list[Tensor] = [weight for _, weight in found]
-        self.at_hand = at_hand and bool(found)
+        self.keeps = at_hand and bool(found)
         self.sigmas: list[Tensor] = []
-        if self.at_hand:
+        if self.keeps:
             self._normalize()
 
     def iterate(self) -> None:
         """Follow weights that an optimizer has moved."""
         _follow(self.norms, self.weights)
-        if self.at_hand:
+        if self.keeps:
             self._normalize()
 
     @torch.no_grad()
@@ -180,7 +182,7 @@ class TrainedNorms:
         """Add to the gradients of weights W what comes from those of W/σ: (g − ⟨g, W/σ⟩ u vᵀ) / σ (eq. 12)."""
         found = [
             (norm, weight, sigma, normalized, normalized.grad)
-            for norm, weight, sigma in zip(self.norms, self.weights, self.sigmas, strict=self.at_hand)
+            for norm, weight, sigma in zip(self.norms, self.weights, self.sigmas, strict=self.keeps)
             if (normalized := norm.at_hand) is not None and normalized.grad is not None
         ]
         if not found:
@@ -209,8 +211,8 @@ class TrainedNorms:
             norm.u[0] @ (norm.matrix(weight) @ norm.v[0]) for norm, weight in zip(self.norms, self.weights, strict=True)
         ]
         normalized = torch._foreach_div(self.weights, self.sigmas)  # pyright: ignore[reportPrivateImportUsage]
-        for norm, one in zip(self.norms, normalized, strict=True):
-            norm.at_hand = one.requires_grad_()
+        for norm, weight, one in zip(self.norms, self.weights, normalized, strict=True):
+            norm.at_hand, norm.version = one.requires_grad_(), weight._version
 
 
 def singular_values(network: nn.Module) -> dict[str, Tensor]:

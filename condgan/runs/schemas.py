@@ -34,6 +34,9 @@ class Start(_Part):
 
     command: str
     commit: str | None = None
+    threads: Annotated[int, Field(ge=1, le=1 << 16)] | None = None
+    processes: Count = 1
+    gpu: str | None = None
 
 
 class Environment(Start):
@@ -45,8 +48,6 @@ class Environment(Start):
     packages: dict[str, str]
     platform: str
     cpu: str
-    threads: Count
-    gpu: str | None
     resumed: list[Start] = []
 
 
@@ -173,6 +174,13 @@ def read_as(path: Path, schema: type[Schema], do: str) -> Schema | None:
 def environment_of(directory: Path) -> Environment | None:
     """What a run says of where it began, if it says so."""
     return read_as(directory / "environment.json", Environment, "put it back, or start over with --fresh")
+
+
+def last_threads(directory: Path) -> int | None:
+    """How many threads of a CPU trained a run last, where it was one process."""
+    began = environment_of(directory)
+    last = None if began is None else [began, *began.resumed][-1]
+    return None if last is None or last.gpu is not None or last.processes != 1 else last.threads
 
 
 def understood(text: bytes, schema: type[Schema]) -> Schema:

@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from condgan.runs.directory import RUNS_FOLDER, is_run, recipe_of
 from condgan.runs.evaluate import evaluate
 from condgan.runs.log import Log
 from condgan.runs.models import read_data, require_same_data
-from condgan.runs.schemas import environment_of, tree_of
+from condgan.runs.schemas import environment_of, last_threads, tree_of
 from condgan.runs.signals import Signals
 from condgan.runs.stopping import RETRIES, Decision, decide
 from condgan.training.state import Scored, State
@@ -45,6 +45,7 @@ from condgan.utils.errors import Diverged, NotFinite, UserError, unknown
 from condgan.utils.figures import png
 from condgan.utils.files import TEMPORARY, entries, found, path_of, remove_temporaries, require_outside, write
 from condgan.utils.provenance import describe_machine
+from condgan.utils.threads import free_cores
 
 RESUMABLE_OPTIONS = {
     "name",
@@ -69,7 +70,7 @@ RESUMABLE_OPTIONS = {
 }
 """Options that may change when a run is resumed."""
 
-RESUME_RECORD = ("command", "commit", "processes", "precision", "compiled")
+RESUME_RECORD = ("command", "commit", "threads", "gpu", "processes", "precision", "compiled")
 """The entries of environment.json for each time that a run was resumed."""
 
 
@@ -103,7 +104,7 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
     """Train in a run directory, from its newest whole checkpoint if it has one, and evaluate; returns the metrics.
 
     On Linux the process from then on keeps the memory that it frees (see `keep_memory`); on CUDA, cuDNN tries its
-    algorithms at each new shape.
+    algorithms at each new shape; on a CPU it may compute by fewer threads meanwhile (see `free_cores`).
     After a collapse, or a loss that is not finite, it goes back to the best checkpoint and on at half the rates.
     Raises UserError for bad input, Interrupted after SIGINT or SIGTERM, Diverged for losses that never become finite.
     """
@@ -120,6 +121,7 @@ def train_run(recipe: Recipe, directory: str | Path, skip_bad_images: bool = Fal
             if distributed.is_main() and found(directory):
                 stack.enter_context(_held(directory, recipe))
                 held = True
+        stack.enter_context(free_cores(last_threads(directory)))
         source = _source(directory, recipe)
         with distributed.all_or_fail(), distributed.main_first():
             data = read_data(recipe, skip_bad_images)
@@ -389,11 +391,12 @@ def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals
                         break
         except NonFinite as error:
             return f"training diverged: {error} is not finite"
-        except LostPicture:  # of the next batch: the state is as it was after the last one
+        except LostPicture:  # of the next batch or of what scores: the state is as it was after the last one
             place = directory / "checkpoints" / str(state.images)
             if keeper and state.images and distributed.size() == 1 and not found(place):
-                checkpoint.require_finite(state)
-                keeper.values(_means(window) | _singular_values(state), score=False, save=True)
+                with suppress(NonFinite):
+                    checkpoint.require_finite(state)
+                    keeper.values(_means(window) if window else {}, score=False, save=True)
             raise
         finally:
             if keeper:

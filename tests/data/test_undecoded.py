@@ -188,6 +188,16 @@ def test_every_stream_of_shards_goes_on_and_is_divided_among_ranks(
     assert same(together, whole[done:])
 
 
+def test_balanced_shards_show_rare_classes_all_the_time(shards_once: Dataset) -> None:
+    """However their images lie: views of one are no neighbors."""
+    index = shards_once.train.labels.index()
+    rare = int(index.bincount().argmin())
+    epoch = itertools.islice(stream(shards_once.train, 8, 0, class_balance=1.0), len(index) // 8)
+    seen = [int((batch.labels.index() == rare).sum()) for batch in epoch]
+    halves = sum(seen[: len(seen) // 2]), sum(seen[len(seen) // 2 :])
+    assert min(halves) > 0.3 * sum(halves)
+
+
 @pytest.fixture(scope="module")
 def shards_once(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return read(str(write_shards(tmp_path_factory.mktemp("once") / "shards", [30, 50, 11])), 8, 3, stream=True)

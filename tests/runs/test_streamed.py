@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from condgan.evaluation import classifier
+from condgan.data.dataset import Dataset
+from condgan.evaluation import classifier, scoring
+from condgan.evaluation.classifier import SmallClassifier
 from condgan.runs import checkpoint
 from tests.conftest import TINY
 from tests.data.test_undecoded import write_shards
@@ -78,6 +80,24 @@ def test_a_picture_that_turns_bad_saves_the_run_which_goes_on_exactly(
     resumed = condgan(capsys, "train", *longer, "--out", "run")
     assert f"resuming run at {last} images" in resumed.err
     assert weights(Path("run")) == weights(Path("whole"))
+
+
+def test_a_picture_that_turns_bad_where_a_checkpoint_is_scored_saves_the_run(
+    capsys: pytest.CaptureFixture[str], shards: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses are logged there already, and none came since."""
+    read_by = scoring.classifier_of
+
+    def damage_and_read(data: Dataset) -> SmallClassifier:
+        damage(shards)
+        return read_by(data)
+
+    monkeypatch.setattr(scoring, "classifier_of", damage_and_read)
+    options = ["schedule.log=16", "schedule.save=64", "schedule.sample=1000"]
+    stopped = condgan(capsys, "train", *STREAMED, *options, "--out", "run")
+    assert stopped.code == 2
+    assert "unreadable image '" in stopped.err.strip().splitlines()[-1]
+    assert [path.name for path in Path("run/checkpoints").iterdir()] == ["64"]
 
 
 def test_others_in_place_of_bad_pictures_are_the_same_when_resumed(
