@@ -303,9 +303,13 @@ def choose_recipe(
     return Suggestion(recipe, lines, speed)
 
 
+def _in_minutes(minutes: float) -> str:
+    return f"{minutes:g} minute{'s' * (minutes != 1)}"
+
+
 def description(source: str, minutes: float) -> str:
     """The description of a recipe that was chosen for a data set and so many minutes."""
-    return f"chosen for '{run_name(Path(source).stem)}' and {minutes:g} minutes"
+    return f"chosen for '{run_name(Path(source).stem)}' and {_in_minutes(minutes)}"
 
 
 def run_name(stem: str) -> str:
@@ -476,7 +480,7 @@ def _size_reason(rung: Rung, beyond: tuple[Rung, int | None] | None, look: Surve
     if images is None:
         return f"{what}, since there is not enough memory {more}"
     return (
-        f"{what}, since {minutes:g} minutes {more} are {two_digits(images):,} images of training, and from "
+        f"{what}, since {_in_minutes(minutes)} {more} are {two_digits(images):,} images of training, and from "
         f"{larger.images:,} on that is better"
     )
 
@@ -498,7 +502,10 @@ def _length(base: Schedule, minutes: float, recipe: Recipe, speed: float, stated
         settings.append(f"schedule.decay={int(ratio * base.decay)}")
     elif not schedule.decay:
         settings.append(patience(images))
-    return Choice(settings, f"{images:,} images of training, since {minutes:g} minutes are enough for them")
+    return Choice(
+        settings,
+        f"{images:,} images of training, enough for {_in_minutes(minutes)}",
+    )
 
 
 def _averages(recipe: Recipe) -> dict[str, Average]:

@@ -29,6 +29,8 @@ CHOSEN = 1 << 28
 """Bytes of images that are decoded when they are chosen; of more it is remembered which they are."""
 ITERATED_AT_ONCE = 256
 """Pictures."""
+NAMED = 5
+"""Bad pictures whose substitutes are told."""
 
 
 class LostPicture(UserError):
@@ -88,7 +90,9 @@ class Decoder:
                 self._told(other, error)
                 continue
             self.instead[place] = other
-            say(f"{told}: {self.listing.call(other)} is seen in its place")
+            if len(self.instead) <= NAMED:
+                more = "; more are not named" if len(self.instead) == NAMED else ""
+                say(f"{told}: {self.listing.call(other)} is seen in its place{more}")
             return image
         raise LostPicture(f"{told}, and none of the same labels to take its place: leave it out of the data")
 

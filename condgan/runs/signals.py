@@ -43,10 +43,12 @@ class Signals:
     def interruption(self) -> Interrupted:
         """Make the error to raise once everything is saved."""
         saved = checkpoint.checkpoints(self.directory / "checkpoints")
-        what = f"stopped and saved in {self.directory} at {int(saved[-1].name):,} images" if saved else "stopped"
+        what = "stopped before anything was saved; to begin again"
+        if saved:
+            what = f"stopped and saved in {self.directory} at {int(saved[-1].name):,} images; to go on"
         known = is_run(self.directory) and distributed.size() == 1
         how = resume_command(self.directory) if known else "the same command"
-        return Interrupted(self.received[0], f"{what}; to go on: {how}")
+        return Interrupted(self.received[0], f"{what}: {how}")
 
     def _note(self, signum: int, _frame: object) -> None:
         self.received.append(signum)

@@ -397,6 +397,7 @@ def _train(directory: Path, recipe: Recipe, data: Dataset, state: State, signals
                 with suppress(NonFinite):
                     checkpoint.require_finite(state)
                     keeper.values(_means(window) if window else {}, score=False, save=True)
+                    say(f"saved in {directory} at {state.images:,} images")
             raise
         finally:
             if keeper:
