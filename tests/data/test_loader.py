@@ -271,6 +271,7 @@ def test_several_data_sets_on_file_take_the_same_turns(tmp_path: Path) -> None:
 
 
 def test_the_thread_ends_with_its_stream(on_file: Split) -> None:
+    assert quiet(0), "the streams of tests before"
     before = listening()
     closed, dropped, unused = (stream(on_file, 8, 3) for _ in range(3))
     take(closed, 2)
