@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from benchmarks.record import resident
 from condgan.data.copies import contents_of, keep_together, said_of_copies
 from condgan.data.dataset import Dataset, Split
 from condgan.data.listing import Listing
@@ -81,11 +82,6 @@ def trim() -> None:
     """Give memory back that is not in use."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-
-
-def resident(what: str = "VmRSS") -> int:
-    """Bytes of memory that this process has, or has had at most."""
-    return 1024 * int(Path("/proc/self/status").read_text().split(f"{what}:")[1].split()[0])
 
 
 def measure(count: int) -> dict[str, Any]:

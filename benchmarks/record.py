@@ -27,6 +27,14 @@ def keep(path: Path, module: str, **about: Any) -> None:
     write(path, json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")
 
 
+def resident(what: str = "VmRSS") -> int:
+    """Bytes of memory that this process has, or with VmHWM has had at most.
+
+    What getrusage tells of a new process is that of the one that started it.
+    """
+    return 1024 * int(Path("/proc/self/status").read_text().split(f"{what}:")[1].split()[0])
+
+
 def said(row: dict[str, Any], as_json: bool) -> str:
     """A row as a line to print."""
     return json.dumps(row) if as_json else "  ".join(f"{key} {value}" for key, value in row.items())

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks import plain
-from benchmarks.record import keep, said
+from benchmarks.record import keep, resident, said
 from condgan.build import build_model, build_state, build_stream
 from condgan.data.dataset import Split
 from condgan.data.loader import to_device
@@ -265,8 +265,8 @@ def _taken(before: float) -> float:
 
 
 def most_resident() -> float:
-    """MiB; what getrusage tells of a new process is that of the one that started it."""
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+    """MiB that this process has had at most."""
+    return resident("VmHWM") / 2**20
 
 
 def measure(case: Case, rounds: int, switches: bool = False) -> dict[str, Any]:

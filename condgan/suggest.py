@@ -502,10 +502,7 @@ def _length(base: Schedule, minutes: float, recipe: Recipe, speed: float, stated
         settings.append(f"schedule.decay={int(ratio * base.decay)}")
     elif not schedule.decay:
         settings.append(patience(images))
-    return Choice(
-        settings,
-        f"{images:,} images of training, enough for {_in_minutes(minutes)}",
-    )
+    return Choice(settings, f"{images:,} images of training, enough for {_in_minutes(minutes)}")
 
 
 def _averages(recipe: Recipe) -> dict[str, Average]:

@@ -33,7 +33,7 @@ def glance(listing: Listing, channels: int) -> Glance:
 
     def read(place: int) -> UInt8[np.ndarray, "c h w"] | None:
         with suppress(Exception):  # decoders raise whatever they like
-            return pixels(listing.pictures.read(int(listing.numbers[place])), preprocessing)
+            return pixels(listing.read(place), preprocessing)
         return None
 
     with ThreadPoolExecutor() as pool:

@@ -109,6 +109,10 @@ class Listing:
             origins=[self.origins[i] for i in place] if self.origins else (),
         )
 
+    def read(self, place: int) -> RawPicture:
+        """The picture at a place, not decoded. Raises whatever its source likes where that cannot be read."""
+        return self.pictures.read(int(self.numbers[place]))
+
     def call(self, place: int) -> str:
         """A picture's name in messages."""
         field = self.labels.spec.fields[0]

@@ -315,7 +315,7 @@ def _decode(
     bad = []
     for row, place in enumerate(places):
         try:
-            rows[row] = pixels(listing.pictures.read(int(listing.numbers[place])), preprocessing)
+            rows[row] = pixels(listing.read(place), preprocessing)
         except Exception as error:  # decoders raise whatever they like
             bad.append(Bad(place, reason(error)))
     return bad

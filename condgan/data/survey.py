@@ -130,7 +130,7 @@ class _Looker:
 
 def _look(listing: Listing, place: int, preprocessing: Preprocessing | None) -> Seen:
     try:
-        picture = listing.pictures.read(int(listing.numbers[place]))
+        picture = listing.read(place)
         digest = digest_of(picture)
         if not isinstance(picture, bytes):
             channels = 1 if picture.ndim == 2 else picture.shape[2]
@@ -260,7 +260,7 @@ def contact_sheet(look: Survey) -> Image.Image | None:
         if places:
             some = [places[number] for number in spread(len(places), 8)]
             columns.append(field.values[value])
-            read = [pixels(listing.pictures.read(int(listing.numbers[place])), preprocessing) for place in some]
+            read = [pixels(listing.read(place), preprocessing) for place in some]
             blank = np.full_like(read[0], 255)
             cells.append(read + [blank] * (8 - len(read)))
     if not cells:

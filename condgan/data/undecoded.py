@@ -78,14 +78,14 @@ class Decoder:
     def _image(self, place: int) -> UInt8[np.ndarray, "c h w"]:
         place = self.instead.get(place, place)
         try:
-            return self._pixels(place)
+            return pixels(self.listing.read(place), self.preprocessing)
         except Exception as error:  # decoders raise whatever they like
             told = self._told(place, error)
         if not self.skip_bad_images:
             raise LostPicture(f"{told}: to go on with another of its labels in its place, add --skip-bad-images")
         for other in self._alike(place):
             try:
-                image = self._pixels(other)
+                image = pixels(self.listing.read(other), self.preprocessing)
             except Exception as error:
                 self._told(other, error)
                 continue
@@ -102,9 +102,6 @@ class Decoder:
         if isinstance(error, OSError) and error.errno is not None:
             raise LostPicture(f"{told}: give back the data, and repeat the command to go on") from None
         return told
-
-    def _pixels(self, place: int) -> UInt8[np.ndarray, "c h w"]:
-        return pixels(self.listing.pictures.read(int(self.listing.numbers[place])), self.preprocessing)
 
     def _alike(self, place: int) -> list[int]:
         """The other places of the same part and labels: those after it, then those before."""

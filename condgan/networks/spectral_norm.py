@@ -3,7 +3,7 @@
 Axes: k singular values, n × m the weight as a matrix, one row per output.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -76,7 +76,11 @@ class SpectralNorm(nn.Module):
         if self.at_hand is not None and self.version == weight._version:
             return self.at_hand if weight.requires_grad else self.at_hand.detach()
         with in_weights_precision(weight):
-            return weight / (self.u[0] @ (self.matrix(weight) @ self.v[0]))
+            return weight / self.sigma(weight)
+
+    def sigma(self, weight: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+        """σ₁ of a weight."""
+        return self.u[0] @ (self.matrix(weight) @ self.v[0])
 
     def right_inverse(self, weight: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         return weight
@@ -94,8 +98,7 @@ class SpectralNorm(nn.Module):
     def weight_of(self, matrix: Float[Tensor, "n m"], shape: torch.Size) -> Float[Tensor, "..."]:
         """The weight whose matrix this is."""
         if len(shape) > 2:
-            channels = shape[1 if self.rows == 0 else 0]
-            matrix = matrix.view(len(matrix), *shape[2:], channels).movedim(-1, 1)
+            matrix = matrix.view(len(matrix), *shape[2:], shape[1 - self.rows]).movedim(-1, 1)
         return matrix.transpose(0, self.rows)
 
 
@@ -126,26 +129,6 @@ def spectral_norms(network: nn.Module) -> Iterator[tuple[str, SpectralNorm, Tens
             yield name.removesuffix(".parametrizations.weight"), module[0], module.original  # pyright: ignore[reportReturnType]
 
 
-@torch.no_grad()
-def _follow(norms: Sequence[SpectralNorm], weights: Sequence[Tensor]) -> None:
-    """Bring singular vectors nearer to those of weights that have moved, of all layers together.
-
-    Each pair is kept orthogonal to those before it (deflation by Gram-Schmidt).
-    """
-    for turn in range(max((norm.options.iterations for norm in norms), default=0)):
-        for i in range(max(len(norm.u) for norm in norms)):
-            some = [
-                (norm, norm.matrix(weight))
-                for norm, weight in zip(norms, weights, strict=True)
-                if turn < norm.options.iterations and i < len(norm.u)
-            ]
-            eps = [norm.options.eps for norm, _ in some]
-            towards = [_apart(norm.u[i] @ matrix, norm.v[:i]) for norm, matrix in some]
-            _point([norm.v[i] for norm, _ in some], towards, eps)
-            towards = [_apart(matrix @ norm.v[i], norm.u[:i]) for norm, matrix in some]
-            _point([norm.u[i] for norm, _ in some], towards, eps)
-
-
 def _point(vectors: list[Tensor], towards: list[Tensor], eps: list[float]) -> None:
     """Let unit vectors point to where others do."""
     lengths = torch._foreach_norm(towards)  # pyright: ignore[reportPrivateImportUsage]
@@ -171,18 +154,35 @@ class TrainedNorms:
         if self.keeps:
             self._normalize()
 
+    @torch.no_grad()
     def iterate(self) -> None:
-        """Follow weights that an optimizer has moved."""
-        _follow(self.norms, self.weights)
+        """Bring singular vectors nearer to those of weights that an optimizer has moved, of all layers together.
+
+        Each pair is kept orthogonal to those before it (deflation by Gram-Schmidt).
+        """
+        for turn in range(max((norm.options.iterations for norm in self.norms), default=0)):
+            for i in range(max(len(norm.u) for norm in self.norms)):
+                some = [
+                    (norm, norm.matrix(weight))
+                    for norm, weight in zip(self.norms, self.weights, strict=True)
+                    if turn < norm.options.iterations and i < len(norm.u)
+                ]
+                eps = [norm.options.eps for norm, _ in some]
+                towards = [_apart(norm.u[i] @ matrix, norm.v[:i]) for norm, matrix in some]
+                _point([norm.v[i] for norm, _ in some], towards, eps)
+                towards = [_apart(matrix @ norm.v[i], norm.u[:i]) for norm, matrix in some]
+                _point([norm.u[i] for norm, _ in some], towards, eps)
         if self.keeps:
             self._normalize()
 
     @torch.no_grad()
     def add_gradients(self) -> None:
         """Add to the gradients of weights W what comes from those of W/σ: (g − ⟨g, W/σ⟩ u vᵀ) / σ (eq. 12)."""
+        if not self.keeps:
+            return
         found = [
             (norm, weight, sigma, normalized, normalized.grad)
-            for norm, weight, sigma in zip(self.norms, self.weights, self.sigmas, strict=self.keeps)
+            for norm, weight, sigma in zip(self.norms, self.weights, self.sigmas, strict=True)
             if (normalized := norm.at_hand) is not None and normalized.grad is not None
         ]
         if not found:
@@ -196,9 +196,9 @@ class TrainedNorms:
         ]
         torch._foreach_sub_(gradients, changes)  # pyright: ignore[reportPrivateImportUsage]
         torch._foreach_div_(gradients, sigmas)  # pyright: ignore[reportPrivateImportUsage]
-        for norm, weight, gradient in zip(norms, weights, gradients, strict=True):
+        for weight, one, gradient in zip(weights, normalized, gradients, strict=True):
             weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
-            norm.at_hand.grad = None
+            one.grad = None
 
     def close(self) -> None:
         """Let layers divide by themselves again."""
@@ -207,9 +207,7 @@ class TrainedNorms:
 
     @torch.no_grad()
     def _normalize(self) -> None:
-        self.sigmas = [
-            norm.u[0] @ (norm.matrix(weight) @ norm.v[0]) for norm, weight in zip(self.norms, self.weights, strict=True)
-        ]
+        self.sigmas = [norm.sigma(weight) for norm, weight in zip(self.norms, self.weights, strict=True)]
         normalized = torch._foreach_div(self.weights, self.sigmas)  # pyright: ignore[reportPrivateImportUsage]
         for norm, weight, one in zip(self.norms, self.weights, normalized, strict=True):
             norm.at_hand, norm.version = one.requires_grad_(), weight._version

@@ -402,7 +402,7 @@ class _Tars:
 
 
 def _open_tars(path: Path, shards: Sequence[Path]) -> Tree:
-    where: dict[str, tuple[int, int, int]] = {}
+    places: dict[str, tuple[int, int, int]] = {}
     folders: list[str] = []
     for number, shard in enumerate(sorted(shards)):
         prefix = f"{shard.relative_to(path).with_suffix('').as_posix()}/" if len(shards) > 1 else ""
@@ -412,14 +412,14 @@ def _open_tars(path: Path, shards: Sequence[Path]) -> Tree:
             ),
             open_plain(shard) as file,
         ):
-            _list_members(shard, file, number, prefix, where, folders)
-    return _tree(path, sorted(where), folders, _Tars(tuple(sorted(shards)), where), tar=True)
+            _list_members(shard, file, number, prefix, places, folders)
+    return _tree(path, sorted(places), folders, _Tars(tuple(sorted(shards)), places), tar=True)
 
 
 def _list_members(
-    shard: Path, file: BinaryIO, number: int, prefix: str, where: dict[str, tuple[int, int, int]], folders: list[str]
+    shard: Path, file: BinaryIO, number: int, prefix: str, places: dict[str, tuple[int, int, int]], folders: list[str]
 ) -> None:
-    """Add the files of a tar to `where`, and its folders. Raises what tarfile does where it is damaged."""
+    """Add the files of a tar to `places`, and its folders. Raises what tarfile does where it is damaged."""
     size = os.fstat(file.fileno()).st_size
     with tarfile.open(fileobj=_Heads(file), mode="r:") as archive:  # pyright: ignore[reportArgumentType, reportCallIssue]
         while (member := archive.next()) is not None:
@@ -435,7 +435,7 @@ def _list_members(
             elif member.isreg():
                 if member.offset_data + member.size > size:
                     raise tarfile.ReadError("it ends early")
-                where[name] = number, member.offset_data, member.size
+                places[name] = number, member.offset_data, member.size
         if not _ends(shard, archive.offset):
             raise tarfile.ReadError(f"nothing that belongs there after {archive.offset:,} bytes")
 
